@@ -1,0 +1,56 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char line[1024];
+
+const char *sight_err_name(sight_err code)
+{
+    static const char *const names[SIGHT_E_COUNT] = {
+        "ok",        "argument", "media",      "model", "unsupported", "limit",   "memory",   "io",
+        "not_found", "permission", "busy", "cancelled", "timeout",     "protocol", "internal",
+    };
+    return (unsigned)code < SIGHT_E_COUNT ? names[code] : "unknown";
+}
+
+// Paths and names in a message come from outside: no control character may reach a terminal.
+static void make_printable(char *s)
+{
+    for (; *s; s++) {
+        if ((unsigned char)*s < 0x20 || *s == 0x7f) *s = '?';
+    }
+}
+
+sight_err sight_fail(sight_err code, const char *format, ...)
+{
+    char fresh[sizeof line]; // arguments may point into the old line
+    va_list args;
+    va_start(args, format);
+    vsnprintf(fresh, sizeof fresh, format, args);
+    va_end(args);
+    make_printable(fresh);
+    memcpy(line, fresh, sizeof line);
+    return code;
+}
+
+sight_err sight_fail_in(sight_err code, const char *format, ...)
+{
+    char fresh[sizeof line];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(fresh, sizeof fresh, format, args);
+    va_end(args);
+    make_printable(fresh);
+    if (n >= 0 && (size_t)n < sizeof fresh) {
+        snprintf(fresh + n, sizeof fresh - (size_t)n, ": %s", line);
+    }
+    memcpy(line, fresh, sizeof line);
+    return code;
+}
+
+const char *sight_error(void)
+{
+    return line;
+}

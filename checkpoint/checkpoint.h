@@ -1,0 +1,46 @@
+// checkpoint/checkpoint.h - a model folder, opened and checked: config and weights by name.
+//
+// Weights stay in the files, mapped read-only; nothing is copied. Opening is strict: every tensor
+// that the config implies must be there with its exact shape in bf16, f16 or f32, and nothing may
+// be left over. Errors name file, tensor, expected and found.
+// Threads: any, once open.
+#ifndef SIGHT_CHECKPOINT_CHECKPOINT_H
+#define SIGHT_CHECKPOINT_CHECKPOINT_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "checkpoint/config.h"
+#include "kernels/tensor.h"
+
+typedef struct checkpoint checkpoint;
+
+// dir: a folder as published. SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MODEL,
+// SIGHT_E_UNSUPPORTED, SIGHT_E_MEMORY.
+sight_err checkpoint_open(checkpoint **out, const char *dir);
+
+// Made-up weights of a published size ("0.8b", "2b", "4b", "9b", "27b"), in anonymous memory:
+// speed and memory are those of the real thing. Same seed, same weights. No tokenizer.
+sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed);
+
+void checkpoint_close(checkpoint **c); // accepts NULL; leaves NULL
+
+const model_config *checkpoint_config(const checkpoint *c);
+const char *checkpoint_dir(const checkpoint *c); // "" for made-up ones
+size_t checkpoint_bytes(const checkpoint *c);    // of all weights
+
+// The tensor of that published name ("model.language_model.layers.0.mlp.up_proj.weight"), also
+// where the files use a text-only export's names. SIGHT_E_MODEL when it is not there.
+sight_err checkpoint_tensor(const checkpoint *c, tensor_view *out, const char *name);
+
+// A copy as float32 (malloc; free it), for norms, biases and other small tensors; each element
+// plus `add` (1 for zero-centred norms).
+sight_err checkpoint_copy_f32(const checkpoint *c, float **out, const char *name, float add);
+
+// Finds the folder for --model: a folder as it is, or a name ("Qwen/Qwen3.5-0.8B") looked up in
+// the caches that other programs fill: $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub,
+// $MODELSCOPE_CACHE, ~/.cache/modelscope/hub/models. *dir is malloced.
+// SIGHT_E_NOT_FOUND names the places looked in.
+sight_err checkpoint_find(char **dir, const char *model);
+
+#endif

@@ -1,0 +1,10 @@
+# What `make install` puts where, beside the two programs.
+install(DIRECTORY include/sight DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+if(EXISTS ${CMAKE_SOURCE_DIR}/models/mini/model.safetensors)
+  install(DIRECTORY models/mini DESTINATION ${CMAKE_INSTALL_DATADIR}/sightd/models)
+endif()
+file(GLOB man_pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/docs/man/*.1 ${CMAKE_SOURCE_DIR}/docs/man/*.8)
+foreach(page ${man_pages})
+  string(REGEX MATCH "[0-9]$" section ${page})
+  install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+endforeach()

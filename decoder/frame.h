@@ -1,0 +1,23 @@
+// decoder/frame.h - a decoded picture: 8-bit RGB, reference-counted.
+//
+// Threads: frame_ref and frame_unref from any; the pixels are not changed once a frame is shared.
+#ifndef SIGHT_DECODER_FRAME_H
+#define SIGHT_DECODER_FRAME_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct frame {
+    uint8_t *rgb; // [height, width, 3], no row padding
+    int32_t width, height;
+    double time_s; // presentation time of a video frame, from the start of the file; 0 for pictures
+    int refs;      // atomic
+} frame;
+
+// SIGHT_E_MEMORY.
+sight_err frame_create(frame **out, int32_t width, int32_t height);
+frame *frame_ref(frame *f);
+void frame_unref(frame **f); // accepts NULL; leaves NULL
+
+#endif

@@ -1,0 +1,79 @@
+// decoder/video.h - chosen frames of a clip, by presentation time.
+//
+// video_open reads the container and, where the header lacks them, counts frames by demuxing;
+// video_choose decides which frames; video_read decodes and hands over only these, resized, in
+// order. Frame choice at a constant rate equals the reference (transformers, Qwen3VLVideoProcessor
+// sample_frames); at a variable rate it picks the frame shown at each evenly spaced time.
+// Threads: one at a time per video.
+#ifndef SIGHT_DECODER_VIDEO_H
+#define SIGHT_DECODER_VIDEO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "decoder/frame.h"
+
+typedef struct video video;
+
+typedef struct video_limits {
+    int64_t max_pixels;  // of one source frame; 0: 67,108,864
+    double max_seconds;  // 0: 86,400
+    int64_t max_bytes;   // of in-memory clips; 0: 1 GiB
+    int threads;         // of the decoder; 0: 1
+} video_limits;
+
+typedef struct video_info {
+    int32_t width, height; // as shown: after rotation and sample aspect ratio 1:1
+    int64_t n_frames;      // frames in the asked range, or in all
+    double fps;            // average over the range
+    double duration_s;     // of the whole clip
+    double start_s;        // of the range
+    bool variable_rate;
+    char codec[32], container[32];
+} video_info;
+
+// What to take. Zeroed: everything at the checkpoint's rate.
+typedef struct video_range {
+    double start_s, end_s; // end_s 0: to the end
+} video_range;
+
+typedef struct video_choice {
+    double fps;                     // wanted sampling rate
+    int32_t min_frames, max_frames; // bounds on what it gives
+    int32_t n_frames;               // > 0: exactly so many (at most the clip's), fps unused
+} video_choice;
+
+// path, or bytes that outlive the video (path then names them in errors).
+// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEDIA (not a video, no picture track,
+// nothing decodable), SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (no decoder, by codec name).
+sight_err video_open(video **out, const char *path, const void *bytes, size_t size,
+                     const video_range *range, const video_limits *limits);
+void video_close(video **v); // accepts NULL; leaves NULL
+const video_info *video_get_info(const video *v);
+
+// Chooses frames; *times_s and *indices are malloced arrays of *n (free both). Nothing is decoded.
+// times_s are what the prompt says: true presentation times, or index / fps at a constant rate (the
+// same thing there, and what the reference computes).
+// SIGHT_E_ARGUMENT (fps 0, negative or NaN, bounds crossed), SIGHT_E_MEMORY.
+sight_err video_choose(const video *v, const video_choice *choice, int64_t **indices,
+                       double **times_s, int32_t *n);
+
+// Pure form of the constant-rate rule, for tests and plans: writes at most `capacity` indices and
+// returns the number chosen.
+int32_t video_sample_indices(int64_t *indices, int32_t capacity, int64_t total, double fps,
+                             const video_choice *choice);
+
+// Called for each chosen frame in order; takes over f. Returning non-zero stops the reading, and
+// video_read gives that code.
+typedef sight_err video_sink(void *arg, int32_t i, frame *f);
+
+// Decodes the chosen frames at width x height (0 x 0: as shown). Broken packets in the middle are
+// passed over: the nearest earlier frame stands for what is lost, and *warning (malloced; NULL
+// when all went well) says how much. At least one frame or SIGHT_E_MEDIA.
+// Keyframe seeking is used where it decodes less.
+sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
+                     video_sink *sink, void *arg, char **warning);
+
+#endif

@@ -1,0 +1,184 @@
+// kernels/ops.h - every operation the models need, one name each.
+//
+// Ops know no models. Activations are float32, row-major and contiguous unless a stride is given;
+// weights are views of the checkpoint's memory (bf16, f16 or f32), used as stored. Arguments are
+// checked here once (assert: a wrong shape is a defect of the caller); the SIMD files behind the
+// table trust them. No op allocates; scratch belongs to the kernels object, per thread.
+//
+// Letters, the same everywhere (docs/KERNELS.md): N rows (tokens or patches), D width, M and K
+// outputs and inputs of a product, H query heads, G key/value heads, C head width, R rotated width,
+// S sequences in a step.
+//
+// Results do not depend on the number of threads, bit for bit. Between SIMD levels they agree
+// within the tolerances of tests/kernels.
+//
+// Threads: a kernels object is used by one thread at a time (it owns the pool).
+#ifndef SIGHT_KERNELS_OPS_H
+#define SIGHT_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/tensor.h"
+
+typedef struct kernels kernels;
+
+typedef enum simd_level {
+    SIMD_AUTO,
+    SIMD_PLAIN,      // portable C, the oracle
+    SIMD_AVX2,       // AVX2 + FMA + F16C
+    SIMD_AVX512,     // F, BW, DQ, VL
+    SIMD_AVX512BF16, // and BF16 products; AUTO takes it only where the chip runs them faster
+    SIMD_NEON,
+    SIMD_COUNT
+} simd_level;
+
+typedef struct kernels_options {
+    int threads;     // 0 = all processors of this process
+    simd_level simd; // SIMD_AUTO, or a level: SIGHT_E_UNSUPPORTED where the processor lacks it
+    bool exact;      // products in float32 always (trace); else bf16 products are allowed
+} kernels_options;
+
+// SIGHT_E_UNSUPPORTED, SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
+sight_err kernels_create(kernels **out, const kernels_options *options);
+void kernels_destroy(kernels **k); // accepts NULL; leaves NULL
+simd_level kernels_simd(const kernels *k);
+int kernels_threads(const kernels *k);
+const char *simd_level_name(simd_level level);              // "avx512"
+sight_err simd_level_parse(simd_level *out, const char *name); // SIGHT_E_ARGUMENT
+
+// ---- products ----
+
+// A matrix [M, K] of the checkpoint, and optionally its bias [M] (float32).
+typedef struct weight {
+    tensor_view w;     // n_dims 2
+    const float *bias; // NULL: none
+} weight;
+
+// y[N, M] = x[N, K] w^T + bias. y and x may not overlap.
+void op_linear(kernels *k, float *y, const float *x, const weight *w, int64_t N);
+// y[N, M] += x[N, K] w^T + bias.
+void op_linear_add(kernels *k, float *y, const float *x, const weight *w, int64_t N);
+// Several products of the same input in one pass over the threads: y[i] [N, w[i].M].
+// The same results as op_linear one by one.
+void op_linear_many(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
+                    int64_t N);
+// y[N, M] = silu(x gate^T) * (x up^T): the first half of the gated MLP.
+void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate,
+                        const weight *up, int64_t N);
+// y[N, D] = rows ids[] of the table [V, D]. ids are within the table.
+void op_embed(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N);
+
+// ---- row-wise ----
+
+// y = x * rsqrt(mean(x^2) + eps) * w, per row. w [D] float32 (zero-centred weights get their 1
+// added at load). y may be x.
+void op_rms_norm(kernels *k, float *y, const float *x, const float *w, int64_t N, int64_t D,
+                 float eps);
+// y = (x - mean) * rsqrt(var + eps) * w + b, per row. y may be x.
+void op_layer_norm(kernels *k, float *y, const float *x, const float *w, const float *b, int64_t N,
+                   int64_t D, float eps);
+// Per head of width C: y = rms_norm(o, w [C]) * silu(z). All [N, heads, C]. y may be o.
+void op_rms_norm_gated(kernels *k, float *y, const float *o, const float *z, const float *w,
+                       int64_t N, int64_t heads, int64_t C, float eps);
+void op_add(kernels *k, float *y, const float *x, int64_t n);           // y += x
+void op_gelu_tanh(kernels *k, float *y, const float *x, int64_t n);     // y may be x
+void op_gelu_erf(kernels *k, float *y, const float *x, int64_t n);      // y may be x
+// y[N, H, C] *= sigmoid(gate); gate row n, head h starts at gate + n*row_stride + h*head_stride.
+void op_sigmoid_mul(kernels *k, float *y, const float *gate, int64_t N, int64_t H, int64_t C,
+                    int64_t row_stride, int64_t head_stride);
+
+// ---- rotary ----
+
+// Per head: y[N, H, C] = rotate(rms_norm(x, w [C], eps)); the first R components are turned in
+// halves (j with j + R/2) by cos, sin [N, R/2], the rest pass. w NULL: no norm.
+// Head h of row n starts at x + n*row_stride + h*head_stride. y is contiguous; y may be x only
+// when x is contiguous too.
+void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const float *cos,
+                  const float *sin, int64_t N, int64_t H, int64_t C, int64_t R, int64_t row_stride,
+                  int64_t head_stride, float eps);
+
+// ---- attention ----
+
+// One layer's keys and values of one sequence, in pages of `page_rows` tokens. Page p holds tokens
+// p*page_rows...; a page is [2 (keys, values)][G][page_rows][C] of `type` (F32 or BF16).
+typedef struct kv_view {
+    void *const *pages;
+    tensor_type type;
+    int32_t page_rows;
+} kv_view;
+
+typedef struct attention_seq {
+    const float *q;  // [n, H, C]
+    float *out;      // [n, H, C]
+    int64_t n;       // rows of this step
+    int64_t past;    // tokens before the first of them; row i sees keys 0 .. past + i
+    kv_view kv;      // already holds the step's own rows (op_kv_write)
+} attention_seq;
+
+// Writes rows k, v [n, G, C] as tokens past .. past + n - 1.
+void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
+                 int64_t n, int64_t G, int64_t C);
+// Grouped-query causal softmax attention, H a multiple of G, over S sequences at once. Memory does
+// not grow with length.
+void op_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G, int64_t C,
+                  float scale);
+// Bidirectional attention inside equal spans (frame pairs): N = spans * span rows.
+// qkv [N, 3, H, C] (q and k already rotated), out [N, H, C].
+void op_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
+                        int64_t H, int64_t C, float scale);
+
+// ---- Gated DeltaNet ----
+
+typedef struct conv_seq {
+    float *y;       // [n, channels]
+    const float *x; // [n, channels], rows x_stride apart; y may not overlap x
+    float *tail;    // [width - 1, channels], oldest first: read, then left as after the last row
+    int64_t n;
+} conv_seq;
+
+// Depthwise causal convolution over time, then silu. w [channels, width] float32.
+void op_conv_silu(kernels *k, const conv_seq *seqs, int64_t S, const float *w, int64_t channels,
+                  int64_t width, int64_t x_stride);
+
+// decay[N, heads] = exp(-exp(A_log) * softplus(a + dt_bias)); beta = sigmoid(b). In log form for
+// the chunked rule: g = log decay is what is stored.
+void op_delta_gates(kernels *k, float *g, float *beta, const float *a, const float *b,
+                    const float *A_log, const float *dt_bias, int64_t N, int64_t heads);
+
+typedef struct delta_seq {
+    // Row i: q at qkv + i*stride [key_heads, Dk], then k alike, then v [value_heads, Dv]; raw from
+    // the convolution: the op l2-normalises q and k (eps 1e-6) and scales q by Dk^-0.5.
+    const float *qkv;
+    const float *g;    // [n, value_heads], log decay
+    const float *beta; // [n, value_heads]
+    float *out;        // [n, value_heads, Dv]
+    float *state;      // [value_heads, Dk, Dv], read and left as after the last row
+    int64_t n;
+} delta_seq;
+
+typedef struct delta_shape {
+    int64_t key_heads, value_heads, Dk, Dv; // value_heads a multiple of key_heads
+    int64_t stride;                         // floats between rows of qkv
+} delta_shape;
+
+// S *= exp(g); d = (v - S^T k) beta; S += k d^T; o = S^T q. Chunked above a few rows, one step at a
+// time below. The named forms exist for tests and must agree.
+void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
+void op_delta_rule_naive(const delta_seq *seq, const delta_shape *shape); // plain C, in double
+
+// ---- the machine's limits, for bench ----
+
+typedef struct machine_limits {
+    double read_gb_s;    // streaming read over all threads
+    double f32_gop_s;    // fused multiply-adds count two
+    double bf16_gop_s;   // 0 where the processor has none
+    double int8_gop_s;   // 0 where the processor has none
+} machine_limits;
+
+// Takes about a second. Threads: those of k.
+void kernels_measure_limits(kernels *k, machine_limits *out);
+
+#endif

@@ -1,0 +1,68 @@
+// text/model.h - the language model: one call runs a step over rows of several sequences.
+//
+// Prefill is a long segment, decode a segment of one row, draft verification one of a few; one step
+// may hold all three for different sequences. Products run over all rows at once, attention and the
+// delta rule per sequence. Threads: the engine's only.
+#ifndef SIGHT_TEXT_MODEL_H
+#define SIGHT_TEXT_MODEL_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "kernels/ops.h"
+#include "text/cache.h"
+
+typedef struct text_model text_model;
+
+// Borrows c and k, which must outlive it. max_rows: rows in one step at most (workspace is
+// allocated once; longer prompts are given in pieces). SIGHT_E_MODEL, SIGHT_E_MEMORY.
+sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows);
+void text_model_destroy(text_model **m); // accepts NULL; leaves NULL
+int64_t text_model_max_rows(const text_model *m);
+int64_t text_model_workspace_bytes(const text_model *m);
+
+// Rows of one sequence in a step. All arrays are borrowed for the call.
+typedef struct segment {
+    sequence *seq;            // advanced by n
+    int32_t n;                // rows, at least 1
+    const int32_t *ids;       // [n]; at visual rows any id
+    const int32_t *positions; // t, h, w: row i at [0], [stride], [2 * stride]
+    int64_t position_stride;  // of the whole prompt when the rows are a piece of it
+    const uint8_t *visual;    // [n], 1 at visual rows; NULL: none
+    const float *features;    // [visual rows, D], in order
+    const float *const *deepstack; // [levels] of [visual rows, D]; NULL: none
+    int32_t n_logits;              // logits for the last so many rows; 0: none
+    float *logits;                 // out [n_logits, vocab]
+    float *hidden;                 // out [n, D] after the final norm; NULL: not wanted
+} segment;
+
+// The sum of n is at most max_rows. SIGHT_E_MEMORY when a sequence cannot grow (nothing has
+// changed then), SIGHT_E_LIMIT past the context length.
+sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments);
+
+// The MTP block over rows of one sequence, whose MTP cache it advances: row i pairs hidden[i] (after
+// the final norm) with the embedding of next_ids[i], or with next_features rows where next_visual
+// is 1. Positions are those of hidden's rows. logits out [n_logits, vocab] of the last rows;
+// hidden_out [n, D] (NULL: not wanted) feeds a deeper draft. SIGHT_E_UNSUPPORTED without a block.
+typedef struct mtp_segment {
+    sequence *seq;
+    int32_t n;
+    const float *hidden;
+    const int32_t *next_ids;
+    const uint8_t *next_visual;
+    const float *next_features;
+    const int32_t *positions;
+    int64_t position_stride;
+    int32_t n_logits;
+    float *logits;
+    float *hidden_out;
+} mtp_segment;
+
+sight_err text_model_mtp(text_model *m, const mtp_segment *segment);
+
+// MRoPE angles for n rows: cos, sin [n, rotary/2]. positions as in segment. For tests and MTP.
+void rope_angles(float *cos, float *sin, const int32_t *positions, int64_t position_stride,
+                 int64_t n, const text_config *config);
+
+#endif

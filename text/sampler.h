@@ -1,0 +1,42 @@
+// text/sampler.h - logits to the next token id.
+//
+// Order, as transformers' logits processors and vLLM's sampler have it: repetition penalty, presence
+// and frequency penalties, temperature, top-k, top-p, min-p, draw. Ids that have no token in the
+// tokenizer are never drawn. Threads: one at a time per sampler.
+#ifndef SIGHT_TEXT_SAMPLER_H
+#define SIGHT_TEXT_SAMPLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct sampler sampler;
+
+typedef struct sampler_options {
+    double temperature;        // 0: greedy; else 0 < t <= 100
+    int32_t top_k;             // 0: off
+    double top_p;              // (0, 1]; 1: off
+    double min_p;              // [0, 1); 0: off
+    double presence_penalty;   // [-2, 2], over generated tokens
+    double frequency_penalty;  // [-2, 2], over generated tokens
+    double repetition_penalty; // > 0; 1: off; over prompt and generated tokens
+    uint64_t seed;
+} sampler_options;
+
+// allowed[vocab]: 1 where an id has a token (borrowed; NULL: all).
+// SIGHT_E_ARGUMENT names the option and its range. SIGHT_E_MEMORY.
+sight_err sampler_create(sampler **out, const sampler_options *options, int32_t vocab,
+                         const uint8_t *allowed);
+void sampler_destroy(sampler **s); // accepts NULL; leaves NULL
+
+// Tells which tokens stand in the prompt (for the repetition penalty).
+void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n);
+
+// Draws from logits[vocab] (changed in place) and remembers the id. logprob (NULL: not wanted) is
+// the id's under the model, before penalties and temperature. Ties go to the lower id.
+// SIGHT_E_INTERNAL when no logit is finite.
+sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
+
+#endif

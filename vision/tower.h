@@ -1,0 +1,43 @@
+// vision/tower.h - the vision encoder: patches to features for the text model.
+//
+// Conv3d as one product, position table, blocks with 2-d rotary attention inside each frame pair,
+// merger and DeepStack mergers (docs/MODEL.md). Every frame pair is independent of the others.
+// Threads: one at a time, the one that uses the kernels object.
+#ifndef SIGHT_VISION_TOWER_H
+#define SIGHT_VISION_TOWER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "kernels/ops.h"
+#include "vision/plan.h"
+
+typedef struct tower tower;
+
+// Borrows c and k, which must outlive it. SIGHT_E_MODEL, SIGHT_E_MEMORY.
+sight_err tower_create(tower **out, const checkpoint *c, kernels *k);
+void tower_destroy(tower **t); // accepts NULL; leaves NULL
+
+// An encode under way: some frame pairs of one grid size, run a few blocks at a time so that other
+// work can go between.
+typedef struct tower_job tower_job;
+
+// patches [pairs * grid.h * grid.w, row] (borrowed until the job is destroyed); grid->t = pairs.
+// features [pairs * grid.h * grid.w / merge^2, out_hidden] and deepstack[i] alike are written by
+// the time the job is done; they belong to the caller.
+sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
+                           const vision_grid *grid, float *features, float *const *deepstack);
+// Runs up to n_blocks further blocks; *done says when features are complete.
+sight_err tower_job_run(tower_job *job, int32_t n_blocks, bool *done);
+void tower_job_destroy(tower_job **job); // accepts NULL; leaves NULL
+
+// All at once.
+sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, float *features,
+                       float *const *deepstack);
+
+// Bytes of workspace an encode of that grid takes at its peak, for plans.
+int64_t tower_workspace_bytes(const tower *t, const vision_grid *grid);
+
+#endif
