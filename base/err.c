@@ -40,12 +40,17 @@ sight_err sight_fail_in(sight_err code, const char *format, ...)
     char fresh[sizeof line];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(fresh, sizeof fresh, format, args);
+    vsnprintf(fresh, sizeof fresh, format, args);
     va_end(args);
     make_printable(fresh);
-    if (n >= 0 && (size_t)n < sizeof fresh) {
-        snprintf(fresh + n, sizeof fresh - (size_t)n, ": %s", line);
+    size_t n = strlen(fresh), rest = strlen(line);
+    if (n + 2 < sizeof fresh) {
+        memcpy(fresh + n, ": ", 2);
+        n += 2;
     }
+    if (rest > sizeof fresh - 1 - n) rest = sizeof fresh - 1 - n;
+    memcpy(fresh + n, line, rest);
+    fresh[n + rest] = 0;
     memcpy(line, fresh, sizeof line);
     return code;
 }

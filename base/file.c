@@ -40,8 +40,8 @@ static sight_err open_regular(int *fd, size_t *size, const char *path)
 
 sight_err file_read(char **out, size_t *size, const char *path, size_t max_bytes)
 {
-    int fd;
-    size_t n;
+    int fd = -1;
+    size_t n = 0;
     sight_err err = open_regular(&fd, &n, path);
     if (err) return err;
     if (n > max_bytes) {
@@ -76,8 +76,8 @@ sight_err file_read(char **out, size_t *size, const char *path, size_t max_bytes
 
 sight_err file_map_open(file_map *out, const char *path)
 {
-    int fd;
-    size_t n;
+    int fd = -1;
+    size_t n = 0;
     sight_err err = open_regular(&fd, &n, path);
     if (err) return err;
     void *data = NULL;
