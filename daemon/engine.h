@@ -1,0 +1,87 @@
+// daemon/engine.h - an opened model: everything that one checkpoint needs to answer.
+//
+// Checkpoint, tokenizer, chat template, kernels, vision tower, text model and cache pool, opened
+// from one set of options and closed together. The command line's in-process commands (trace,
+// bench, tokenize, prompt) use it as the daemon does.
+//
+// Threads: engine_open and engine_close anywhere, one at a time. Config, tokenizer, chat and the
+// numbers are read by any thread. Kernels, tower, text model and pool belong to one thread at a
+// time, the engine thread.
+#ifndef SIGHT_DAEMON_ENGINE_H
+#define SIGHT_DAEMON_ENGINE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "kernels/ops.h"
+#include "text/cache.h"
+#include "text/chat.h"
+#include "text/model.h"
+#include "text/tokenizer.h"
+#include "vision/tower.h"
+
+typedef struct engine engine;
+
+typedef struct engine_options {
+    const char *model; // a folder, or a published name found by checkpoint_find
+    const char *shape; // instead of model: made-up weights of a size ("0.8b"); no tokenizer
+    uint64_t seed;     // of made-up weights
+    bool text_side_only; // config, tokenizer and chat only: no weights are opened (prompt, tokenize)
+    int threads;         // 0: all processors of this process
+    simd_level simd;
+    bool exact;              // products in float32 always
+    tensor_type kv_type;     // TENSOR_BF16 or TENSOR_F32
+    int64_t context_tokens;  // 0: what the checkpoint says; less when memory does not allow it
+    int64_t memory_bytes;    // for weights, workspace and caches; 0: what the machine has free
+    int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
+} engine_options;
+
+// Auto SIMD, bf16 keys and values, all else zero.
+engine_options engine_options_default(void);
+// As `sight trace` runs: exact products, float32 keys and values.
+engine_options engine_options_exact(void);
+
+// Codes of checkpoint_open, tokenizer_open, chat_open, kernels_create; SIGHT_E_MEMORY names what
+// would be needed and what there is, before anything is allocated. The strings are copied.
+sight_err engine_open(engine **out, const engine_options *options);
+void engine_close(engine **e); // accepts NULL; leaves NULL
+
+const model_config *engine_config(const engine *e);
+const tokenizer *engine_tokenizer(const engine *e);   // NULL for made-up weights
+const chat *engine_chat(const engine *e);             // NULL for made-up weights
+const checkpoint *engine_checkpoint(const engine *e); // NULL with text_side_only
+kernels *engine_kernels(engine *e);                   // NULL with text_side_only
+text_model *engine_text(engine *e);                   // NULL with text_side_only
+tower *engine_tower(engine *e);                       // NULL without vision
+cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
+
+const char *engine_model_dir(const engine *e);  // "" for made-up weights
+const char *engine_model_name(const engine *e); // what answers call it: the folder's or given name
+int64_t engine_context(const engine *e);        // tokens of prompt and answer together
+// What the one who starts the engine should be told (the built-in template was taken, the context
+// was cut to fit memory); NULL past the end.
+const char *engine_warning(const engine *e, int i);
+
+// 1 where sampling may draw an id [vocab]: it has text or ends the answer, and stands for no medium.
+const uint8_t *engine_allowed(const engine *e);
+bool engine_is_eos(const engine *e, int32_t id);
+
+// What the model takes, in bytes.
+typedef struct engine_memory {
+    int64_t weights;
+    int64_t text_workspace;
+    int64_t cache;        // a sequence as long as the context
+    int64_t cache_budget; // what the pool may take
+    int64_t budget;       // the whole allowance
+} engine_memory;
+
+engine_memory engine_get_memory(const engine *e);
+
+// {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
+//  "memory": {...}}: the entry for `models`, and what --check prints. NULL when out of memory.
+json_t *engine_describe(const engine *e);
+
+#endif

@@ -1,0 +1,89 @@
+// daemon/request.h - a client's JSON, checked and typed, before any medium is opened.
+//
+// The chat format that everyone uses (docs/PROTOCOL.md, "The request"). Whatever is wrong gets one
+// sentence that names field, value and limit. Threads: any; plain data afterwards.
+#ifndef SIGHT_DAEMON_REQUEST_H
+#define SIGHT_DAEMON_REQUEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/config.h"
+#include "text/chat.h"
+#include "text/sampler.h"
+#include "text/stop.h"
+
+// Ceilings the server sets; no request can raise them. Defaults: request_limits_default.
+typedef struct request_limits {
+    int64_t max_json_bytes;
+    int64_t max_media;         // pictures and clips in one request
+    int64_t max_media_bytes;   // of one picture file or of one medium inside the message
+    int64_t max_source_pixels; // of one source frame or picture
+    int64_t max_pixels;        // of one medium after resizing, over all its frames
+    int32_t max_frames;        // of one clip
+    double max_seconds;        // of one clip's file
+    int64_t max_prompt_tokens; // 0: the context alone limits
+    int32_t max_tokens;        // of an answer
+    bool allow_paths;          // media may be named by path; else only inside the message
+} request_limits;
+
+request_limits request_limits_default(void);
+
+typedef enum media_kind { MEDIA_IMAGE, MEDIA_VIDEO } media_kind;
+
+typedef struct request_media {
+    media_kind kind;
+    char *path;        // absolute or relative to base_dir, resolved; NULL: bytes
+    const void *bytes; // inside `owned`, or borrowed from the message's parts
+    size_t size;
+    void *owned;
+    char name[96];          // for people: file name, "attachment 0", "data URL"
+    double start_s, end_s;  // clips: the part wanted; end_s 0: to the end
+    double fps;             // clips: 0 = the checkpoint's
+    int32_t frames;         // clips: exactly so many; 0 = by fps
+    int64_t min_pixels, max_pixels; // 0 = the checkpoint's
+} request_media;
+
+typedef struct request {
+    json_t *messages; // owned; media parts reduced to {"type": "image" | "video"}
+    json_t *tools;    // owned; NULL: none
+    chat_options chat;
+    sampler_options sampling; // generation_config.json's where the request is silent
+    bool seed_given;
+    int32_t max_tokens; // 0: not given
+    char *stop[STOP_MAX_STRINGS];
+    size_t n_stop;
+    bool stream; // default true; false: no deltas, the text comes with done
+    request_media *media; // in order of appearance
+    int32_t n_media;
+    json_t *warnings; // array of strings
+} request;
+
+// Binary parts of the message; must outlive the request.
+typedef struct request_part {
+    const void *data;
+    size_t size;
+} request_part;
+
+typedef struct request_source {
+    const char *json;
+    size_t size;
+    const request_part *parts;
+    size_t n_parts;
+    // Relative paths start here; NULL: only the request's own "base_dir" (absolute) does.
+    const char *base_dir;
+} request_source;
+
+// *out is new, untouched on failure. SIGHT_E_ARGUMENT, SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (network
+// addresses and fields that ask for what this build lacks), SIGHT_E_PERMISSION, SIGHT_E_MEMORY.
+sight_err request_parse(request **out, const request_source *source, const request_limits *limits,
+                        const generation_config *defaults);
+void request_destroy(request **r); // accepts NULL; leaves NULL
+
+// Seconds from a number or "90", "1:30", "1:02:03.5". SIGHT_E_ARGUMENT names field and value.
+sight_err request_parse_time(double *out, const char *text, const char *field);
+
+#endif

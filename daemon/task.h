@@ -1,0 +1,65 @@
+// daemon/task.h - a request priced: media opened, frames chosen, prompt tokenised, nothing decoded.
+//
+// What does not fit is refused here, with a number, before work begins. Threads: a task is made by
+// any thread and handed on; the engine is only read.
+#ifndef SIGHT_DAEMON_TASK_H
+#define SIGHT_DAEMON_TASK_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "daemon/engine.h"
+#include "daemon/request.h"
+#include "decoder/video.h"
+#include "text/prompt.h"
+#include "vision/plan.h"
+
+// One medium, opened and planned.
+typedef struct task_media {
+    const request_media *asked;
+    bool is_video;
+    vision_plan plan;  // size, grid, patches and tokens as encoded
+    int32_t width, height; // as in the file
+    char format[32];   // "png", "h264"
+    // Pictures: the encoded bytes.
+    const void *bytes;
+    size_t size;
+    file_map map;
+    // Clips.
+    video *clip;
+    int64_t *indices;   // [n_frames]
+    double *times_s;    // [n_frames]
+    double *pair_times; // [plan.grid.t], what the prompt says
+    int32_t n_frames;
+    double duration_s, source_fps;
+} task_media;
+
+typedef struct task {
+    engine *model;
+    request *asked; // owned
+    task_media *media; // [asked->n_media]
+    prompt prompt;
+    int32_t max_tokens;  // of the answer, bounded by context and server
+    bool opens_thinking; // the answer begins inside a thinking block
+    int64_t memory_bytes; // caches, features, patches and vision workspace of this task
+} task;
+
+// Takes over *asked on success (left NULL). Codes of the decoder's openers, plan_*, chat_render and
+// prompt_build; SIGHT_E_LIMIT (tokens, frames, pixels), SIGHT_E_UNSUPPORTED (media, but a text-only
+// checkpoint).
+sight_err task_create(task **out, engine *model, request **asked, const request_limits *limits);
+void task_destroy(task **t); // accepts NULL; leaves NULL
+
+// For `plan`: {"model", "prompt_tokens", "visual_tokens", "max_tokens", "context", "memory_bytes",
+// "media": [{"kind", "name", "format", "source": {...}, "width", "height", "grid": [t, h, w],
+// "patches", "tokens", "frames": [{"index", "time_s"}]}], "warnings": [...]}. NULL: no memory.
+json_t *task_describe(const task *t);
+
+// The prompt's text before media are expanded, without marks. *out is malloced. Works on an engine
+// with text_side_only.
+sight_err task_prompt_text(char **out, size_t *size, const engine *model, const request *asked);
+
+#endif
