@@ -1,0 +1,10 @@
+#include "kernels/backend.h"
+
+#if defined(__x86_64__)
+
+void delta_avx2_fill(cpu_ops *ops)
+{
+    (void)ops;
+}
+
+#endif

@@ -1,0 +1,10 @@
+#include "kernels/backend.h"
+
+#if defined(__x86_64__)
+
+void linear_avx512_fill(cpu_ops *ops)
+{
+    (void)ops;
+}
+
+#endif

@@ -1,0 +1,282 @@
+#include "kernels/ops.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "kernels/backend.h"
+
+// ---- the object ----
+
+static void fill_table(cpu_ops *ops, simd_level level, bool exact)
+{
+    linear_plain_fill(ops);
+    rows_plain_fill(ops);
+    attention_plain_fill(ops);
+    delta_plain_fill(ops);
+#if defined(__x86_64__)
+    if (level >= SIMD_AVX2 && level <= SIMD_AVX512BF16) {
+        linear_avx2_fill(ops);
+        rows_avx2_fill(ops);
+        attention_avx2_fill(ops);
+        delta_avx2_fill(ops);
+    }
+    if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16) {
+        linear_avx512_fill(ops);
+        rows_avx512_fill(ops);
+        attention_avx512_fill(ops);
+        delta_avx512_fill(ops);
+    }
+    if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
+#endif
+#if defined(__aarch64__)
+    if (level == SIMD_NEON) {
+        linear_neon_fill(ops);
+        rows_neon_fill(ops);
+        attention_neon_fill(ops);
+        delta_neon_fill(ops);
+    }
+#endif
+}
+
+// Anonymous pages: nothing is used until a kernel writes to it.
+static sight_err scratch_create(kernels *k)
+{
+    size_t floats = (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS + KERNELS_SHARED_FLOATS;
+    size_t bytes = floats * sizeof(float);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for %zu MiB of scratch", bytes >> 20);
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    k->scratch = p;
+    k->scratch_bytes = bytes;
+    return SIGHT_OK;
+}
+
+sight_err kernels_create(kernels **out, const kernels_options *options)
+{
+    simd_level level = options->simd;
+    if (level == SIMD_AUTO) level = simd_level_best(options->exact);
+    if ((unsigned)level >= SIMD_COUNT) {
+        return sight_fail(SIGHT_E_ARGUMENT, "SIMD level %d does not exist", (int)level);
+    }
+    if (!simd_level_available(level)) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "this processor has no %s", simd_level_name(level));
+    }
+    kernels *k = calloc(1, sizeof *k);
+    if (!k) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
+    k->level = level;
+    k->exact = options->exact;
+    fill_table(&k->ops, level, options->exact);
+    sight_err err = threads_create(&k->pool, options->threads);
+    if (!err) err = scratch_create(k);
+    if (err) {
+        kernels_destroy(&k);
+        return err;
+    }
+    *out = k;
+    return SIGHT_OK;
+}
+
+void kernels_destroy(kernels **p)
+{
+    kernels *k = *p;
+    if (!k) return;
+    threads_destroy(&k->pool);
+    if (k->scratch) munmap(k->scratch, k->scratch_bytes);
+    free(k);
+    *p = NULL;
+}
+
+simd_level kernels_simd(const kernels *k)
+{
+    return k->level;
+}
+
+int kernels_threads(const kernels *k)
+{
+    return threads_count(k->pool);
+}
+
+float *kernels_scratch(const kernels *k, int worker, size_t floats)
+{
+    assert(worker >= 0 && worker < threads_count(k->pool) && floats <= KERNELS_SCRATCH_FLOATS);
+    return k->scratch + (size_t)worker * KERNELS_SCRATCH_FLOATS;
+}
+
+float *kernels_shared(const kernels *k, size_t floats)
+{
+    assert(floats <= KERNELS_SHARED_FLOATS);
+    return k->scratch + (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS;
+}
+
+// ---- products ----
+
+static bool is_weight_type(tensor_type t)
+{
+    return t == TENSOR_BF16 || t == TENSOR_F16 || t == TENSOR_F32;
+}
+
+static void check_weight(const weight *w)
+{
+    assert(w->w.n_dims == 2 && w->w.shape[0] > 0 && w->w.shape[1] > 0 && w->w.data);
+    assert(is_weight_type(w->w.type));
+}
+
+void op_linear(kernels *k, float *y, const float *x, const weight *w, int64_t N)
+{
+    check_weight(w);
+    if (N > 0) k->ops.linear(k, &y, x, &w, 1, N, LINEAR_SET);
+}
+
+void op_linear_add(kernels *k, float *y, const float *x, const weight *w, int64_t N)
+{
+    check_weight(w);
+    if (N > 0) k->ops.linear(k, &y, x, &w, 1, N, LINEAR_ADD);
+}
+
+void op_linear_many(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
+                    int64_t N)
+{
+    for (int i = 0; i < n_w; i++) {
+        check_weight(w[i]);
+        assert(w[i]->w.shape[1] == w[0]->w.shape[1]);
+    }
+    if (N > 0 && n_w > 0) k->ops.linear(k, y, x, w, n_w, N, LINEAR_SET);
+}
+
+void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate, const weight *up,
+                        int64_t N)
+{
+    check_weight(gate);
+    check_weight(up);
+    assert(gate->w.shape[0] == up->w.shape[0] && gate->w.shape[1] == up->w.shape[1]);
+    const weight *w[] = {gate, up};
+    if (N > 0) k->ops.linear(k, &y, x, w, 2, N, LINEAR_SILU_MUL);
+}
+
+void op_embed(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N)
+{
+    assert(table->n_dims == 2 && table->shape[1] > 0 && is_weight_type(table->type));
+    for (int64_t i = 0; i < N; i++) assert(ids[i] >= 0 && ids[i] < table->shape[0]);
+    if (N > 0) k->ops.embed(k, y, ids, table, N);
+}
+
+// ---- row-wise ----
+
+void op_rms_norm(kernels *k, float *y, const float *x, const float *w, int64_t N, int64_t D,
+                 float eps)
+{
+    assert(w && D > 0);
+    if (N > 0) k->ops.rms_norm(k, y, x, w, N, D, eps);
+}
+
+void op_layer_norm(kernels *k, float *y, const float *x, const float *w, const float *b, int64_t N,
+                   int64_t D, float eps)
+{
+    assert(w && b && D > 0);
+    if (N > 0) k->ops.layer_norm(k, y, x, w, b, N, D, eps);
+}
+
+void op_rms_norm_gated(kernels *k, float *y, const float *o, const float *z, const float *w,
+                       int64_t N, int64_t heads, int64_t C, float eps)
+{
+    assert(w && heads > 0 && C > 0);
+    if (N > 0) k->ops.rms_norm_gated(k, y, o, z, w, N, heads, C, eps);
+}
+
+void op_add(kernels *k, float *y, const float *x, int64_t n)
+{
+    if (n > 0) k->ops.add(k, y, x, n);
+}
+
+void op_gelu_tanh(kernels *k, float *y, const float *x, int64_t n)
+{
+    if (n > 0) k->ops.gelu_tanh(k, y, x, n);
+}
+
+void op_gelu_erf(kernels *k, float *y, const float *x, int64_t n)
+{
+    if (n > 0) k->ops.gelu_erf(k, y, x, n);
+}
+
+void op_sigmoid_mul(kernels *k, float *y, const float *gate, int64_t N, int64_t H, int64_t C,
+                    int64_t row_stride, int64_t head_stride)
+{
+    assert(H > 0 && C > 0);
+    if (N > 0) k->ops.sigmoid_mul(k, y, gate, N, H, C, row_stride, head_stride);
+}
+
+void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const float *cos,
+                  const float *sin, int64_t N, int64_t H, int64_t C, int64_t R, int64_t row_stride,
+                  int64_t head_stride, float eps)
+{
+    assert(H > 0 && C > 0 && R >= 0 && R <= C && R % 2 == 0);
+    assert(y != x || (head_stride == C && row_stride == H * C));
+    if (N > 0) {
+        k->ops.norm_rope(k, y, x, w, cos, sin, N, H, C, R, row_stride, head_stride, eps);
+    }
+}
+
+// ---- attention ----
+
+static void check_kv(const kv_view *kv)
+{
+    assert(kv->pages && kv->page_rows > 0);
+    assert(kv->type == TENSOR_F32 || kv->type == TENSOR_BF16);
+}
+
+void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
+                 int64_t n, int64_t G, int64_t C)
+{
+    check_kv(kv);
+    assert(past >= 0 && G > 0 && C > 0);
+    if (n > 0) kk->ops.kv_write(kk, kv, k, v, past, n, G, C);
+}
+
+void op_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G, int64_t C,
+                  float scale)
+{
+    assert(G > 0 && H > 0 && H % G == 0 && C > 0);
+    for (int64_t s = 0; s < S; s++) {
+        check_kv(&seqs[s].kv);
+        assert(seqs[s].n > 0 && seqs[s].past >= 0);
+    }
+    if (S > 0) k->ops.attention(k, seqs, S, H, G, C, scale);
+}
+
+void op_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
+                        int64_t H, int64_t C, float scale)
+{
+    assert(H > 0 && C > 0 && spans >= 0 && span >= 0);
+    if (spans > 0 && span > 0) k->ops.attention_spans(k, out, qkv, spans, span, H, C, scale);
+}
+
+// ---- Gated DeltaNet ----
+
+void op_conv_silu(kernels *k, const conv_seq *seqs, int64_t S, const float *w, int64_t channels,
+                  int64_t width, int64_t x_stride)
+{
+    assert(channels > 0 && width > 0 && x_stride >= channels);
+    for (int64_t s = 0; s < S; s++) assert(seqs[s].n > 0 && (seqs[s].tail || width == 1));
+    if (S > 0) k->ops.conv_silu(k, seqs, S, w, channels, width, x_stride);
+}
+
+void op_delta_gates(kernels *k, float *g, float *beta, const float *a, const float *b,
+                    const float *A_log, const float *dt_bias, int64_t N, int64_t heads)
+{
+    assert(heads > 0);
+    if (N > 0) k->ops.delta_gates(k, g, beta, a, b, A_log, dt_bias, N, heads);
+}
+
+void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape)
+{
+    assert(shape->key_heads > 0 && shape->value_heads % shape->key_heads == 0);
+    assert(shape->Dk > 0 && shape->Dv > 0);
+    assert(shape->stride >= 2 * shape->key_heads * shape->Dk + shape->value_heads * shape->Dv);
+    for (int64_t s = 0; s < S; s++) assert(seqs[s].n > 0 && seqs[s].state);
+    if (S > 0) k->ops.delta_rule(k, seqs, S, shape);
+}
