@@ -19,7 +19,7 @@ static void softmax_start(softmax_sum *s, float *out, int64_t C)
     for (int64_t c = 0; c < C; c++) out[c] = 0;
 }
 
-// Makes room for a score and gives the weight its value is to be added with.
+// Makes room for a score and gives the share its value is to be added with.
 static float softmax_weigh(softmax_sum *s, float score)
 {
     if (score > s->largest) {
@@ -28,9 +28,9 @@ static float softmax_weigh(softmax_sum *s, float score)
         for (int64_t c = 0; c < s->C; c++) s->out[c] *= shrink;
         s->largest = score;
     }
-    const float weight = expf(score - s->largest);
-    s->sum += weight;
-    return weight;
+    const float share = expf(score - s->largest);
+    s->sum += share;
+    return share;
 }
 
 static void softmax_finish(softmax_sum *s)
@@ -65,9 +65,9 @@ static void attend(const attention_job *j, const attention_seq *seq, int64_t row
         const int64_t value = key + j->G * page_rows * C;
         float score = 0;
         for (int64_t c = 0; c < C; c++) score += q[c] * kv_element(&seq->kv, page, key + c);
-        const float weight = softmax_weigh(&s, score * j->scale);
+        const float share = softmax_weigh(&s, score * j->scale);
         for (int64_t c = 0; c < C; c++) {
-            s.out[c] += weight * kv_element(&seq->kv, page, value + c);
+            s.out[c] += share * kv_element(&seq->kv, page, value + c);
         }
     }
     softmax_finish(&s);
@@ -116,8 +116,8 @@ static void spans_pieces(void *arg, int64_t begin, int64_t end, int worker)
             const float *key = j->qkv + t * 3 * D + D + h * C, *value = key + D;
             float score = 0;
             for (int64_t c = 0; c < C; c++) score += q[c] * key[c];
-            const float weight = softmax_weigh(&s, score * j->scale);
-            for (int64_t c = 0; c < C; c++) s.out[c] += weight * value[c];
+            const float share = softmax_weigh(&s, score * j->scale);
+            for (int64_t c = 0; c < C; c++) s.out[c] += share * value[c];
         }
         softmax_finish(&s);
     }

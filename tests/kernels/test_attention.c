@@ -1,0 +1,319 @@
+// kv_write, causal attention over pages and attention inside spans: every level against plain C,
+// plain C against double.
+#include "kernels/levels.h"
+#include "kernels/tensor.h"
+
+// ---- pages ----
+
+typedef struct paged {
+    kv_view kv;
+    void **pages;
+    int64_t n_pages;
+} paged;
+
+static paged paged_new(tensor_type type, int64_t tokens, int32_t page_rows, int64_t G, int64_t C)
+{
+    paged p = {{NULL, type, page_rows}, NULL, (tokens + page_rows - 1) / page_rows};
+    p.pages = calloc((size_t)p.n_pages, sizeof *p.pages);
+    assert_non_null(p.pages);
+    const size_t bytes = (size_t)(2 * G * page_rows * C) * tensor_type_bytes(type);
+    for (int64_t i = 0; i < p.n_pages; i++) {
+        p.pages[i] = malloc(bytes);
+        assert_non_null(p.pages[i]);
+        memset(p.pages[i], 0xff, bytes); // NaN: unwritten rows must not be read into results
+    }
+    p.kv.pages = p.pages;
+    return p;
+}
+
+static void paged_free(paged *p)
+{
+    for (int64_t i = 0; i < p->n_pages; i++) free(p->pages[i]);
+    free(p->pages);
+}
+
+static double stored(const paged *p, int part, int64_t t, int64_t g, int64_t c, int64_t G,
+                     int64_t C)
+{
+    const int64_t rows = p->kv.page_rows;
+    const int64_t at = ((part * G + g) * rows + t % rows) * C + c;
+    const void *page = p->pages[t / rows];
+    return p->kv.type == TENSOR_BF16 ? bf16_to_f32(((const uint16_t *)page)[at])
+                                     : ((const float *)page)[at];
+}
+
+static void kv_write_rounds_and_places(void **state)
+{
+    const levels *l = *state;
+    enum { T = 70, G = 3, C = 37, PAST = 5 };
+    test_random r = {8};
+    float *k = guarded_normal(T * G * C, &r, 2), *v = guarded_normal(T * G * C, &r, 2);
+    k[0] = INFINITY;
+    k[1] = -0.0f;
+    k[2] = 1.00390625f; // halfway between two bf16 values
+    k[3] = 3.3999999e38f; // rounds to infinity
+    k[4] = NAN;
+    for (int type = TENSOR_F32; type <= TENSOR_BF16; type++) {
+        for (int i = 0; i < l->n; i++) {
+            paged p = paged_new((tensor_type)type, T + PAST, 16, G, C);
+            op_kv_write(l->k[i], &p.kv, k, v, PAST, T, G, C);
+            for (int64_t j = 0; j < T * G * C; j++) {
+                const int64_t t = PAST + j / (G * C), g = j / C % G, c = j % C;
+                for (int part = 0; part < 2; part++) {
+                    float x = part ? v[j] : k[j];
+                    if (type == TENSOR_BF16) x = bf16_to_f32(f32_to_bf16(x));
+                    const double got = stored(&p, part, t, g, c, G, C);
+                    assert_true(got == x || (isnan(x) && isnan(got)));
+                }
+            }
+            paged_free(&p);
+        }
+    }
+    guarded_free(k);
+    guarded_free(v);
+}
+
+// ---- causal ----
+
+typedef struct causal_case {
+    int64_t S, H, G, C;
+    const int64_t *n, *past; // [S]
+    float scale;
+    paged pages[4];
+    float *q; // all sequences' rows, one after another
+    int64_t rows;
+    double *reference;
+} causal_case;
+
+static void causal_reference(const causal_case *c)
+{
+    double *out = c->reference;
+    const float *q = c->q;
+    for (int64_t s = 0; s < c->S; s++) {
+        for (int64_t i = 0; i < c->n[s] * c->H; i++, q += c->C, out += c->C) {
+            const int64_t keys = c->past[s] + i / c->H + 1, g = i % c->H / (c->H / c->G);
+            double *score = doubles(keys), largest = -INFINITY, sum = 0;
+            for (int64_t t = 0; t < keys; t++) {
+                for (int64_t d = 0; d < c->C; d++) {
+                    score[t] += q[d] * stored(&c->pages[s], 0, t, g, d, c->G, c->C);
+                }
+                score[t] *= c->scale;
+                largest = fmax(largest, score[t]);
+            }
+            for (int64_t t = 0; t < keys; t++) sum += score[t] = exp(score[t] - largest);
+            for (int64_t t = 0; t < keys; t++) {
+                for (int64_t d = 0; d < c->C; d++) {
+                    out[d] += score[t] / sum * stored(&c->pages[s], 1, t, g, d, c->G, c->C);
+                }
+            }
+            free(score);
+        }
+    }
+}
+
+static causal_case causal_new(tensor_type type, int64_t S, const int64_t *n, const int64_t *past,
+                              int64_t H, int64_t G, int64_t C, int32_t page_rows, float spread,
+                              kernels *writer)
+{
+    causal_case c = {.S = S, .H = H, .G = G, .C = C, .n = n, .past = past};
+    c.scale = 1 / sqrtf((float)C);
+    test_random r = {(uint64_t)(H * 31 + C * 7 + n[0] + past[0] + 1)};
+    for (int64_t s = 0; s < S; s++) {
+        const int64_t tokens = past[s] + n[s];
+        c.rows += n[s];
+        c.pages[s] = paged_new(type, tokens, page_rows, G, C);
+        float *k = guarded_normal(tokens * G * C, &r, 1), *v = guarded_normal(tokens * G * C, &r, 1);
+        op_kv_write(writer, &c.pages[s].kv, k, v, 0, tokens, G, C);
+        guarded_free(k);
+        guarded_free(v);
+    }
+    c.q = guarded_normal(c.rows * H * C, &r, spread);
+    c.reference = doubles(c.rows * H * C);
+    causal_reference(&c);
+    return c;
+}
+
+static void causal_free(causal_case *c)
+{
+    for (int64_t s = 0; s < c->S; s++) paged_free(&c->pages[s]);
+    guarded_free(c->q);
+    free(c->reference);
+}
+
+static float *causal_run(const causal_case *c, kernels *k)
+{
+    attention_seq seqs[4];
+    float *out = guarded(c->rows * c->H * c->C);
+    int64_t row = 0;
+    for (int64_t s = 0; s < c->S; s++) {
+        const int64_t at = row * c->H * c->C;
+        seqs[s] = (attention_seq){c->q + at, out + at, c->n[s], c->past[s], c->pages[s].kv};
+        row += c->n[s];
+    }
+    op_attention(k, seqs, c->S, c->H, c->G, c->C, c->scale);
+    return out;
+}
+
+static void causal_levels(const levels *l, const causal_case *c, const char *what)
+{
+    const int64_t n = c->rows * c->H * c->C;
+    float *plain = causal_run(c, l->k[0]), *last = NULL;
+    // the scores' rounding, C terms of size up to 8, moves the weights by as much
+    const double bound = (double)(c->C + 64) * FLT_EPSILON * 4 * largest_of(c->reference, n);
+    for (int i = 0; i < l->n; i++) {
+        guarded_free(last);
+        last = causal_run(c, l->k[i]);
+        check_level(l, i, last, plain, c->reference, n, bound, what);
+    }
+    float *single = causal_run(c, l->single);
+    assert_memory_equal(single, last, (size_t)n * sizeof *single);
+    guarded_free(single);
+    guarded_free(last);
+    guarded_free(plain);
+}
+
+static void causal_agrees(void **state)
+{
+    const levels *l = *state;
+    static const struct {
+        int64_t S, n[3], past[3], H, G, C;
+        int32_t page_rows;
+    } cases[] = {
+        {1, {1}, {0}, 2, 1, 16, 16},           {1, {1}, {77}, 8, 2, 256, 32},
+        {1, {1}, {1300}, 4, 1, 64, 64},        {1, {4}, {600}, 8, 2, 128, 16},
+        {1, {5}, {3}, 6, 3, 33, 5},            {1, {67}, {0}, 4, 2, 40, 16},
+        {1, {33}, {130}, 8, 2, 256, 32},       {1, {130}, {257}, 3, 1, 72, 100},
+        {3, {1, 20, 1}, {500, 0, 9}, 4, 2, 64, 64}, {2, {1, 1}, {4, 2100}, 16, 4, 256, 128},
+        {1, {9}, {700}, 7, 1, 80, 48},         {1, {16}, {100}, 24, 1, 64, 16},
+        {1, {3}, {300}, 1, 1, 1, 7},           {1, {50}, {10}, 20, 2, 8, 9},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char what[80];
+        snprintf(what, sizeof what, "attention case %d", (int)i);
+        causal_case c = causal_new(i % 2 ? TENSOR_BF16 : TENSOR_F32, cases[i].S, cases[i].n,
+                                   cases[i].past, cases[i].H, cases[i].G, cases[i].C,
+                                   cases[i].page_rows, 2, l->k[0]);
+        causal_levels(l, &c, what);
+        causal_free(&c);
+    }
+}
+
+// Scores of hundreds: one key takes all the weight, nothing overflows.
+static void sharp_scores_stay_finite(void **state)
+{
+    const levels *l = *state;
+    const int64_t n[] = {20}, past[] = {300};
+    causal_case c = causal_new(TENSOR_F32, 1, n, past, 4, 2, 64, 16, 300, l->k[0]);
+    for (int i = 0; i < l->n; i++) {
+        float *out = causal_run(&c, l->k[i]);
+        // scores near 1,000 round by 6e-5, and so do weights of near-ties
+        assert_true(largest_error(out, c.reference, c.rows * 4 * 64) < 2e-3);
+        guarded_free(out);
+    }
+    causal_free(&c);
+}
+
+// A prompt cut in pieces gives what it gives at once, up to rounding.
+static void pieces_give_the_whole(void **state)
+{
+    const levels *l = *state;
+    const int64_t n[] = {150}, past[] = {0}, H = 4, C = 48;
+    static const int64_t cuts[] = {0, 64, 65, 70, 149, 150};
+    causal_case c = causal_new(TENSOR_BF16, 1, n, past, H, 2, C, 32, 1, l->k[0]);
+    for (int i = 0; i < l->n; i++) {
+        float *whole = causal_run(&c, l->k[i]), *out = guarded(150 * H * C);
+        for (int j = 0; j < 5; j++) {
+            const int64_t at = cuts[j] * H * C;
+            const attention_seq seq = {c.q + at, out + at, cuts[j + 1] - cuts[j], cuts[j],
+                                       c.pages[0].kv};
+            op_attention(l->k[i], &seq, 1, H, 2, C, c.scale);
+        }
+        check_guards(out, 150 * H * C, "pieces");
+        for (int64_t j = 0; j < 150 * H * C; j++) assert_float_equal(out[j], whole[j], 4e-6);
+        guarded_free(whole);
+        guarded_free(out);
+    }
+    causal_free(&c);
+}
+
+// ---- spans ----
+
+typedef struct spans_case {
+    int64_t spans, span, H, C;
+    float scale;
+    float *qkv;
+    double *reference;
+} spans_case;
+
+static void spans_reference(const spans_case *c)
+{
+    const int64_t D = c->H * c->C;
+    double *score = doubles(c->span);
+    for (int64_t i = 0; i < c->spans * c->span * c->H; i++) {
+        const int64_t row = i / c->H, h = i % c->H, first = row / c->span * c->span;
+        const float *q = c->qkv + row * 3 * D + h * c->C;
+        const float *keys = c->qkv + first * 3 * D + D + h * c->C;
+        double *out = c->reference + i * c->C, largest = -INFINITY, sum = 0;
+        for (int64_t t = 0; t < c->span; t++) {
+            score[t] = 0;
+            for (int64_t d = 0; d < c->C; d++) score[t] += (double)q[d] * keys[t * 3 * D + d];
+            score[t] *= c->scale;
+            largest = fmax(largest, score[t]);
+        }
+        for (int64_t t = 0; t < c->span; t++) sum += score[t] = exp(score[t] - largest);
+        for (int64_t t = 0; t < c->span; t++) {
+            for (int64_t d = 0; d < c->C; d++) out[d] += score[t] / sum * keys[t * 3 * D + D + d];
+        }
+    }
+    free(score);
+}
+
+static float *spans_run(const spans_case *c, kernels *k)
+{
+    float *out = guarded(c->spans * c->span * c->H * c->C);
+    op_attention_spans(k, out, c->qkv, c->spans, c->span, c->H, c->C, c->scale);
+    return out;
+}
+
+static void spans_agree(void **state)
+{
+    const levels *l = *state;
+    static const int64_t shapes[][4] = {{1, 1, 1, 16},  {3, 4, 2, 16},   {2, 64, 3, 64},
+                                        {1, 333, 2, 64}, {2, 65, 2, 72},  {1, 200, 2, 80},
+                                        {5, 16, 4, 72}, {1, 97, 1, 33},  {1, 1200, 1, 64},
+                                        {2, 130, 1, 128}, {7, 6, 2, 5}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int64_t *s = shapes[i];
+        spans_case c = {.spans = s[0], .span = s[1], .H = s[2], .C = s[3]};
+        const int64_t n = c.spans * c.span * c.H * c.C;
+        test_random r = {1000 + i};
+        c.scale = 1 / sqrtf((float)c.C);
+        c.qkv = guarded_normal(3 * n, &r, i % 2 ? 3 : 1);
+        c.reference = doubles(n);
+        spans_reference(&c);
+        const double bound = (double)(c.C + 64) * FLT_EPSILON * 16 * largest_of(c.reference, n);
+        float *plain = spans_run(&c, l->k[0]), *last = NULL;
+        for (int j = 0; j < l->n; j++) {
+            guarded_free(last);
+            last = spans_run(&c, l->k[j]);
+            check_level(l, j, last, plain, c.reference, n, bound, "attention_spans");
+        }
+        float *single = spans_run(&c, l->single);
+        assert_memory_equal(single, last, (size_t)n * sizeof *single);
+        guarded_free(single);
+        guarded_free(last);
+        guarded_free(plain);
+        guarded_free(c.qkv);
+        free(c.reference);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kv_write_rounds_and_places), cmocka_unit_test(causal_agrees),
+        cmocka_unit_test(sharp_scores_stay_finite),   cmocka_unit_test(pieces_give_the_whole),
+        cmocka_unit_test(spans_agree),
+    };
+    return cmocka_run_group_tests(tests, levels_open, levels_close);
+}
