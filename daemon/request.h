@@ -48,6 +48,7 @@ typedef struct request_media {
 } request_media;
 
 typedef struct request {
+    char *model;      // the model asked for; NULL: whichever is loaded
     json_t *messages; // owned; media parts reduced to {"type": "image" | "video"}
     json_t *tools;    // owned; NULL: none
     chat_options chat;

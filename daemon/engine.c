@@ -1,0 +1,344 @@
+#include "daemon/engine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/machine.h"
+
+#define MAX_WARNINGS  4
+#define MIN_CONTEXT   256
+#define MIN_STEP_ROWS 64
+#define MAX_STEP_ROWS 512
+
+struct engine {
+    char *dir, *name;
+    model_config config;
+    checkpoint *weights;
+    tokenizer *tokens;
+    chat *template;
+    kernels *k;
+    text_model *text;
+    tower *eyes;
+    cache_pool *pool;
+    int64_t context;
+    uint8_t *allowed; // [vocab]
+    int32_t eos[CONFIG_MAX_EOS], n_eos;
+    engine_memory memory;
+    char warnings[MAX_WARNINGS][256];
+    int n_warnings;
+};
+
+engine_options engine_options_default(void)
+{
+    return (engine_options){.simd = SIMD_AUTO, .kv_type = TENSOR_BF16};
+}
+
+engine_options engine_options_exact(void)
+{
+    return (engine_options){.simd = SIMD_AUTO, .exact = true, .kv_type = TENSOR_F32};
+}
+
+static void warn(engine *e, const char *format, ...)
+{
+    if (e->n_warnings == MAX_WARNINGS) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->warnings[e->n_warnings++], sizeof e->warnings[0], format, args);
+    va_end(args);
+}
+
+// ---- opening, part by part ----
+
+// What answers call the model: a published name as given, else the folder's own name.
+static sight_err set_names(engine *e, const engine_options *o)
+{
+    if (o->shape) {
+        e->dir = strdup("");
+        e->name = strdup(o->shape);
+    } else {
+        sight_err err = checkpoint_find(&e->dir, o->model);
+        if (err) return err;
+        size_t n = strlen(e->dir);
+        while (n > 1 && e->dir[n - 1] == '/') e->dir[--n] = 0;
+        const bool is_folder = !strcmp(e->dir, o->model) || o->model[0] == '/' ||
+                               o->model[0] == '.';
+        const char *slash = strrchr(e->dir, '/');
+        e->name = strdup(is_folder ? (slash && slash[1] ? slash + 1 : e->dir) : o->model);
+    }
+    return e->dir && e->name ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a name");
+}
+
+static sight_err open_text_side(engine *e)
+{
+    sight_err err = tokenizer_open(&e->tokens, e->dir);
+    if (err) return err;
+    bool built_in = false;
+    err = chat_open(&e->template, e->dir, e->tokens, &built_in);
+    if (!err && built_in) {
+        warn(e, "%s has no chat template: the built-in one is used, with thinking on by default",
+             e->name);
+    }
+    return err;
+}
+
+static void add_eos(engine *e, int32_t id)
+{
+    if (id >= 0 && e->n_eos < CONFIG_MAX_EOS && !engine_is_eos(e, id)) e->eos[e->n_eos++] = id;
+}
+
+static sight_err set_allowed(engine *e)
+{
+    const generation_config *g = &e->config.generation;
+    for (int32_t i = 0; i < g->n_eos; i++) add_eos(e, g->eos[i]);
+    if (e->tokens && e->n_eos == 0) {
+        add_eos(e, tokenizer_find(e->tokens, "<|im_end|>"));
+        add_eos(e, tokenizer_find(e->tokens, "<|endoftext|>"));
+    }
+    const int32_t vocab = e->config.text.vocab;
+    e->allowed = malloc((size_t)vocab);
+    if (!e->allowed) return sight_fail(SIGHT_E_MEMORY, "no memory for %d ids", vocab);
+    for (int32_t id = 0; id < vocab; id++) {
+        e->allowed[id] = !e->tokens || tokenizer_has(e->tokens, id);
+        // A pad stands for a feature row, which an answer does not have.
+        if (e->config.has_vision &&
+            (id == e->config.image_token || id == e->config.video_token)) {
+            e->allowed[id] = 0;
+        }
+    }
+    return SIGHT_OK;
+}
+
+// Rows such that a step takes some tenths of a second on two cores: a request can be ended between
+// two steps. Depends on the model alone, so that results do not depend on the machine.
+static int64_t choose_step_rows(const text_config *t)
+{
+    const double per_layer = 3.0 * t->hidden * t->intermediate + 6.0 * t->hidden * t->hidden;
+    const double rows = 0.3 * 350e9 / (2 * per_layer * t->n_layers);
+    int64_t n = (int64_t)(rows / MIN_STEP_ROWS + 0.5) * MIN_STEP_ROWS;
+    if (n < MIN_STEP_ROWS) n = MIN_STEP_ROWS;
+    return n > MAX_STEP_ROWS ? MAX_STEP_ROWS : n;
+}
+
+static double mib(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static sight_err too_little(const engine *e, const char *what, int64_t need)
+{
+    return sight_fail(SIGHT_E_MEMORY, "%s: %s needs %.0f MiB of memory, %.0f MiB are allowed",
+                      e->name, what, mib(need), mib(e->memory.budget));
+}
+
+static sight_err open_models(engine *e, const engine_options *o)
+{
+    e->memory.budget = o->memory_bytes ? o->memory_bytes : machine_memory_bytes();
+    e->memory.weights = (int64_t)checkpoint_bytes(e->weights);
+    if (e->memory.weights > e->memory.budget) {
+        return too_little(e, "the model", e->memory.weights);
+    }
+    const kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact};
+    sight_err err = kernels_create(&e->k, &ko);
+    if (err) return err;
+    const int64_t rows = o->step_rows ? o->step_rows : choose_step_rows(&e->config.text);
+    err = text_model_create(&e->text, e->weights, e->k, rows);
+    if (err) return err;
+    e->memory.text_workspace = text_model_workspace_bytes(e->text);
+    if (e->config.has_vision) err = tower_create(&e->eyes, e->weights, e->k);
+    return err;
+}
+
+// The longest context, up to `want`, whose cache fits into `room`.
+static int64_t context_that_fits(const cache_pool *p, int64_t want, int64_t room)
+{
+    int64_t low = 0, high = want;
+    while (low < high) {
+        int64_t mid = low + (high - low + 1) / 2;
+        if (cache_bytes(p, mid) <= room) low = mid;
+        else high = mid - 1;
+    }
+    return low;
+}
+
+static sight_err open_cache(engine *e, const engine_options *o)
+{
+    engine_memory *m = &e->memory;
+    const int64_t room = m->budget - m->weights - m->text_workspace;
+    if (room <= 0) return too_little(e, "the model with its workspace", m->budget - room);
+    m->cache_budget = room;
+    const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room};
+    sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);
+    if (err) return err;
+    const int64_t want = e->context;
+    e->context = context_that_fits(e->pool, want, room);
+    if (e->context < want && e->context < MIN_CONTEXT) {
+        return too_little(e, "the model with a context of 256 tokens",
+                          m->weights + m->text_workspace + cache_bytes(e->pool, MIN_CONTEXT));
+    }
+    if (e->context < want) {
+        warn(e, "the context is %lld tokens instead of %lld: more does not fit into %.0f MiB",
+             (long long)e->context, (long long)want, mib(m->budget));
+    }
+    m->cache = cache_bytes(e->pool, e->context);
+    return SIGHT_OK;
+}
+
+static sight_err set_context(engine *e, const engine_options *o)
+{
+    const int64_t most = e->config.text.max_positions;
+    if (o->context_tokens < 0 || o->context_tokens > most) {
+        return sight_fail(SIGHT_E_ARGUMENT, "context is %lld, must be 1 to the model's %lld tokens",
+                          (long long)o->context_tokens, (long long)most);
+    }
+    e->context = o->context_tokens ? o->context_tokens : most;
+    return SIGHT_OK;
+}
+
+static sight_err open_all(engine *e, const engine_options *o)
+{
+    sight_err err = set_names(e, o);
+    if (err) return err;
+    if (o->text_side_only) {
+        err = config_load(&e->config, e->dir);
+    } else {
+        err = o->shape ? checkpoint_made_up(&e->weights, o->shape, o->seed)
+                       : checkpoint_open(&e->weights, e->dir);
+        if (!err) e->config = *checkpoint_config(e->weights);
+    }
+    if (!err) err = set_context(e, o);
+    if (!err && !o->shape) err = open_text_side(e);
+    if (!err) err = set_allowed(e);
+    if (err || o->text_side_only) return err;
+    err = open_models(e, o);
+    return err ? err : open_cache(e, o);
+}
+
+sight_err engine_open(engine **out, const engine_options *options)
+{
+    if (!options->model == !options->shape) {
+        return sight_fail(SIGHT_E_ARGUMENT, "give a model folder or a shape, one of the two");
+    }
+    engine *e = calloc(1, sizeof *e);
+    if (!e) return sight_fail(SIGHT_E_MEMORY, "no memory for a model");
+    sight_err err = open_all(e, options);
+    if (err) engine_close(&e);
+    else *out = e;
+    return err;
+}
+
+void engine_close(engine **p)
+{
+    engine *e = *p;
+    if (!e) return;
+    cache_pool_destroy(&e->pool);
+    tower_destroy(&e->eyes);
+    text_model_destroy(&e->text);
+    kernels_destroy(&e->k);
+    chat_close(&e->template);
+    tokenizer_close(&e->tokens);
+    checkpoint_close(&e->weights);
+    free(e->allowed);
+    free(e->dir);
+    free(e->name);
+    free(e);
+    *p = NULL;
+}
+
+// ---- asking ----
+
+const model_config *engine_config(const engine *e)
+{
+    return &e->config;
+}
+
+const tokenizer *engine_tokenizer(const engine *e)
+{
+    return e->tokens;
+}
+
+const chat *engine_chat(const engine *e)
+{
+    return e->template;
+}
+
+const checkpoint *engine_checkpoint(const engine *e)
+{
+    return e->weights;
+}
+
+kernels *engine_kernels(engine *e)
+{
+    return e->k;
+}
+
+text_model *engine_text(engine *e)
+{
+    return e->text;
+}
+
+tower *engine_tower(engine *e)
+{
+    return e->eyes;
+}
+
+cache_pool *engine_pool(engine *e)
+{
+    return e->pool;
+}
+
+const char *engine_model_dir(const engine *e)
+{
+    return e->dir;
+}
+
+const char *engine_model_name(const engine *e)
+{
+    return e->name;
+}
+
+int64_t engine_context(const engine *e)
+{
+    return e->context;
+}
+
+const char *engine_warning(const engine *e, int i)
+{
+    return i >= 0 && i < e->n_warnings ? e->warnings[i] : NULL;
+}
+
+const uint8_t *engine_allowed(const engine *e)
+{
+    return e->allowed;
+}
+
+bool engine_is_eos(const engine *e, int32_t id)
+{
+    for (int32_t i = 0; i < e->n_eos; i++) {
+        if (e->eos[i] == id) return true;
+    }
+    return false;
+}
+
+engine_memory engine_get_memory(const engine *e)
+{
+    return e->memory;
+}
+
+json_t *engine_describe(const engine *e)
+{
+    const text_config *t = &e->config.text;
+    const engine_memory *m = &e->memory;
+    json_t *memory = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights, "text_workspace",
+        (json_int_t)m->text_workspace, "cache", (json_int_t)m->cache, "cache_budget",
+        (json_int_t)m->cache_budget, "budget", (json_int_t)m->budget);
+    return json_pack("{s:s, s:s, s:s, s:I, s:b, s:i, s:i, s:i, s:i, s:s, s:o}", "name", e->name,
+                     "dir", e->dir, "family",
+                     e->config.family == MODEL_QWEN3_VL ? "qwen3_vl" : "qwen3_5", "context",
+                     (json_int_t)e->context, "vision", e->config.has_vision, "layers", t->n_layers,
+                     "hidden", t->hidden, "vocab", t->vocab, "threads",
+                     e->k ? kernels_threads(e->k) : 0, "simd",
+                     e->k ? simd_level_name(kernels_simd(e->k)) : "none", "memory", memory);
+}
