@@ -1,0 +1,153 @@
+// sight bench - speed and memory of a shape or checkpoint, beside the machine's own limits.
+#define _GNU_SOURCE
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "clients/cli/bench.h"
+#include "clients/cli/cli.h"
+#include "clients/cli/inspect.h"
+#include "clients/cli/terminal.h"
+
+// The limits are measured in a child process, so that its buffers do not count as ours.
+static sight_err measure_limits(machine_limits *out, int threads)
+{
+    int fd[2];
+    if (pipe(fd)) return sight_fail(SIGHT_E_IO, "cannot make a pipe");
+    pid_t pid = fork();
+    if (pid == 0) {
+        kernels *k;
+        kernels_options o = {.threads = threads};
+        machine_limits limits = {0};
+        if (kernels_create(&k, &o)) _exit(1);
+        kernels_measure_limits(k, &limits);
+        _exit(write(fd[1], &limits, sizeof limits) != sizeof limits);
+    }
+    close(fd[1]);
+    ssize_t n = pid > 0 ? read(fd[0], out, sizeof *out) : -1;
+    close(fd[0]);
+    if (pid > 0) waitpid(pid, NULL, 0);
+    if (n != sizeof *out) return sight_fail(SIGHT_E_INTERNAL, "the machine's limits were not measured");
+    return SIGHT_OK;
+}
+
+// VmHWM of this process.
+static double peak_memory_mib(void)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    double kib = 0;
+    while (f && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %lf", &kib);
+    if (f) fclose(f);
+    return kib / 1024;
+}
+
+typedef struct row {
+    const char *key, *words, *unit;
+    double value;
+} row;
+
+static void print_rows(const row *rows, size_t n, const char *device, const char *weights)
+{
+    for (size_t i = 0; i < n; i++) {
+        printf("%-34s %10.4g %s\n", rows[i].words, rows[i].value, rows[i].unit);
+    }
+    printf("%-34s %10s %s\n", "weights, device", weights, device);
+}
+
+static void print_json(const row *rows, size_t n, const char *device, const char *weights)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; i < n; i++) json_object_set_new(o, rows[i].key, json_real(rows[i].value));
+    json_object_set_new(o, "device", json_string(device));
+    json_object_set_new(o, "weights", json_string(weights));
+    char *text = json_dumps(o, JSON_REAL_PRECISION(6) | JSON_INDENT(1));
+    printf("%s\n", text ? text : "{}");
+    free(text);
+    json_decref(o);
+}
+
+static void report(engine *e, const machine_limits *limits, const bench_result *r, bool as_json)
+{
+    double weights_bytes = (double)engine_get_memory(e).weights;
+    double read_share = limits->read_gb_s > 0
+                            ? r->decode_tok_s * r->decode_bytes / 1e9 / limits->read_gb_s : 0;
+    const row rows[] = {
+        {"load_s", "load", "s", r->load_s},
+        {"first_token_s", "first token after start", "s", r->first_token_s},
+        {"prefill_512_tok_s", "prefill, 512 tokens", "tok/s", r->prefill_512_tok_s},
+        {"prefill_2048_tok_s", "prefill, 2048 tokens", "tok/s", r->prefill_2048_tok_s},
+        {"decode_tok_s", "decode", "tok/s", r->decode_tok_s},
+        {"decode_4096_tok_s", "decode at depth 4096", "tok/s", r->decode_4096_tok_s},
+        {"batch8_decode_tok_s", "decode, 8 sequences together", "tok/s", r->batch8_decode_tok_s},
+        {"vision_640x480_ms", "picture 640x480, encode", "ms", r->vision_640x480_ms},
+        {"vision_1920x1080_ms", "picture 1920x1080, encode", "ms", r->vision_1920x1080_ms},
+        {"video_frames_s", "clip 640x480, encode", "frames/s", r->video_frames_s},
+        {"peak_memory_mib", "peak memory", "MiB", peak_memory_mib()},
+        {"weights_mib", "weights", "MiB", weights_bytes / (1 << 20)},
+        {"memory_bandwidth_gb_s", "this machine reads", "GB/s", limits->read_gb_s},
+        {"f32_peak_gop_s", "its peak in float32", "Gop/s", limits->f32_gop_s},
+        {"bf16_peak_gop_s", "its peak in bf16", "Gop/s", limits->bf16_gop_s},
+        {"int8_peak_gop_s", "its peak in int8", "Gop/s", limits->int8_gop_s},
+        {"decode_bandwidth_share", "decode reads, of what it can", "", read_share},
+        {"prefill_512_gop_s", "prefill 512 computes", "Gop/s", r->prefill_512_tok_s * r->prefill_ops / 1e9},
+        {"threads", "threads", "", kernels_threads(engine_kernels(e))},
+    };
+    const char *simd = simd_level_name(kernels_simd(engine_kernels(e)));
+    char device[64];
+    snprintf(device, sizeof device, "cpu (%s)", simd);
+    (as_json ? print_json : print_rows)(rows, sizeof rows / sizeof *rows, device, "as stored");
+}
+
+static sight_err check_weights(const char *weights)
+{
+    if (!weights || !strcmp(weights, "bf16") || !strcmp(weights, "auto")) return SIGHT_OK;
+    return sight_fail(SIGHT_E_UNSUPPORTED, "--weights %s: this build runs weights as stored (bf16)",
+                      weights);
+}
+
+static const char *const summary =
+    "Measures speed and memory beside the machine's own limits, in one run. With --shape the weights are\n"
+    "made up, so nothing needs to be downloaded.";
+
+int cli_bench(int argc, char **argv)
+{
+    const char *model = NULL, *shape = NULL, *weights = NULL, *simd = NULL;
+    int64_t threads = 0;
+    bool json = false, quick = false;
+    const arg_option options[] = {
+        {"shape", 's', ARG_TEXT, &shape, "SIZE", "0.8b, 2b, 4b, 9b or 27b, made-up weights", 0, 0},
+        {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "a checkpoint instead", 0, 0},
+        {"weights", 'w', ARG_TEXT, &weights, "FORM", "bf16", 0, 0},
+        {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
+        {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
+        {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
+        {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
+    };
+    arg_spec spec = {"bench", "", summary, options, sizeof options / sizeof *options};
+    int n, status = EXIT_OK;
+    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+
+    engine_options eo = engine_options_default();
+    eo.model = model;
+    eo.shape = shape ? shape : model ? NULL : "0.8b";
+    eo.threads = (int)threads;
+    sight_err err = shape && model ? sight_fail(SIGHT_E_ARGUMENT, "--shape or --model, not both")
+                                   : check_weights(weights);
+    if (!err && simd) err = simd_level_parse(&eo.simd, simd);
+    machine_limits limits = {0};
+    if (!err) err = measure_limits(&limits, (int)threads);
+    engine *e = NULL;
+    bench_result result = {0};
+    double start = clock_now_s();
+    if (!err) err = engine_open(&e, &eo);
+    result.load_s = clock_now_s() - start;
+    if (!err) err = bench_run(e, &result, start, quick);
+    if (!err) report(e, &limits, &result, json);
+    engine_close(&e);
+    return err ? cli_fail(err, sight_error()) : EXIT_OK;
+}

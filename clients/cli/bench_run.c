@@ -1,0 +1,205 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "clients/cli/bench.h"
+#include "clients/cli/terminal.h"
+#include "vision/plan.h"
+
+#define DECODE_TOKENS 32
+#define BATCH         8
+
+// A sequence being measured, with room for its logits.
+typedef struct runner {
+    engine *e;
+    sequence *seq;
+    float *logits; // [vocab]
+    int32_t next;  // position and made-up id of the next token
+} runner;
+
+static sight_err runner_init(runner *r, engine *e)
+{
+    *r = (runner){.e = e};
+    r->logits = malloc(sizeof(float) * (size_t)engine_config(e)->text.vocab);
+    if (!r->logits) return sight_fail(SIGHT_E_MEMORY, "no memory for logits");
+    return sequence_create(&r->seq, engine_pool(e));
+}
+
+static void runner_done(runner *r)
+{
+    sequence_drop(&r->seq);
+    free(r->logits);
+    r->logits = NULL;
+}
+
+// Ids spread over the vocabulary, so that no row of the table stays in a cache.
+static int32_t id_at(const runner *r, int32_t i)
+{
+    return (int32_t)((uint32_t)i * 2654435761u % (uint32_t)engine_config(r->e)->text.vocab);
+}
+
+// Reads n tokens in the engine's pieces; the last one's logits are computed.
+static sight_err read_tokens(runner *r, int32_t n)
+{
+    int64_t most = text_model_max_rows(engine_text(r->e));
+    int32_t *ids = malloc(sizeof *ids * 4 * (size_t)n);
+    if (!ids) return sight_fail(SIGHT_E_MEMORY, "no memory for %d tokens", (int)n);
+    for (int32_t i = 0; i < n; i++) {
+        ids[i] = id_at(r, r->next + i);
+        for (int axis = 1; axis <= 3; axis++) ids[axis * n + i] = r->next + i;
+    }
+    sight_err err = SIGHT_OK;
+    for (int32_t done = 0; done < n && !err;) {
+        int32_t rows = n - done < most ? n - done : (int32_t)most;
+        segment s = {.seq = r->seq, .n = rows, .ids = ids + done, .positions = ids + n + done,
+                     .position_stride = n};
+        if (done + rows == n) {
+            s.n_logits = 1;
+            s.logits = r->logits;
+        }
+        err = text_model_step(engine_text(r->e), &s, 1);
+        done += rows;
+    }
+    r->next += n;
+    free(ids);
+    return err;
+}
+
+static sight_err time_prefill(engine *e, int32_t n, double *tok_s)
+{
+    runner r;
+    sight_err err = runner_init(&r, e);
+    double start = clock_now_s();
+    if (!err) err = read_tokens(&r, n);
+    *tok_s = n / (clock_now_s() - start);
+    runner_done(&r);
+    return err;
+}
+
+// Tokens one at a time after `depth` others.
+static sight_err time_decode(engine *e, int32_t depth, double *tok_s)
+{
+    runner r;
+    sight_err err = runner_init(&r, e);
+    if (!err) err = read_tokens(&r, depth);
+    if (!err) err = read_tokens(&r, 1); // the first one warms what only steps touch
+    double start = clock_now_s();
+    for (int i = 0; i < DECODE_TOKENS && !err; i++) err = read_tokens(&r, 1);
+    *tok_s = DECODE_TOKENS / (clock_now_s() - start);
+    runner_done(&r);
+    return err;
+}
+
+static sight_err step_batch(runner *runners, int n)
+{
+    segment segments[BATCH];
+    int32_t ids[BATCH], positions[BATCH][3];
+    for (int i = 0; i < n; i++) {
+        runner *r = &runners[i];
+        ids[i] = id_at(r, r->next + 977 * i);
+        for (int axis = 0; axis < 3; axis++) positions[i][axis] = r->next;
+        r->next++;
+        segments[i] = (segment){.seq = r->seq, .n = 1, .ids = &ids[i], .positions = positions[i],
+                                .position_stride = 1, .n_logits = 1, .logits = r->logits};
+    }
+    return text_model_step(engine_text(runners[0].e), segments, n);
+}
+
+static sight_err time_batch(engine *e, double *tok_s)
+{
+    runner runners[BATCH] = {0};
+    sight_err err = SIGHT_OK;
+    for (int i = 0; i < BATCH && !err; i++) {
+        err = runner_init(&runners[i], e);
+        if (!err) err = read_tokens(&runners[i], 16);
+    }
+    if (!err) err = step_batch(runners, BATCH);
+    double start = clock_now_s();
+    for (int i = 0; i < DECODE_TOKENS / 2 && !err; i++) err = step_batch(runners, BATCH);
+    *tok_s = BATCH * (DECODE_TOKENS / 2) / (clock_now_s() - start);
+    for (int i = 0; i < BATCH; i++) runner_done(&runners[i]);
+    return err;
+}
+
+// Encodes one made-up picture of that size, planned as a checkpoint would.
+static sight_err time_picture(engine *e, int32_t width, int32_t height, double *seconds)
+{
+    const model_config *config = engine_config(e);
+    const vision_config *v = &config->vision;
+    vision_plan plan;
+    sight_err err = plan_image(&plan, width, height, v, &config->image);
+    if (err) return err;
+    size_t row = (size_t)v->channels * (size_t)v->temporal_patch * (size_t)v->patch * (size_t)v->patch;
+    size_t width_out = (size_t)plan.tokens * (size_t)v->out_hidden;
+    float *patches = malloc(sizeof(float) * row * (size_t)plan.patches);
+    float *features = malloc(sizeof(float) * width_out * (size_t)(1 + v->n_deepstack));
+    float *levels[CONFIG_MAX_DEEPSTACK];
+    for (int i = 0; i < v->n_deepstack && features; i++) levels[i] = features + width_out * (size_t)(i + 1);
+    if (!patches || !features) err = sight_fail(SIGHT_E_MEMORY, "no memory for a picture");
+    uint32_t state = 1;
+    for (size_t i = 0; !err && i < row * (size_t)plan.patches; i++) {
+        state = state * 1664525u + 1013904223u;
+        patches[i] = (float)(state >> 8) / 8388608.0f - 1;
+    }
+    double start = clock_now_s();
+    if (!err) err = tower_encode(engine_tower(e), patches, &plan.grid, features, levels);
+    *seconds = clock_now_s() - start;
+    free(patches);
+    free(features);
+    return err;
+}
+
+static sight_err time_vision(engine *e, bench_result *out, bool quick)
+{
+    double seconds;
+    sight_err err = time_picture(e, 640, 480, &seconds);
+    if (!err) err = time_picture(e, 640, 480, &seconds);
+    if (err) return err;
+    out->vision_640x480_ms = 1e3 * seconds;
+    out->video_frames_s = 2 / seconds; // a pair of frames is one picture's work
+    if (quick) return SIGHT_OK;
+    err = time_picture(e, 1920, 1080, &seconds);
+    if (!err) out->vision_1920x1080_ms = 1e3 * seconds;
+    return err;
+}
+
+// What one token multiplies with: all layers, and the output layer.
+static void count_work(const engine *e, bench_result *out)
+{
+    const text_config *t = &engine_config(e)->text;
+    double d = t->hidden, layers = 0;
+    for (int i = 0; i < t->n_layers; i++) {
+        double mixer;
+        if (t->layers[i] == LAYER_FULL) {
+            double q = (double)t->heads * t->head_dim, kv = (double)t->kv_heads * t->head_dim;
+            mixer = d * (q * (t->attention_gate ? 2 : 1) + 2 * kv) + q * d;
+        } else {
+            double key = (double)t->linear_key_heads * t->linear_key_dim;
+            double value = (double)t->linear_value_heads * t->linear_value_dim;
+            mixer = d * (2 * key + 2 * value + 2 * t->linear_value_heads) + value * d;
+        }
+        layers += mixer + 3 * d * t->intermediate;
+    }
+    out->prefill_ops = 2 * layers;
+    out->decode_bytes = 2 * (layers + d * t->vocab);
+}
+
+sight_err bench_run(engine *e, bench_result *out, double start, bool quick)
+{
+    double ignored;
+    count_work(e, out);
+    sight_err err = time_prefill(e, 16, &ignored);
+    out->first_token_s = clock_now_s() - start;
+    terminal_progress("prefill ...");
+    if (!err) err = time_prefill(e, 512, &ignored); // the first large step grows scratch memory
+    if (!err) err = time_prefill(e, 512, &out->prefill_512_tok_s);
+    if (!err) err = time_prefill(e, 2048, &out->prefill_2048_tok_s);
+    terminal_progress("decode ...");
+    if (!err) err = time_decode(e, 1, &out->decode_tok_s);
+    if (!err && !quick) err = time_decode(e, 4096, &out->decode_4096_tok_s);
+    if (!err) err = time_batch(e, &out->batch8_decode_tok_s);
+    terminal_progress("vision ...");
+    if (!err && engine_tower(e)) err = time_vision(e, out, quick);
+    terminal_clear();
+    return err;
+}

@@ -1,0 +1,183 @@
+#define _GNU_SOURCE
+#include "clients/cli/connect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "clients/cli/terminal.h"
+
+#define PRIVATE_IDLE_S  "300"
+#define START_SECONDS   120.0
+#define ENDPOINT_SIZE   512
+
+static const char ipc_prefix[] = "ipc://";
+
+// FNV-1a, to give each model's private daemon its own socket name.
+static uint64_t hash(const char *text)
+{
+    uint64_t h = 14695981039346656037ULL;
+    for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211ULL;
+    return h;
+}
+
+// The folder of the default socket (made, 0700), and there a name for this model.
+static sight_err private_endpoint(char *out, size_t size, const char *model)
+{
+    char folder[ENDPOINT_SIZE];
+    sight_err err = sight_default_endpoint(folder, sizeof folder);
+    if (err) return err;
+    if (strncmp(folder, ipc_prefix, sizeof ipc_prefix - 1) || access("/", X_OK)) {
+        return sight_fail(SIGHT_E_INTERNAL, "'%s' is no ipc endpoint", folder);
+    }
+    if (!strcmp(folder, "ipc:///run/sightd/sightd.sock") && geteuid() != 0) {
+        snprintf(folder, sizeof folder, "ipc:///tmp/sightd-%d/sightd.sock", (int)geteuid());
+    }
+    char *path = folder + sizeof ipc_prefix - 1, *slash = strrchr(path, '/');
+    if (!slash) return sight_fail(SIGHT_E_INTERNAL, "'%s' has no folder", folder);
+    *slash = 0;
+    if (mkdir(path, 0700) && errno != EEXIST) {
+        return sight_fail(SIGHT_E_IO, "cannot make the folder '%s': %s", path, strerror(errno));
+    }
+    char real[PATH_MAX];
+    const char *name = model && realpath(model, real) ? real : model ? model : "";
+    snprintf(out, size, "ipc://%s/private-%016llx.sock", path, (unsigned long long)hash(name));
+    return SIGHT_OK;
+}
+
+// sightd beside this program, else wherever PATH has one.
+static void daemon_path(char *out, size_t size)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n > 0) {
+        self[n] = 0;
+        char *slash = strrchr(self, '/');
+        if (slash) {
+            *slash = 0;
+            int written = snprintf(out, size, "%s/sightd", self);
+            if (written > 0 && (size_t)written < size && !access(out, X_OK)) return;
+        }
+    }
+    snprintf(out, size, "sightd");
+}
+
+// Runs the daemon detached from this program's terminal; its messages go to log_fd.
+static pid_t spawn(const char *program, const connect_options *options, const char *endpoint,
+                   int log_fd)
+{
+    char threads[16];
+    const char *argv[12];
+    int n = 0;
+    argv[n++] = program;
+    argv[n++] = "--private";
+    argv[n++] = PRIVATE_IDLE_S;
+    argv[n++] = "--endpoint";
+    argv[n++] = endpoint;
+    if (options->model) {
+        argv[n++] = "--model";
+        argv[n++] = options->model;
+    }
+    if (options->threads) {
+        snprintf(threads, sizeof threads, "%d", (int)options->threads);
+        argv[n++] = "--threads";
+        argv[n++] = threads;
+    }
+    argv[n] = NULL;
+    pid_t pid = fork();
+    if (pid) return pid;
+    setsid();
+    int null = open("/dev/null", O_RDWR);
+    if (null >= 0) {
+        dup2(null, 0);
+        dup2(null, 1);
+    }
+    dup2(log_fd, 2);
+    execvp(program, (char *const *)argv);
+    dprintf(2, "cannot run '%s': %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+// The last line that the daemon wrote before it ended, as the error.
+static sight_err report_death(int log_fd, int status)
+{
+    char log[4096];
+    ssize_t n = pread(log_fd, log, sizeof log - 1, 0);
+    log[n > 0 ? n : 0] = 0;
+    while (n > 0 && log[n - 1] == '\n') log[--n] = 0;
+    char *line = strrchr(log, '\n');
+    line = line ? line + 1 : log;
+    char *sentence = strstr(line, " error ");
+    sentence = sentence ? sentence + 7 : line;
+    // sightd's exit codes are those of sight.
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    sight_err err = code == 4 ? SIGHT_E_MODEL : code == 2 ? SIGHT_E_ARGUMENT
+                  : code == 6 ? SIGHT_E_MEMORY : SIGHT_E_NOT_FOUND;
+    return sight_fail(err, "%s", *sentence ? sentence : "sightd ended without a word");
+}
+
+// A log file that has no name any more, to read the daemon's last words from.
+static int open_log(void)
+{
+    char name[] = "/tmp/sight-log-XXXXXX";
+    int fd = mkstemp(name);
+    if (fd >= 0) unlink(name);
+    return fd;
+}
+
+static sight_err start_private(sight_client **out, const connect_options *options,
+                               const char *endpoint)
+{
+    char program[PATH_MAX];
+    daemon_path(program, sizeof program);
+    int log_fd = open_log();
+    if (log_fd < 0) return sight_fail(SIGHT_E_IO, "cannot make a file in /tmp: %s", strerror(errno));
+    pid_t pid = spawn(program, options, endpoint, log_fd);
+    if (pid < 0) {
+        close(log_fd);
+        return sight_fail(SIGHT_E_MEMORY, "cannot start '%s': %s", program, strerror(errno));
+    }
+    sight_err err = SIGHT_E_TIMEOUT;
+    double start = clock_now_s();
+    while (err && clock_now_s() - start < START_SECONDS) {
+        int status;
+        if (waitpid(pid, &status, WNOHANG) == pid) {
+            // Another `sight` may have started one at the same moment: then that one answers.
+            if (sight_client_connect(out, endpoint, 1000) == SIGHT_OK) err = SIGHT_OK;
+            else err = report_death(log_fd, status);
+            close(log_fd);
+            return err;
+        }
+        if (clock_now_s() - start > 0.3) terminal_progress("starting sightd ...");
+        err = sight_client_connect(out, endpoint, 200);
+    }
+    terminal_clear();
+    close(log_fd);
+    return err;
+}
+
+sight_err connect_open(sight_client **out, const connect_options *options)
+{
+    if (options->endpoint) return sight_client_connect(out, options->endpoint, 5000);
+    char endpoint[ENDPOINT_SIZE];
+    sight_err err;
+    if (!options->model) {
+        err = sight_default_endpoint(endpoint, sizeof endpoint);
+        if (err) return err;
+        err = sight_client_connect(out, endpoint, 0);
+        if (err != SIGHT_E_NOT_FOUND) return err;
+    }
+    err = private_endpoint(endpoint, sizeof endpoint, options->model);
+    if (err) return err;
+    err = sight_client_connect(out, endpoint, 0);
+    if (err != SIGHT_E_NOT_FOUND && err != SIGHT_E_TIMEOUT) return err;
+    return start_private(out, options, endpoint);
+}

@@ -1,0 +1,24 @@
+// clients/cli/connect.h - a connection to a daemon, started when there is none.
+//
+// Without --endpoint and --model the user's daemon (or the system's service) answers where one runs;
+// else a private daemon is started that ends some time after its last client. A private daemon
+// listens on a socket of its own per model, so that another question finds it warm.
+#ifndef SIGHT_CLI_CONNECT_H
+#define SIGHT_CLI_CONNECT_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "sight/client.h"
+
+typedef struct connect_options {
+    const char *endpoint; // NULL: find or start one
+    const char *model;    // NULL: the daemon's default
+    int64_t threads;      // of a private daemon; 0: its default
+} connect_options;
+
+// SIGHT_E_NOT_FOUND (nothing at the endpoint, or no sightd program), SIGHT_E_MODEL and others with
+// the private daemon's own last line when it could not start, and codes of sight_client_connect.
+sight_err connect_open(sight_client **out, const connect_options *options);
+
+#endif

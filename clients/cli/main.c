@@ -1,0 +1,7 @@
+// sight - the command line of sightd.
+#include "clients/cli/cli.h"
+
+int main(int argc, char **argv)
+{
+    return cli_main(argc, argv);
+}

@@ -1,0 +1,116 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/cli.h"
+#include "clients/cli/question.h"
+
+#define FRAMES_PER_LINE 8
+
+static long long count(const json_t *o, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(o, key));
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+static void print_frames(const json_t *frames)
+{
+    size_t i;
+    json_t *f;
+    json_array_foreach(frames, i, f) {
+        if (i % FRAMES_PER_LINE == 0) printf("%s    ", i ? "\n" : "");
+        printf("%lld @ %.2f s%s", count(f, "index"), json_number_value(json_object_get(f, "time_s")),
+               i + 1 < json_array_size(frames) ? ", " : "");
+    }
+    if (json_array_size(frames)) printf("\n");
+}
+
+static void print_medium(const json_t *m)
+{
+    const json_t *source = json_object_get(m, "source"), *frames = json_object_get(m, "frames");
+    printf("%s %s: %s %lldx%lld", text(m, "kind"), text(m, "name"), text(m, "format"),
+           count(source, "width"), count(source, "height"));
+    if (json_array_size(frames)) {
+        printf(", %.2f s at %.4g fps", json_number_value(json_object_get(source, "duration_s")),
+               json_number_value(json_object_get(source, "fps")));
+    }
+    printf("\n  looked at as %lldx%lld, %lld patches, %lld tokens", count(m, "width"),
+           count(m, "height"), count(m, "patches"), count(m, "tokens"));
+    if (json_array_size(frames)) printf(", %zu frames:\n", json_array_size(frames));
+    else printf("\n");
+    print_frames(frames);
+}
+
+static void print_plan(const json_t *plan)
+{
+    size_t i;
+    json_t *m;
+    json_array_foreach(json_object_get(plan, "media"), i, m) print_medium(m);
+    json_array_foreach(json_object_get(plan, "warnings"), i, m) {
+        printf("warning: %s\n", json_string_value(m) ? json_string_value(m) : "");
+    }
+    printf("prompt: %lld tokens, %lld of them visual; answer: up to %lld; context: %lld\n",
+           count(plan, "prompt_tokens"), count(plan, "visual_tokens"), count(plan, "max_tokens"),
+           count(plan, "context"));
+    printf("memory for this request: %.1f MiB; model: %s\n",
+           (double)count(plan, "memory_bytes") / (1 << 20), text(plan, "model"));
+}
+
+static sight_err show(const question *q, const char *reply)
+{
+    json_t *plan = json_loads(reply, 0, NULL);
+    if (!plan) return sight_fail(SIGHT_E_PROTOCOL, "the server's plan is no JSON");
+    if (q->json) printf("%s\n", reply);
+    else print_plan(plan);
+    json_decref(plan);
+    return SIGHT_OK;
+}
+
+static sight_err run(question *q, char **media, int n_media, bool *no_server)
+{
+    sight_client *c = NULL;
+    json_t *user = NULL, *messages = NULL;
+    char *request = NULL, *reply = NULL;
+    sight_err err = question_message(q, &user, media, n_media, "");
+    if (!err && !(messages = json_pack("[o]", user))) {
+        err = sight_fail(SIGHT_E_MEMORY, "no memory for the request");
+    }
+    if (!err) err = question_request(q, &request, messages);
+    if (!err) *no_server = (err = connect_open(&c, &q->connect)) != SIGHT_OK;
+    if (!err) err = sight_client_call(c, &reply, SIGHT_PLAN, request, q->parts, q->n_parts, 60000);
+    if (!err) err = show(q, reply);
+    sight_client_close(&c);
+    free(reply);
+    free(request);
+    json_decref(messages);
+    return err;
+}
+
+static const char *const summary =
+    "Shows what a question about these media would take, before any work: the frames chosen and their\n"
+    "times, sizes after scaling, tokens, memory.";
+
+int cli_plan(int argc, char **argv)
+{
+    question q;
+    question_init(&q);
+    arg_option options[QUESTION_MAX_OPTIONS];
+    arg_spec spec = {"plan", "MEDIA...", summary, options, 0};
+    spec.n_options = question_options(&q, options);
+    int n;
+    bool help, no_server = false;
+    sight_err err = args_parse(&spec, argc, argv, &n, &help);
+    if (!err && help) {
+        args_help(&spec);
+        return EXIT_OK;
+    }
+    if (!err && n == 0) err = sight_fail(SIGHT_E_ARGUMENT, "no picture or clip to plan for");
+    if (!err) err = run(&q, argv, n, &no_server);
+    question_done(&q);
+    return err ? cli_fail_asking(err, no_server) : EXIT_OK;
+}

@@ -1,0 +1,50 @@
+// clients/cli/question.h - command-line words to a request's JSON.
+#ifndef SIGHT_CLI_QUESTION_H
+#define SIGHT_CLI_QUESTION_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "clients/cli/args.h"
+#include "clients/cli/connect.h"
+#include "sight/client.h"
+
+#define QUESTION_MAX_MEDIA 64
+
+// What ask, chat and plan have in common. Init with question_init.
+typedef struct question {
+    connect_options connect;
+    double start_s, end_s, fps; // 0: not given
+    int64_t frames, min_pixels, max_pixels;
+    int64_t max_tokens, top_k, seed; // -1: not given
+    double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
+    arg_list stop;
+    const char *system;
+    bool think, no_think, attach, json, quiet, verbose;
+    // With --attach: the media of all messages so far, each sent with every request.
+    sight_part parts[QUESTION_MAX_MEDIA];
+    size_t n_parts;
+} question;
+
+void question_init(question *q);
+void question_done(question *q); // frees what was attached; the options stay
+
+// The options above as a table for args_parse, followed by `extra`. options has room for
+// QUESTION_MAX_OPTIONS. Gives their number.
+#define QUESTION_MAX_OPTIONS 32
+size_t question_options(question *q, arg_option *options);
+
+// A user message of these media and this text (NULL: none yet). Paths are made absolute; whether a
+// file is a picture or a clip is told from its first bytes.
+// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
+sight_err question_message(question *q, json_t **out, char *const *media, int n_media,
+                           const char *text);
+// The whole request around messages (borrowed); *out is malloced text.
+sight_err question_request(const question *q, char **out, json_t *messages);
+
+// The whole of stdin as text (malloc). SIGHT_E_IO, SIGHT_E_LIMIT over 16 MiB.
+sight_err question_read_stdin(char **out);
+
+#endif

@@ -1,0 +1,78 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clients/cli/args.h"
+#include "clients/cli/cli.h"
+#include "sight/client.h"
+
+// A JSON value as indented "key: value" lines.
+static void print_value(const json_t *v, int depth)
+{
+    const char *key;
+    json_t *item;
+    size_t i;
+    json_object_foreach((json_t *)v, key, item) {
+        printf("%*s%s:", 2 * depth, "", key);
+        if (json_is_object(item) || json_is_array(item)) {
+            printf("\n");
+            print_value(item, depth + 1);
+        } else {
+            char *s = json_is_string(item) ? NULL : json_dumps(item, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+            printf(" %s\n", s ? s : json_string_value(item) ? json_string_value(item) : "");
+            free(s);
+        }
+    }
+    json_array_foreach(v, i, item) {
+        printf("%*s-\n", 2 * depth, "");
+        print_value(item, depth + 1);
+    }
+}
+
+static sight_err ask_server(sight_verb verb, const char *endpoint, bool json, bool *no_server)
+{
+    sight_client *c = NULL;
+    char *reply = NULL;
+    sight_err err = sight_client_connect(&c, endpoint, 2000);
+    *no_server = err != SIGHT_OK;
+    if (!err) err = sight_client_call(c, &reply, verb, NULL, NULL, 0, 5000);
+    json_t *v = err ? NULL : json_loads(reply, 0, NULL);
+    if (!err && !v) err = sight_fail(SIGHT_E_PROTOCOL, "the server's reply is no JSON");
+    if (!err && json) printf("%s\n", reply);
+    else if (!err) print_value(v, 0);
+    json_decref(v);
+    free(reply);
+    sight_client_close(&c);
+    return err;
+}
+
+static int run(int argc, char **argv, const char *command, const char *summary, sight_verb verb)
+{
+    const char *endpoint = NULL;
+    bool json = false, help, no_server = false;
+    const arg_option options[] = {
+        {"endpoint", 'e', ARG_TEXT, &endpoint, "URL", "the daemon to ask", 0, 0},
+        {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
+    };
+    arg_spec spec = {command, "", summary, options, sizeof options / sizeof *options};
+    int n;
+    sight_err err = args_parse(&spec, argc, argv, &n, &help);
+    if (!err && help) {
+        args_help(&spec);
+        return EXIT_OK;
+    }
+    if (!err && n) err = sight_fail(SIGHT_E_ARGUMENT, "'%s' is one argument too many", argv[0]);
+    if (!err) err = ask_server(verb, endpoint, json, &no_server);
+    return err ? cli_fail_asking(err, no_server) : EXIT_OK;
+}
+
+int cli_status(int argc, char **argv)
+{
+    return run(argc, argv, "status", "Says what the daemon is doing, its queue and its limits.",
+               SIGHT_STATUS);
+}
+
+int cli_models(int argc, char **argv)
+{
+    return run(argc, argv, "models", "Says what the daemon has loaded.", SIGHT_MODELS);
+}

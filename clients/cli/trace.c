@@ -1,0 +1,55 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/cli/cli.h"
+#include "clients/cli/inspect.h"
+#include "daemon/trace.h"
+
+static sight_err choose_backend(const char *backend)
+{
+    if (!backend || !strcmp(backend, "cpu")) return SIGHT_OK;
+    if (!strcmp(backend, "cuda")) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "this build has no CUDA backend; --backend cpu works");
+    }
+    return sight_fail(SIGHT_E_ARGUMENT, "--backend is '%s', must be cpu or cuda", backend);
+}
+
+int cli_trace(int argc, char **argv)
+{
+    const char *model = NULL, *path = NULL, *out = NULL, *backend = NULL, *simd = NULL;
+    int64_t threads = 0;
+    const arg_option options[] = {
+        {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint", 0, 0},
+        {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
+        {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
+        {"backend", 'b', ARG_TEXT, &backend, "NAME", "cpu", 0, 0},
+        {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
+        {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
+    };
+    arg_spec spec = {"trace", "",
+                     "Runs one request in this process at full precision and writes every number on the\n"
+                     "way: ids, positions, pixels, features, logits.",
+                     options, sizeof options / sizeof *options};
+    int n, status = EXIT_OK;
+    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+    request_file file = {0};
+    engine *e = NULL;
+    engine_options eo = engine_options_exact();
+    request_limits limits = request_limits_default();
+    sight_err err = choose_backend(backend);
+    if (!err && !model) err = sight_fail(SIGHT_E_ARGUMENT, "--model is missing");
+    if (!err && !out) err = sight_fail(SIGHT_E_ARGUMENT, "--out is missing");
+    if (!err && simd) err = simd_level_parse(&eo.simd, simd);
+    if (!err) err = inspect_read_request(&file, path);
+    eo.model = model;
+    eo.threads = (int)threads;
+    if (!err) err = engine_open(&e, &eo);
+    if (!err) {
+        inspect_warnings(e);
+        request_source source = {.json = file.text, .size = file.size, .base_dir = file.folder};
+        err = trace_run(e, &source, &limits, out);
+    }
+    engine_close(&e);
+    free(file.text);
+    return err ? cli_fail(err, sight_error()) : EXIT_OK;
+}

@@ -1,0 +1,151 @@
+"""Clips: one shape moves along a lane (or none does); others stand still, appear or disappear."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from .drawing import COLOUR_NAMES, SHAPES, background, colour, put, with_article
+from .scene import NUMBERS, Questions, Scene
+
+DIRECTIONS = {
+    "to the right": (1, 0), "to the left": (-1, 0), "up": (0, -1), "down": (0, 1),
+    "up and to the right": (1, -1), "up and to the left": (-1, -1),
+    "down and to the right": (1, 1), "down and to the left": (-1, 1),
+}
+DIRECTION_NAMES = list(DIRECTIONS)
+
+
+@dataclass
+class Actor:
+    colour: str
+    shape: str
+    radius: int
+    degrees: int
+    rgb: tuple
+    path: list              # (x, y) per frame
+    event: str = ""         # "", "appears" or "disappears"
+    event_frame: int = 0
+
+    @property
+    def name(self):
+        return f"{self.colour} {self.shape}"
+
+    def shown(self, frame):
+        return not self.event or (frame >= self.event_frame) == (self.event == "appears")
+
+
+def pair_times(rng, n_frames):
+    """Seconds of the frame pairs of a clip that was sampled to n_frames: usually two frames a second."""
+    rate = rng.choice([8, 10, 12, 15, 24, 25, 30])
+    seconds = n_frames / 2 * (1 if rng.random() < 0.7 else rng.uniform(0.5, 2.0))
+    total = max(n_frames, round(seconds * rate))
+    chosen = np.linspace(0, total - 1, n_frames).round().astype(int)
+    return [(chosen[i] + chosen[i + 1]) / rate / 2 for i in range(0, n_frames, 2)]
+
+
+def _lane(rng, n, width, height, direction):
+    """The moving shape's path across the picture, and the places beside its lane."""
+    dx, dy = DIRECTIONS[direction]
+    span, lane = rng.uniform(0.45, 0.72), rng.randint(0, 2)
+    along = lambda q, sign, size: size / 2 + sign * (q - 0.5) * span * size
+    across = lambda size: size * (lane + 0.5) / 3 + rng.uniform(-0.04, 0.04) * size
+    fixed_x, fixed_y = across(width), across(height)
+    path = [(along(q, dx, width) if dx else fixed_x, along(q, dy, height) if dy else fixed_y)
+            for q in np.linspace(0, 1, n)]
+    free = [(i + 0.5) / 3 for i in range(3) if i != lane]
+    if dx and dy:
+        beside = [(0.15, 0.85), (0.85, 0.15)] if dx == dy else [(0.15, 0.15), (0.85, 0.85)]
+    elif dx:
+        beside = [(x, y) for x in (0.18, 0.5, 0.82) for y in free]
+    else:
+        beside = [(x, y) for y in (0.18, 0.5, 0.82) for x in free]
+    return path, beside
+
+
+def _cast(rng, n, width, height):
+    """The actors (the first is the one that may move), whether it moves and where to, and the background."""
+    backdrop, names = background(rng, width, height)
+    count = rng.choices([1, 2, 3], [0.35, 0.45, 0.2])[0]
+    colours, shapes = rng.sample(names, count), rng.sample(SHAPES, count)
+    direction = rng.choice(DIRECTION_NAMES[:4] if rng.random() < 0.75 else DIRECTION_NAMES[4:])
+    moving = rng.random() < 0.9 or count == 1
+    path, beside = _lane(rng, n, width, height, direction)
+    if not moving:
+        path = [path[n // 2]] * n
+    places = rng.sample(beside, count - 1) if count > 1 else []
+    actors = []
+    for i in range(count):
+        at = path if i == 0 else [(places[i - 1][0] * width, places[i - 1][1] * height)] * n
+        actors.append(Actor(colours[i], shapes[i], rng.randint(int(0.085 * width), int(0.15 * width)),
+                            2 * rng.randint(-4, 4), colour(rng, colours[i]), at))
+    for i, actor in enumerate(actors):
+        if (i > 0 and rng.random() < 0.65) or (i == 0 and not moving and rng.random() < 0.5):
+            actor.event = rng.choice(["appears", "disappears"])
+            actor.event_frame = 2 * rng.randint(1, n // 2 - 1)
+    if count > 1 and all(a.event for a in actors):
+        actors[0].event = ""
+    return actors, moving, direction, backdrop
+
+
+def _ask_about_motion(q, mover, moving, direction):
+    if not moving:
+        q.ask("moves", ["What moves?", "What is moving?", "Does anything move?", "Which object is moving?"], "Nothing moves.")
+        return
+    q.ask("moves", ["What moves?", "What is moving?", "What moves in the video?", "Which object is moving?",
+                    "What object moves?", "Name the moving object."], with_article(mover.name) + ".")
+    q.ask("direction", [f"Which direction does the {mover.name} move?", f"Which way does the {mover.shape} go?",
+                        "Which direction does it move?", "In which direction is the object moving?",
+                        f"Where does the {mover.name} move?", "Which way does it move?"], f"It moves {direction}.")
+    q.ask("colour", ["What colour is the moving object?", "What color is the moving object?",
+                     "What colour is the moving shape?", f"What color is the {mover.shape}?"], f"It is {mover.colour}.")
+    q.ask("shape", ["What shape is the moving object?", "What shape is moving?",
+                    f"What shape is the {mover.colour} object?"], f"It is a {mover.shape}.")
+
+
+def _ask_about_events(q, actors, when):
+    for actor in actors:
+        if not actor.event:
+            continue
+        verb = actor.event[:-1]
+        q.ask("when", [f"When does the {actor.name} {verb}?", f"At what time does the {actor.name} {verb}?",
+                       f"When does the {actor.shape} {verb}?"], f"At {when(actor)}.")
+        if sum(a.event == actor.event for a in actors) == 1:
+            q.ask("what_event", [f"What {actor.event}?", f"Which object {actor.event}?",
+                                 f"What {actor.event} in the video?"], with_article(actor.name) + ".")
+
+
+def _description(actors, moving, direction, when):
+    def sentence(actor):
+        if actor is actors[0] and moving:
+            does = f"moves {direction}"
+        else:
+            does = f"{actor.event} at {when(actor)}" if actor.event else "stays still"
+        return f"{with_article(actor.name)} {does}."
+    others = sorted(actors[1:], key=lambda a: (a.event_frame if a.event else -1, a.path[0]))
+    return " ".join(sentence(a) for a in [actors[0], *others])
+
+
+def draw(rng, n_frames, width, height, times):
+    """times: seconds of the frame pairs. Marks are (pair, x, y, radius, colour, shape, direction), ids from 1."""
+    actors, moving, direction, backdrop = _cast(rng, n_frames, width, height)
+    frames, marks = [], []
+    for f in range(n_frames):
+        image = backdrop.copy()
+        for i in reversed(range(len(actors))):
+            a = actors[i]
+            if not a.shown(f):
+                continue
+            x, y = a.path[f]
+            put(image, a.shape, a.radius, a.degrees, a.rgb, x, y)
+            if f % 2:
+                heading = 1 + DIRECTION_NAMES.index(direction) if i == 0 and moving else 0
+                marks.append((f // 2, x, y, a.radius, 1 + COLOUR_NAMES.index(a.colour), 1 + SHAPES.index(a.shape), heading))
+        frames.append(np.asarray(image))
+    when = lambda actor: f"{times[actor.event_frame // 2]:.1f} seconds"
+    q = Questions(rng)
+    _ask_about_motion(q, actors[0], moving, direction)
+    _ask_about_events(q, actors, when)
+    q.ask("count", ["How many objects are there?", "How many objects are in the video?", "How many shapes do you see?"],
+          f"{NUMBERS[len(actors)]}.")
+    q.ask("describe", ["Describe the video.", "Describe this video.", "What happens in the video?", "What happens?",
+                       "What do you see?", "Describe what happens."], _description(actors, moving, direction, when))
+    return Scene(np.stack(frames), times, q.asked, objects=marks)
