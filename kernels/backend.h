@@ -30,7 +30,8 @@ typedef struct cpu_ops {
     // products
     void (*linear)(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                    int64_t N, linear_mode mode);
-    const struct linear_kernels *linear_kernels;
+    const struct linear_kernels *linear_kernels; // inner loops behind linear
+    const struct linear_kernels *linear_bf16;    // those for bf16 weights, where they differ
 
     // rows
     void (*embed)(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N);

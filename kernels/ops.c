@@ -124,6 +124,7 @@ static void check_weight(const weight *w)
 {
     assert(w->w.n_dims == 2 && w->w.shape[0] > 0 && w->w.shape[1] > 0 && w->w.data);
     assert(is_weight_type(w->w.type));
+    assert(w->w.shape[1] <= (int64_t)KERNELS_SHARED_FLOATS / 2); // a row must fit the scratch
 }
 
 void op_linear(kernels *k, float *y, const float *x, const weight *w, int64_t N)
