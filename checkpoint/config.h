@@ -7,6 +7,7 @@
 #define SIGHT_CHECKPOINT_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -83,7 +84,7 @@ typedef struct model_config {
     image_config image;
     video_config video;
     generation_config generation;
-    int32_t image_token, video_token, vision_start_token, vision_end_token;
+    int32_t image_token, video_token, vision_start_token, vision_end_token; // -1 without vision
     // Keep the template's outer vision_start / vision_end around a video (transformers >= 5.12);
     // off as in the authors' release code.
     bool video_outer_pair;
@@ -91,7 +92,24 @@ typedef struct model_config {
 
 // Reads config.json and the JSON files beside it. *out untouched on failure.
 // SIGHT_E_NOT_FOUND, SIGHT_E_MODEL, SIGHT_E_UNSUPPORTED (a model_type, rope_type or
-// quantization_config this build does not run, by name).
+// quantization_config this build does not run, by name), SIGHT_E_PERMISSION, SIGHT_E_IO,
+// SIGHT_E_LIMIT (a file over 16 MiB), SIGHT_E_MEMORY.
 sight_err config_load(model_config *out, const char *dir);
+
+// The same from bytes. data NULL: the file is missing; only config.json must be there.
+typedef struct config_file {
+    const char *data;
+    size_t size;
+} config_file;
+
+typedef struct config_files {
+    config_file config;             // config.json
+    config_file generation;         // generation_config.json
+    config_file preprocessor;       // preprocessor_config.json
+    config_file video_preprocessor; // video_preprocessor_config.json
+    config_file processor;          // processor_config.json: newer saves hold both of them here
+} config_files;
+
+sight_err config_parse(model_config *out, const config_files *files);
 
 #endif
