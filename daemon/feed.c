@@ -1,0 +1,301 @@
+#include "daemon/feed.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "decoder/image.h"
+#include "decoder/resize.h"
+
+// Small frames are encoded several pairs at a time, so that products have rows enough.
+#define PIECE_PATCHES 1024
+#define MAX_WARNINGS  8
+
+struct feed {
+    const task *task;
+    const atomic_bool *cancel;
+    atomic_bool stop;
+    atomic_int frames;
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t mutex; // guards what follows
+    pthread_cond_t changed;
+    feed_piece waiting; // n_pairs 0: none
+    bool over;          // no more pieces; err says how it ended
+    sight_err err;
+    char line[1024];
+    char *warnings[MAX_WARNINGS];
+    int n_warnings;
+
+    // The decoder thread's own: the piece being filled.
+    feed_piece filling;
+    int32_t pair_count; // pairs complete in it
+    frame *held;        // first frame of an unfinished pair
+};
+
+int32_t feed_pairs(const task_media *m)
+{
+    const vision_grid *g = &m->plan.grid;
+    int64_t pairs = PIECE_PATCHES / ((int64_t)g->h * g->w);
+    if (pairs < 1) pairs = 1;
+    return pairs > g->t ? g->t : (int32_t)pairs;
+}
+
+// ---- decoder thread ----
+
+static bool stopped(const feed *f)
+{
+    return atomic_load(&f->stop) || atomic_load(f->cancel);
+}
+
+static const model_config *config_of(const feed *f)
+{
+    return engine_config(f->task->model);
+}
+
+static int64_t pair_floats(const feed *f, const task_media *m)
+{
+    return (int64_t)m->plan.grid.h * m->plan.grid.w * preprocess_row_size(&config_of(f)->vision);
+}
+
+static sight_err begin_piece(feed *f, int32_t media, int32_t first_pair)
+{
+    const task_media *m = &f->task->media[media];
+    int32_t n = feed_pairs(m);
+    if (n > m->plan.grid.t - first_pair) n = m->plan.grid.t - first_pair;
+    float *patches = malloc((size_t)n * (size_t)pair_floats(f, m) * sizeof *patches);
+    if (!patches) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for the patches of '%s'", m->asked->name);
+    }
+    f->filling = (feed_piece){media, first_pair, n, patches};
+    f->pair_count = 0;
+    return SIGHT_OK;
+}
+
+// Puts the filled piece where the consumer takes it, once the one before is taken.
+static sight_err hand_over(feed *f)
+{
+    pthread_mutex_lock(&f->mutex);
+    while (f->waiting.n_pairs && !atomic_load(&f->stop)) {
+        pthread_cond_wait(&f->changed, &f->mutex);
+    }
+    const bool gone = f->waiting.n_pairs != 0;
+    if (!gone) {
+        f->waiting = f->filling;
+        f->filling = (feed_piece){0};
+        pthread_cond_broadcast(&f->changed);
+    }
+    pthread_mutex_unlock(&f->mutex);
+    return gone ? sight_fail(SIGHT_E_CANCELLED, "decoding was stopped") : SIGHT_OK;
+}
+
+static sight_err add_pair(feed *f, int32_t media, const frame *a, const frame *b)
+{
+    const task_media *m = &f->task->media[media];
+    const model_config *c = config_of(f);
+    const double *mean = m->is_video ? c->video.mean : c->image.mean;
+    const double *std = m->is_video ? c->video.std : c->image.std;
+    float *rows = f->filling.patches + f->pair_count * pair_floats(f, m);
+    preprocess_pair(rows, a, b, &m->plan, &c->vision, mean, std);
+    if (++f->pair_count < f->filling.n_pairs) return SIGHT_OK;
+    const int32_t next = f->filling.first_pair + f->pair_count;
+    sight_err err = hand_over(f);
+    if (err || next == m->plan.grid.t) return err;
+    return begin_piece(f, media, next);
+}
+
+static sight_err decode_image(feed *f, int32_t media, const task_media *m)
+{
+    frame *whole = NULL, *sized = NULL;
+    const char *name = m->asked->path ? m->asked->path : m->asked->name;
+    // The plan has checked size and pixels against the server's limits.
+    const image_limits limits = {.max_pixels = INT64_MAX, .max_bytes = INT64_MAX};
+    sight_err err = image_decode(&whole, m->bytes, m->size, name, &limits);
+    if (!err) err = resize_bicubic(&sized, whole, m->plan.width, m->plan.height);
+    frame_unref(&whole);
+    if (!err) {
+        atomic_fetch_add(&f->frames, 1);
+        err = add_pair(f, media, sized, sized);
+    }
+    frame_unref(&sized);
+    return err;
+}
+
+typedef struct clip_sink {
+    feed *feed;
+    int32_t media;
+} clip_sink;
+
+static sight_err take_frame(void *arg, int32_t i, frame *fr)
+{
+    const clip_sink *s = arg;
+    feed *f = s->feed;
+    if (stopped(f)) {
+        frame_unref(&fr);
+        return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
+    }
+    atomic_fetch_add(&f->frames, 1);
+    const bool last = i == f->task->media[s->media].n_frames - 1;
+    if (!f->held && !last) {
+        f->held = fr;
+        return SIGHT_OK;
+    }
+    sight_err err = add_pair(f, s->media, f->held ? f->held : fr, fr);
+    frame_unref(&f->held);
+    frame_unref(&fr);
+    return err;
+}
+
+static void keep_warning(feed *f, char *line, const char *name)
+{
+    if (!line) return;
+    char full[600];
+    snprintf(full, sizeof full, "'%s': %s", name, line);
+    free(line);
+    pthread_mutex_lock(&f->mutex);
+    if (f->n_warnings < MAX_WARNINGS) {
+        char *copy = strdup(full);
+        if (copy) f->warnings[f->n_warnings++] = copy;
+    }
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
+{
+    clip_sink sink = {f, media};
+    char *warning = NULL;
+    sight_err err = video_read(m->clip, m->indices, m->n_frames, m->plan.width, m->plan.height,
+                               take_frame, &sink, &warning);
+    keep_warning(f, warning, m->asked->name);
+    if (!err && f->filling.patches) {
+        err = sight_fail(SIGHT_E_INTERNAL, "'%s': fewer frames came than were chosen",
+                         m->asked->name);
+    }
+    return err;
+}
+
+static sight_err decode_all(feed *f)
+{
+    for (int32_t i = 0; i < f->task->asked->n_media; i++) {
+        if (stopped(f)) return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
+        const task_media *m = &f->task->media[i];
+        sight_err err = begin_piece(f, i, 0);
+        if (!err) err = m->is_video ? decode_clip(f, i, m) : decode_image(f, i, m);
+        if (err) return err;
+    }
+    return SIGHT_OK;
+}
+
+static void *decoder_main(void *arg)
+{
+    feed *f = arg;
+    sight_err err = decode_all(f);
+    frame_unref(&f->held);
+    free(f->filling.patches);
+    pthread_mutex_lock(&f->mutex);
+    f->over = true;
+    f->err = err;
+    if (err) snprintf(f->line, sizeof f->line, "%s", sight_error());
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+    return NULL;
+}
+
+// ---- consumer ----
+
+sight_err feed_open(feed **out, const task *t, const atomic_bool *cancel)
+{
+    feed *f = calloc(1, sizeof *f);
+    if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for decoding");
+    f->task = t;
+    f->cancel = cancel;
+    pthread_mutex_init(&f->mutex, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    f->started = !pthread_create(&f->thread, NULL, decoder_main, f);
+    if (!f->started) {
+        feed_close(&f);
+        return sight_fail(SIGHT_E_MEMORY, "cannot start a thread for decoding");
+    }
+    *out = f;
+    return SIGHT_OK;
+}
+
+void feed_close(feed **p)
+{
+    feed *f = *p;
+    if (!f) return;
+    pthread_mutex_lock(&f->mutex);
+    atomic_store(&f->stop, true);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+    if (f->started) pthread_join(f->thread, NULL);
+    free(f->waiting.patches);
+    for (int i = 0; i < f->n_warnings; i++) free(f->warnings[i]);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->mutex);
+    free(f);
+    *p = NULL;
+}
+
+static struct timespec deadline_after(int ms)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
+sight_err feed_next(feed *f, feed_piece *out, int timeout_ms)
+{
+    const struct timespec deadline = deadline_after(timeout_ms);
+    sight_err err = SIGHT_OK;
+    pthread_mutex_lock(&f->mutex);
+    int waited = 0;
+    while (!f->waiting.n_pairs && !f->over && waited != ETIMEDOUT) {
+        waited = pthread_cond_timedwait(&f->changed, &f->mutex, &deadline);
+    }
+    if (f->waiting.n_pairs) {
+        *out = f->waiting;
+        f->waiting = (feed_piece){0};
+        pthread_cond_broadcast(&f->changed);
+    } else if (!f->over) {
+        err = SIGHT_E_TIMEOUT;
+    } else if (f->err) {
+        err = sight_fail(f->err, "%s", f->line);
+    } else {
+        *out = (feed_piece){0};
+    }
+    pthread_mutex_unlock(&f->mutex);
+    return err == SIGHT_E_TIMEOUT ? sight_fail(err, "nothing is decoded yet") : err;
+}
+
+int32_t feed_frames(const feed *f)
+{
+    return atomic_load(&f->frames);
+}
+
+char *feed_warning(feed *f)
+{
+    pthread_mutex_lock(&f->mutex);
+    char *line = NULL;
+    if (f->n_warnings) {
+        line = f->warnings[0];
+        memmove(f->warnings, f->warnings + 1, (size_t)--f->n_warnings * sizeof *f->warnings);
+    }
+    pthread_mutex_unlock(&f->mutex);
+    return line;
+}

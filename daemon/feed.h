@@ -1,0 +1,44 @@
+// daemon/feed.h - a thread that decodes a task's media and hands over patch rows, piece by piece.
+//
+// The queue is short: the decoder waits when the encoder is behind, so that a clip's patches are
+// never all in memory. Threads: one consumer, the engine thread.
+#ifndef SIGHT_DAEMON_FEED_H
+#define SIGHT_DAEMON_FEED_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "daemon/task.h"
+#include "vision/preprocess.h"
+
+// Pieces alive at once: one being filled, one waiting, one being encoded.
+#define FEED_PIECES 3
+
+typedef struct feed feed;
+
+// Some frame pairs of one medium. A piece's grid is that of the medium's plan with t = n_pairs.
+typedef struct feed_piece {
+    int32_t media;      // index in the task
+    int32_t first_pair; // of that medium
+    int32_t n_pairs;    // 0: all media have been handed over
+    float *patches;     // [n_pairs * grid.h * grid.w, row]; the consumer's (free)
+} feed_piece;
+
+// Frame pairs that go into one piece of this medium.
+int32_t feed_pairs(const task_media *m);
+
+// Borrows t and cancel. SIGHT_E_MEMORY.
+sight_err feed_open(feed **out, const task *t, const atomic_bool *cancel);
+// Stops decoding, within a frame or so. Accepts NULL; leaves NULL.
+void feed_close(feed **f);
+
+// Waits up to timeout_ms for the next piece, in order. SIGHT_E_TIMEOUT: none yet. Else the
+// decoder's error, with its sentence; SIGHT_E_CANCELLED.
+sight_err feed_next(feed *f, feed_piece *out, int timeout_ms);
+// Frames decoded so far, over all media.
+int32_t feed_frames(const feed *f);
+// What the decoder had to say about damaged media since the last call (malloc); NULL: nothing.
+char *feed_warning(feed *f);
+
+#endif

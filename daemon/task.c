@@ -1,0 +1,214 @@
+#include "daemon/task.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "daemon/feed.h"
+#include "daemon/request_media.h"
+#include "daemon/task_media.h"
+#include "text/marks.h"
+
+// An answer's length when the request names none.
+#define DEFAULT_MAX_TOKENS 2048
+
+// ---- the model asked for ----
+
+static sight_err check_model(const engine *e, const request *q)
+{
+    if (!q->model || !strcmp(q->model, engine_model_name(e)) ||
+        !strcmp(q->model, engine_model_dir(e))) {
+        return SIGHT_OK;
+    }
+    return sight_fail(SIGHT_E_NOT_FOUND, "the model '%.200s' is not loaded; this server has '%s'",
+                      q->model, engine_model_name(e));
+}
+
+// ---- media ----
+
+static sight_err open_media(task *t, const request_limits *limits)
+{
+    const model_config *config = engine_config(t->model);
+    const request *q = t->asked;
+    if (q->n_media && !config->has_vision) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' is a text model: it takes no pictures or clips",
+                          engine_model_name(t->model));
+    }
+    t->media = calloc((size_t)q->n_media + 1, sizeof *t->media);
+    if (!t->media) return sight_fail(SIGHT_E_MEMORY, "no memory for %d media", q->n_media);
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < q->n_media; i++) {
+        sight_err err = task_media_open(&t->media[i], &q->media[i], config, limits);
+        if (err) return err;
+        tokens += t->media[i].plan.tokens;
+        if (tokens >= engine_context(t->model)) {
+            return sight_fail(SIGHT_E_LIMIT,
+                              "pictures and clips take %lld tokens or more, the context has %lld; "
+                              "ask for fewer frames, a shorter part or smaller 'max_pixels'",
+                              (long long)tokens, (long long)engine_context(t->model));
+        }
+    }
+    return SIGHT_OK;
+}
+
+// ---- the prompt ----
+
+static sight_err render(char **text, size_t *size, const engine *e, const request *q)
+{
+    if (!engine_chat(e)) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "made-up weights have no tokenizer to ask with");
+    }
+    return chat_render(engine_chat(e), text, size, q->messages, q->tools, &q->chat);
+}
+
+static sight_err build_prompt(task *t)
+{
+    char *text;
+    size_t size;
+    sight_err err = render(&text, &size, t->model, t->asked);
+    if (err) return err;
+    t->opens_thinking = chat_prompt_opens_thinking(text, size);
+    const model_config *config = engine_config(t->model);
+    const int32_t n = t->asked->n_media, merge = config->has_vision ? config->vision.merge : 1;
+    prompt_media *media = calloc((size_t)n + 1, sizeof *media);
+    if (!media) {
+        free(text);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a prompt");
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const vision_grid *g = &t->media[i].plan.grid;
+        media[i] = (prompt_media){.video = t->media[i].is_video, .t = g->t, .h = g->h / merge,
+                                  .w = g->w / merge, .times_s = t->media[i].pair_times};
+    }
+    err = prompt_build(&t->prompt, engine_tokenizer(t->model), text, size, media, n, config);
+    free(media);
+    free(text);
+    return err;
+}
+
+// The prompt and at least one token of answer must fit.
+static sight_err bound_tokens(task *t, const request_limits *limits)
+{
+    const int64_t context = engine_context(t->model), n = t->prompt.n;
+    const int64_t most = limits->max_prompt_tokens && limits->max_prompt_tokens < context
+                             ? limits->max_prompt_tokens : context - 1;
+    if (n > most) {
+        return sight_fail(SIGHT_E_LIMIT,
+                          "the prompt has %lld tokens (%d of them pictures and clips), the limit is "
+                          "%lld", (long long)n, t->prompt.n_visual, (long long)most);
+    }
+    const int32_t asked = t->asked->max_tokens;
+    int64_t want = asked ? asked : DEFAULT_MAX_TOKENS;
+    if (want > limits->max_tokens) want = limits->max_tokens;
+    if (want > context - n) {
+        want = context - n;
+        if (asked) {
+            request_warn(t->asked, "max_tokens is %lld instead of %d: the context ends there",
+                         (long long)want, asked);
+        }
+    }
+    t->max_tokens = (int32_t)want;
+    return SIGHT_OK;
+}
+
+// ---- memory ----
+
+static int64_t vision_bytes(const task *t)
+{
+    const model_config *c = engine_config(t->model);
+    int64_t peak = 0;
+    for (int32_t i = 0; i < t->asked->n_media; i++) {
+        vision_grid piece = t->media[i].plan.grid;
+        piece.t = feed_pairs(&t->media[i]);
+        const int64_t patches = (int64_t)piece.t * piece.h * piece.w;
+        int64_t bytes = FEED_PIECES * patches * preprocess_row_size(&c->vision) * 4;
+        bytes += tower_workspace_bytes(engine_tower(t->model), &piece);
+        bytes += (int64_t)t->media[i].width * t->media[i].height * 3; // the frame as decoded
+        if (bytes > peak) peak = bytes;
+    }
+    const int64_t rows = 1 + c->vision.n_deepstack;
+    return peak + t->prompt.n_visual * rows * c->vision.out_hidden * 4;
+}
+
+static sight_err check_memory(task *t)
+{
+    if (!engine_pool(t->model)) return SIGHT_OK;
+    const engine_memory m = engine_get_memory(t->model);
+    t->memory_bytes = cache_bytes(engine_pool(t->model), (int64_t)t->prompt.n + t->max_tokens);
+    if (t->asked->n_media) t->memory_bytes += vision_bytes(t);
+    if (t->memory_bytes <= m.cache_budget) return SIGHT_OK;
+    return sight_fail(SIGHT_E_MEMORY,
+                      "the request needs %lld MiB beside the model, %lld MiB are allowed; ask for "
+                      "fewer frames or smaller 'max_pixels'", (long long)(t->memory_bytes >> 20),
+                      (long long)(m.cache_budget >> 20));
+}
+
+sight_err task_create(task **out, engine *model, request **asked, const request_limits *limits)
+{
+    task *t = calloc(1, sizeof *t);
+    if (!t) return sight_fail(SIGHT_E_MEMORY, "no memory for a request");
+    t->model = model;
+    t->asked = *asked;
+    sight_err err = check_model(model, t->asked);
+    if (!err) err = open_media(t, limits);
+    if (!err) err = build_prompt(t);
+    if (!err) err = bound_tokens(t, limits);
+    if (!err) err = check_memory(t);
+    if (err) {
+        if (t->media) {
+            for (int32_t i = 0; i < t->asked->n_media; i++) task_media_done(&t->media[i]);
+        }
+        free(t->media);
+        t->media = NULL;
+        t->asked = NULL; // stays the caller's
+        task_destroy(&t);
+        return err;
+    }
+    *asked = NULL;
+    *out = t;
+    return SIGHT_OK;
+}
+
+void task_destroy(task **p)
+{
+    task *t = *p;
+    if (!t) return;
+    for (int32_t i = 0; t->media && i < t->asked->n_media; i++) task_media_done(&t->media[i]);
+    free(t->media);
+    prompt_done(&t->prompt);
+    request_destroy(&t->asked);
+    free(t);
+    *p = NULL;
+}
+
+json_t *task_describe(const task *t)
+{
+    json_t *media = json_array();
+    for (int32_t i = 0; i < t->asked->n_media; i++) {
+        json_array_append_new(media, task_media_describe(&t->media[i]));
+    }
+    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:O}", "model",
+                     engine_model_name(t->model), "prompt_tokens", t->prompt.n, "visual_tokens",
+                     t->prompt.n_visual, "max_tokens", t->max_tokens, "context",
+                     (json_int_t)engine_context(t->model), "memory_bytes",
+                     (json_int_t)t->memory_bytes, "media", media, "warnings", t->asked->warnings);
+}
+
+sight_err task_prompt_text(char **out, size_t *size, const engine *model, const request *asked)
+{
+    char *text;
+    size_t n;
+    sight_err err = render(&text, &n, model, asked);
+    if (err) return err;
+    buf plain;
+    buf_init(&plain);
+    marks_remove(&plain, text, n);
+    free(text);
+    if (buf_failed(&plain) || !buf_reserve(&plain, 1)) {
+        buf_done(&plain);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a prompt");
+    }
+    *size = plain.size;
+    *out = buf_take(&plain);
+    return SIGHT_OK;
+}

@@ -1,0 +1,176 @@
+#include "daemon/task_media.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "decoder/image.h"
+#include "ipc/text.h"
+
+// The source's name in errors: its path, else what the request called it.
+static const char *source_name(const request_media *asked)
+{
+    return asked->path ? asked->path : asked->name;
+}
+
+static sight_err open_bytes(task_media *m, const request_limits *limits)
+{
+    const request_media *asked = m->asked;
+    if (!asked->path) {
+        m->bytes = asked->bytes;
+        m->size = asked->size;
+    } else {
+        sight_err err = file_map_open(&m->map, asked->path);
+        if (err) return err;
+        m->bytes = m->map.data;
+        m->size = m->map.size;
+    }
+    if (m->size == 0) return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", source_name(asked));
+    if ((int64_t)m->size > limits->max_media_bytes) {
+        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the server's limit is %lld",
+                          source_name(asked), m->size, (long long)limits->max_media_bytes);
+    }
+    return SIGHT_OK;
+}
+
+// The checkpoint's bounds on pixels, then the request's, under the server's.
+static void bound_pixels(int64_t *min, int64_t *max, const request_media *asked,
+                         const request_limits *limits)
+{
+    if (asked->max_pixels) *max = asked->max_pixels;
+    if (*max > limits->max_pixels) *max = limits->max_pixels;
+    if (asked->min_pixels) *min = asked->min_pixels;
+    if (*min > *max) {
+        if (asked->min_pixels && !asked->max_pixels) *max = *min;
+        else *min = *max;
+    }
+}
+
+// ---- pictures ----
+
+static sight_err open_image(task_media *m, const model_config *config, const request_limits *limits)
+{
+    sight_err err = open_bytes(m, limits);
+    if (err) return err;
+    const image_limits il = {.max_pixels = limits->max_source_pixels,
+                             .max_bytes = limits->max_media_bytes};
+    image_info info;
+    err = image_probe(&info, m->bytes, m->size, source_name(m->asked), &il);
+    if (err) return err;
+    m->width = info.width;
+    m->height = info.height;
+    snprintf(m->format, sizeof m->format, "%s", info.format);
+    image_config bounds = config->image;
+    bound_pixels(&bounds.min_pixels, &bounds.max_pixels, m->asked, limits);
+    err = plan_image(&m->plan, m->width, m->height, &config->vision, &bounds);
+    return err ? sight_fail_in(err, "'%s'", source_name(m->asked)) : SIGHT_OK;
+}
+
+// ---- clips ----
+
+static sight_err choose_frames(task_media *m, const model_config *config,
+                               const request_limits *limits)
+{
+    const video_config *v = &config->video;
+    video_choice choice = {.fps = m->asked->fps > 0 ? m->asked->fps : v->fps,
+                           .min_frames = v->min_frames,
+                           .max_frames = v->max_frames,
+                           .n_frames = m->asked->frames};
+    if (choice.max_frames > limits->max_frames) choice.max_frames = limits->max_frames;
+    if (choice.min_frames > choice.max_frames) choice.min_frames = choice.max_frames;
+    sight_err err = video_choose(m->clip, &choice, &m->indices, &m->times_s, &m->n_frames);
+    if (err) return sight_fail_in(err, "'%s'", source_name(m->asked));
+    if (m->n_frames < 1) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s': no frame in the wanted part",
+                          source_name(m->asked));
+    }
+    return SIGHT_OK;
+}
+
+// The mean time of each pair; an odd last frame is its own partner.
+static sight_err set_pair_times(task_media *m)
+{
+    m->pair_times = malloc((size_t)m->plan.grid.t * sizeof *m->pair_times);
+    if (!m->pair_times) return sight_fail(SIGHT_E_MEMORY, "no memory for %d times", m->plan.grid.t);
+    for (int32_t i = 0; i < m->plan.grid.t; i++) {
+        const int32_t last = m->n_frames - 1;
+        const int32_t a = 2 * i < last ? 2 * i : last, b = 2 * i + 1 < last ? 2 * i + 1 : last;
+        m->pair_times[i] = (m->times_s[a] + m->times_s[b]) / 2;
+    }
+    return SIGHT_OK;
+}
+
+static sight_err open_clip(task_media *m, const model_config *config, const request_limits *limits)
+{
+    const request_media *asked = m->asked;
+    const video_limits vl = {.max_pixels = limits->max_source_pixels,
+                             .max_seconds = limits->max_seconds,
+                             .max_bytes = limits->max_media_bytes,
+                             .threads = 1};
+    const video_range range = {asked->start_s, asked->end_s};
+    sight_err err = video_open(&m->clip, source_name(asked), asked->path ? NULL : asked->bytes,
+                               asked->path ? 0 : asked->size, &range, &vl);
+    if (err) return err;
+    const video_info *info = video_get_info(m->clip);
+    m->width = info->width;
+    m->height = info->height;
+    m->duration_s = info->duration_s;
+    m->source_fps = info->fps;
+    snprintf(m->format, sizeof m->format, "%s", info->codec);
+    err = choose_frames(m, config, limits);
+    if (err) return err;
+    video_config bounds = config->video;
+    bound_pixels(&bounds.min_pixels, &bounds.max_pixels, asked, limits);
+    err = plan_video(&m->plan, m->width, m->height, m->n_frames, &config->vision, &bounds);
+    if (err) return sight_fail_in(err, "'%s'", source_name(asked));
+    return set_pair_times(m);
+}
+
+// ---- both ----
+
+sight_err task_media_open(task_media *out, const request_media *asked, const model_config *config,
+                          const request_limits *limits)
+{
+    out->asked = asked;
+    out->is_video = asked->kind == MEDIA_VIDEO;
+    if (!asked->path && asked->size == 0) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", asked->name);
+    }
+    return out->is_video ? open_clip(out, config, limits) : open_image(out, config, limits);
+}
+
+void task_media_done(task_media *m)
+{
+    video_close(&m->clip);
+    file_map_close(&m->map);
+    free(m->indices);
+    free(m->times_s);
+    free(m->pair_times);
+    *m = (task_media){0};
+}
+
+static void describe_clip(const task_media *m, json_t *out)
+{
+    json_t *frames = json_array();
+    for (int32_t i = 0; i < m->n_frames; i++) {
+        json_array_append_new(frames, json_pack("{s:I, s:f}", "index", (json_int_t)m->indices[i],
+                                                "time_s", m->times_s[i]));
+    }
+    json_object_set_new(out, "frames", frames);
+    json_t *source = json_object_get(out, "source");
+    json_object_set_new(source, "fps", json_real(m->source_fps));
+    json_object_set_new(source, "duration_s", json_real(m->duration_s));
+}
+
+json_t *task_media_describe(const task_media *m)
+{
+    const vision_plan *p = &m->plan;
+    json_t *out = json_pack(
+        "{s:s, s:o, s:s, s:{s:i, s:i}, s:i, s:i, s:[i, i, i], s:I, s:I}", "kind",
+        m->is_video ? "video" : "image", "name", text_json(m->asked->name), "format", m->format,
+        "source", "width", m->width, "height", m->height, "width", p->width, "height", p->height,
+        "grid", p->grid.t, p->grid.h, p->grid.w, "patches", (json_int_t)p->patches, "tokens",
+        (json_int_t)p->tokens);
+    if (out && m->is_video) describe_clip(m, out);
+    return out;
+}
