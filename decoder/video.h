@@ -2,8 +2,9 @@
 //
 // video_open reads the container and, where the header lacks them, counts frames by demuxing;
 // video_choose decides which frames; video_read decodes and hands over only these, resized, in
-// order. Frame choice at a constant rate equals the reference (transformers, Qwen3VLVideoProcessor
-// sample_frames); at a variable rate it picks the frame shown at each evenly spaced time.
+// order. Nothing but the given file or bytes is ever opened. Frame choice at a constant rate equals
+// the reference (transformers, Qwen3VLVideoProcessor sample_frames); at a variable rate it picks the
+// frame shown at each evenly spaced time.
 // Threads: one at a time per video.
 #ifndef SIGHT_DECODER_VIDEO_H
 #define SIGHT_DECODER_VIDEO_H
@@ -29,14 +30,14 @@ typedef struct video_info {
     int64_t n_frames;      // frames in the asked range, or in all
     double fps;            // average over the range
     double duration_s;     // of the whole clip
-    double start_s;        // of the range
+    double start_s;        // of the range's first frame
     bool variable_rate;
     char codec[32], container[32];
 } video_info;
 
 // What to take. Zeroed: everything at the checkpoint's rate.
 typedef struct video_range {
-    double start_s, end_s; // end_s 0: to the end
+    double start_s, end_s; // end_s 0: to the end; else frames before it
 } video_range;
 
 typedef struct video_choice {
@@ -46,16 +47,20 @@ typedef struct video_choice {
 } video_choice;
 
 // path, or bytes that outlive the video (path then names them in errors).
-// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEDIA (not a video, no picture track,
-// nothing decodable), SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (no decoder, by codec name).
+// SIGHT_E_ARGUMENT (a range that is none, or starts past the end), SIGHT_E_NOT_FOUND,
+// SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEDIA (not a video, no picture track, nothing decodable),
+// SIGHT_E_MEMORY, SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (no decoder, by codec name).
 sight_err video_open(video **out, const char *path, const void *bytes, size_t size,
                      const video_range *range, const video_limits *limits);
 void video_close(video **v); // accepts NULL; leaves NULL
 const video_info *video_get_info(const video *v);
 
 // Chooses frames; *times_s and *indices are malloced arrays of *n (free both). Nothing is decoded.
-// times_s are what the prompt says: true presentation times, or index / fps at a constant rate (the
-// same thing there, and what the reference computes).
+// Indices count frames from the start of the clip, whatever the range, and ascend; at a variable rate
+// one may repeat.
+// times_s are what the prompt says: true presentation times from the clip's first frame, or
+// index / fps at a constant rate (the same thing there, and what the reference computes). A repeated
+// frame has the time it was asked for.
 // SIGHT_E_ARGUMENT (fps 0, negative or NaN, bounds crossed), SIGHT_E_MEMORY.
 sight_err video_choose(const video *v, const video_choice *choice, int64_t **indices,
                        double **times_s, int32_t *n);

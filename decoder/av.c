@@ -1,0 +1,260 @@
+#include "decoder/av.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libavutil/imgutils.h>
+#include <libavutil/pixdesc.h>
+
+#include "base/file.h"
+#include "decoder/white.h"
+
+#define IO_BUFFER 65536
+
+static void silence(void)
+{
+    av_log_set_level(AV_LOG_QUIET);
+}
+
+void av_silence(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, silence);
+}
+
+const char *av_words(int error)
+{
+    static _Thread_local char text[AV_ERROR_MAX_STRING_SIZE];
+    if (av_strerror(error, text, sizeof text)) snprintf(text, sizeof text, "error %d", error);
+    return text;
+}
+
+static int read_source(void *opaque, uint8_t *to, int n)
+{
+    av_source *s = opaque;
+    if (s->at >= s->size) return AVERROR_EOF;
+    if (n > s->size - s->at) n = (int)(s->size - s->at);
+    if (s->fd < 0) {
+        memcpy(to, s->data + s->at, (size_t)n);
+    } else {
+        ssize_t got;
+        do got = pread(s->fd, to, (size_t)n, s->at);
+        while (got < 0 && errno == EINTR);
+        if (got < 0) return AVERROR(errno);
+        if (got == 0) return AVERROR_EOF; // became shorter while being read
+        n = (int)got;
+    }
+    s->at += n;
+    return n;
+}
+
+static int64_t seek_source(void *opaque, int64_t offset, int whence)
+{
+    av_source *s = opaque;
+    whence &= ~AVSEEK_FORCE;
+    if (whence == AVSEEK_SIZE) return s->size;
+    if (whence == SEEK_CUR) offset += s->at;
+    else if (whence == SEEK_END) offset += s->size;
+    else if (whence != SEEK_SET) return AVERROR(EINVAL);
+    if (offset < 0) return AVERROR(EINVAL);
+    return s->at = offset;
+}
+
+// A FIFO or device must not hang or surprise the caller.
+static sight_err open_file(av_source *s, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return file_fail("open", path, errno);
+    struct stat st;
+    int failed = fstat(fd, &st) ? errno : 0;
+    if (failed || !S_ISREG(st.st_mode)) {
+        close(fd);
+        if (failed) return file_fail("read", path, failed);
+        return sight_fail(SIGHT_E_IO, "'%s' is %s, not a file", path,
+                          S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
+    }
+    s->fd = fd;
+    s->size = st.st_size;
+    return SIGHT_OK;
+}
+
+sight_err av_source_open(av_source *s, const char *path, const void *data, size_t size)
+{
+    av_silence();
+    *s = (av_source){.fd = -1, .data = data, .size = (int64_t)size};
+    sight_err err = data ? SIGHT_OK : open_file(s, path);
+    if (err) return err;
+    uint8_t *buffer = av_malloc(IO_BUFFER);
+    if (buffer) {
+        s->io = avio_alloc_context(buffer, IO_BUFFER, 0, s, read_source, NULL, seek_source);
+    }
+    if (s->io) return SIGHT_OK;
+    av_free(buffer);
+    av_source_close(s);
+    return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", path);
+}
+
+void av_source_close(av_source *s)
+{
+    if (s->io) {
+        av_freep(&s->io->buffer);
+        avio_context_free(&s->io);
+    }
+    if (s->fd >= 0) close(s->fd);
+    s->fd = -1;
+}
+
+static int refuse_open(AVFormatContext *s, AVIOContext **io, const char *url, int flags,
+                       AVDictionary **options)
+{
+    return AVERROR(EPERM);
+}
+
+// Formats whose files point at other files, or that are a device, a program or a library of its
+// own rather than a container.
+static bool reaches_out(const AVInputFormat *format)
+{
+    static const char *const names[] = {
+        "hls", "dash", "concat", "imf", "sdp", "rtsp", "rtp", "sap", "webm_dash_manifest",
+        "image2", "mpjpeg", "libgme", "libopenmpt", "libmodplug", "avisynth", "vapoursynth",
+        "tty", "lavfi", "ffmetadata", "tedcaptions",
+    };
+    if (format->flags & AVFMT_NOFILE) return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!strcmp(format->name, names[i])) return true;
+    }
+    return false;
+}
+
+static sight_err pick_format(const AVInputFormat **out, av_source *s, const char *name,
+                             const char *only)
+{
+    if (only) {
+        *out = av_find_input_format(only);
+        return *out ? SIGHT_OK
+                    : sight_fail(SIGHT_E_UNSUPPORTED, "'%s' is %s, which this FFmpeg lacks", name,
+                                 only);
+    }
+    int score = av_probe_input_buffer2(s->io, out, "", NULL, 0, 0);
+    if (score < 0 || !*out) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a video: no known container", name);
+    }
+    if (reaches_out(*out)) {
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "'%s' is of the kind %s, which points at other files: not read", name,
+                          (*out)->name);
+    }
+    return SIGHT_OK;
+}
+
+sight_err av_container_open(AVFormatContext **out, av_source *s, const char *name,
+                            const char *only_format)
+{
+    const AVInputFormat *format = NULL;
+    sight_err err = pick_format(&format, s, name, only_format);
+    if (err) return err;
+    AVFormatContext *f = avformat_alloc_context();
+    AVDictionary *options = NULL;
+    av_dict_set(&options, "protocol_whitelist", "none", 0);
+    if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", name);
+    f->pb = s->io;
+    f->io_open = refuse_open;
+    f->flags |= AVFMT_FLAG_CUSTOM_IO;
+    int error = avformat_open_input(&f, "", format, &options); // frees f when it fails
+    av_dict_free(&options);
+    if (error == AVERROR(ENOMEM)) return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", name);
+    if (error < 0) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a readable %s file: %s", name, format->name,
+                          av_words(error));
+    }
+    *out = f;
+    return SIGHT_OK;
+}
+
+static bool full_range(const AVFrame *f)
+{
+    switch (f->format) {
+    case AV_PIX_FMT_YUVJ411P:
+    case AV_PIX_FMT_YUVJ420P:
+    case AV_PIX_FMT_YUVJ422P:
+    case AV_PIX_FMT_YUVJ440P:
+    case AV_PIX_FMT_YUVJ444P: return true;
+    default: return f->color_range == AVCOL_RANGE_JPEG;
+    }
+}
+
+static sight_err reserve(av_converter *c, const AVFrame *f, bool alpha, const char *name)
+{
+    if (c->width != f->width || c->height != f->height) {
+        av_freep(&c->rgb);
+        av_freep(&c->rgba);
+        c->width = f->width;
+        c->height = f->height;
+        // Swscale may write a little past a row's end: rows are padded, and so is the last.
+        c->stride = ((int64_t)f->width * 3 + 127) / 64 * 64;
+    }
+    size_t pixels = (size_t)f->width * (size_t)f->height;
+    if (!c->rgb) c->rgb = av_malloc((size_t)c->stride * (size_t)f->height + 64);
+    if (alpha && !c->rgba) c->rgba = av_malloc(pixels * 4 + 64);
+    if (c->rgb && (!alpha || c->rgba)) return SIGHT_OK;
+    c->width = c->height = 0;
+    return sight_fail(SIGHT_E_MEMORY, "no memory for a frame of %d x %d of '%s'", f->width,
+                      f->height, name);
+}
+
+static sight_err prepare_sws(av_converter *c, const AVFrame *f, enum AVPixelFormat to,
+                             const char *name)
+{
+    if (!sws_isSupportedInput(f->format)) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' has pixels of the kind %s: not converted",
+                          name, av_get_pix_fmt_name(f->format) ? av_get_pix_fmt_name(f->format)
+                                                               : "unknown");
+    }
+    c->sws = sws_getCachedContext(c->sws, f->width, f->height, f->format, f->width, f->height, to,
+                                  SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT |
+                                      SWS_FULL_CHR_H_INP,
+                                  NULL, NULL, NULL);
+    if (!c->sws) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' has frames of %d x %d that cannot be converted",
+                          name, f->width, f->height);
+    }
+    const int *matrix = sws_getCoefficients(f->colorspace); // unspecified: BT.601
+    sws_setColorspaceDetails(c->sws, matrix, full_range(f), sws_getCoefficients(SWS_CS_DEFAULT), 1,
+                             0, 1 << 16, 1 << 16);
+    return SIGHT_OK;
+}
+
+sight_err av_convert(av_converter *c, const AVFrame *f, const char *name)
+{
+    const AVPixFmtDescriptor *kind = av_pix_fmt_desc_get(f->format);
+    if (!kind || f->width < 1 || f->height < 1) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' has a frame without pixels", name);
+    }
+    bool alpha = (kind->flags & AV_PIX_FMT_FLAG_ALPHA) || f->format == AV_PIX_FMT_PAL8;
+    sight_err err = reserve(c, f, alpha, name);
+    if (!err) err = prepare_sws(c, f, alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24, name);
+    if (err) return err;
+    uint8_t *to[4] = {alpha ? c->rgba : c->rgb};
+    int stride[4] = {alpha ? f->width * 4 : (int)c->stride};
+    int rows = sws_scale(c->sws, (const uint8_t *const *)f->data, f->linesize, 0, f->height, to,
+                         stride);
+    if (rows != f->height) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' has a frame that cannot be converted", name);
+    }
+    for (int y = 0; alpha && y < f->height; y++) {
+        white_lay(c->rgb + y * c->stride, c->rgba + (int64_t)y * f->width * 4, f->width);
+    }
+    return SIGHT_OK;
+}
+
+void av_converter_done(av_converter *c)
+{
+    sws_freeContext(c->sws);
+    av_freep(&c->rgb);
+    av_freep(&c->rgba);
+    *c = (av_converter){0};
+}

@@ -1,0 +1,41 @@
+#include "decoder/frame.h"
+
+#include <stdlib.h>
+
+sight_err frame_create(frame **out, int32_t width, int32_t height)
+{
+    if (width < 1 || height < 1) {
+        return sight_fail(SIGHT_E_INTERNAL, "a frame of %d x %d", width, height);
+    }
+    size_t bytes;
+    frame *f = NULL;
+    if (!__builtin_mul_overflow((size_t)width * 3, (size_t)height, &bytes)) {
+        f = calloc(1, sizeof *f);
+        if (f) f->rgb = malloc(bytes);
+    }
+    if (!f || !f->rgb) {
+        free(f);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a picture of %d x %d", width, height);
+    }
+    f->width = width;
+    f->height = height;
+    f->refs = 1;
+    *out = f;
+    return SIGHT_OK;
+}
+
+frame *frame_ref(frame *f)
+{
+    __atomic_fetch_add(&f->refs, 1, __ATOMIC_RELAXED);
+    return f;
+}
+
+void frame_unref(frame **f)
+{
+    if (!*f) return;
+    if (__atomic_sub_fetch(&(*f)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        free((*f)->rgb);
+        free(*f);
+    }
+    *f = NULL;
+}
