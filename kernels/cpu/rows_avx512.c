@@ -1,10 +1,13 @@
+// kernels/cpu/rows_avx512.c - the row-wise ops in AVX-512.
 #include "kernels/backend.h"
 
 #if defined(__x86_64__)
 
+#include "kernels/cpu/rows_simd.h"
+
 void rows_avx512_fill(cpu_ops *ops)
 {
-    (void)ops;
+    rows_fill(ops);
 }
 
 #endif

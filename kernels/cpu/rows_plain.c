@@ -97,16 +97,6 @@ static void conv_channels(const conv_seq *seq, const float *w, int64_t c0, int64
     conv_leave_tail(seq, c0, c1, channels, width, x_stride);
 }
 
-static void row_delta_gates(float *g, float *beta, const float *a, const float *b,
-                            const float *A_log, const float *dt_bias, int64_t heads)
-{
-    for (int64_t h = 0; h < heads; h++) {
-        const float x = a[h] + dt_bias[h];
-        g[h] = -expf(A_log[h]) * (x > 20.0f ? x : log1pf(expf(x)));
-        beta[h] = sigmoid(b[h]);
-    }
-}
-
 static void row_from_bf16(float *y, const uint16_t *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = bf16_to_f32(x[i]);

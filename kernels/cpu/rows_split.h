@@ -6,6 +6,7 @@
 #ifndef SIGHT_KERNELS_CPU_ROWS_SPLIT_H
 #define SIGHT_KERNELS_CPU_ROWS_SPLIT_H
 
+#include <math.h>
 #include <string.h>
 
 #include "kernels/backend.h"
@@ -29,8 +30,6 @@ static void row_norm_rope(float *y, const float *x, const float *w, const float 
 // Channels c0 .. c1 - 1 of one sequence, tail included.
 static void conv_channels(const conv_seq *seq, const float *w, int64_t c0, int64_t c1,
                           int64_t channels, int64_t width, int64_t x_stride);
-static void row_delta_gates(float *g, float *beta, const float *a, const float *b,
-                            const float *A_log, const float *dt_bias, int64_t heads);
 static void row_from_bf16(float *y, const uint16_t *x, int64_t n);
 static void row_to_bf16(uint16_t *y, const float *x, int64_t n);
 
@@ -268,6 +267,17 @@ typedef struct gates_job {
     const float *a, *b, *A_log, *dt_bias;
     int64_t heads;
 } gates_job;
+
+// A few dozen numbers a row: the C library's functions do at every level.
+static inline void row_delta_gates(float *g, float *beta, const float *a, const float *b,
+                                   const float *A_log, const float *dt_bias, int64_t heads)
+{
+    for (int64_t h = 0; h < heads; h++) {
+        const float x = a[h] + dt_bias[h];
+        g[h] = -expf(A_log[h]) * (x > 20.0f ? x : log1pf(expf(x)));
+        beta[h] = 1.0f / (1.0f + expf(-b[h]));
+    }
+}
 
 static void delta_gates_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
