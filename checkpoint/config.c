@@ -198,7 +198,6 @@ static sight_err read_vision(model_config *c, const json_fields *f, const parsed
 {
     json_fields vision;
     sight_err err = config_sub(f, &vision, "vision_config", "config.json: vision_config");
-    c->image_token = c->video_token = c->vision_start_token = c->vision_end_token = -1;
     if (err || !vision.object) return err;
     c->has_vision = true;
     err = config_read_vision(&c->vision, &vision, c->family, &c->text);
@@ -212,6 +211,7 @@ static sight_err read_all(model_config *c, const parsed *p)
     json_fields f = {p->config, "config.json", SIGHT_E_MODEL}, text = f;
     json_fields generation = {p->generation, "generation_config.json", SIGHT_E_MODEL};
     bool text_only = false;
+    c->image_token = c->video_token = c->vision_start_token = c->vision_end_token = -1;
     sight_err err = read_family(c, &f, &text_only);
     if (!err) err = refuse_quantised(&f);
     if (!err && !text_only) {
