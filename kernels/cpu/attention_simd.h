@@ -1,0 +1,327 @@
+// kernels/cpu/attention_simd.h - op_attention and op_attention_spans over vec, for
+// attention_<level>.c to include: how the work is cut, and how keys and values come in.
+#ifndef SIGHT_KERNELS_CPU_ATTENTION_SIMD_H
+#define SIGHT_KERNELS_CPU_ATTENTION_SIMD_H
+
+#include "kernels/cpu/attention_few.h"
+#include "kernels/cpu/attention_tile.h"
+
+#define LOG2_E 1.44269504088896340736
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+// ---- causal, over pages ----
+//
+// A unit is one sequence and KV head. Its rows are (row of the step, query head of the group), the
+// head fastest, so all heads of a group share each key that is read. Rows are cut into tiles;
+// where a unit has few tiles and many keys, keys are cut into chunks too, whose results are
+// put together afterwards. Cuts depend on the unit's shape alone.
+
+#define CAUSAL_ROWS 128       // of a tile
+#define MAX_PIECES 32         // of a unit, when its keys are cut
+#define MIN_CHUNK_FEW 256     // keys
+#define MIN_CHUNK_MANY 1024   // keys
+
+typedef struct causal_cuts {
+    int64_t rows, tiles, chunks, chunk_keys;
+} causal_cuts;
+
+typedef struct causal_job {
+    kernels *k;
+    const attention_seq *seqs;
+    int64_t H, G, C;
+    float scale;
+    int64_t first_unit, n_units;
+    float *parts; // of the units whose keys are cut: [tiles][chunks][rows of the tile][C + 2]
+} causal_job;
+
+// A piece of work.
+typedef struct causal_piece {
+    const attention_seq *seq;
+    causal_cuts cuts;
+    int64_t g;
+    int64_t row, rows;  // of the unit
+    int64_t from, until; // keys
+    float *part;         // [rows][C + 2]: sums, largest, sum; NULL when keys are not cut
+} causal_piece;
+
+static causal_cuts cuts_of(const attention_seq *seq, int64_t group)
+{
+    causal_cuts c = {.rows = seq->n * group, .chunks = 1};
+    const int64_t keys = seq->past + seq->n;
+    c.tiles = ceil_div(c.rows, CAUSAL_ROWS);
+    const int64_t shortest = c.rows <= FEW_ROWS ? MIN_CHUNK_FEW : MIN_CHUNK_MANY;
+    const int64_t most = smaller(MAX_PIECES / c.tiles, keys / shortest);
+    c.chunk_keys = most > 1 ? ceil_div(ceil_div(keys, most), BLOCK_KEYS) * BLOCK_KEYS : keys;
+    c.chunks = ceil_div(keys, c.chunk_keys);
+    return c;
+}
+
+static int64_t part_floats(const causal_cuts *c, int64_t C)
+{
+    return c->chunks > 1 ? c->rows * c->chunks * (C + 2) : 0;
+}
+
+static causal_cuts unit_cuts(const causal_job *j, int64_t unit)
+{
+    return cuts_of(&j->seqs[unit / j->G], j->H / j->G);
+}
+
+// Piece i of the job; the last tiles of a unit, which see most keys, come first.
+static causal_piece find_piece(const causal_job *j, int64_t i)
+{
+    int64_t unit = j->first_unit;
+    float *parts = j->parts;
+    causal_cuts c = unit_cuts(j, unit);
+    while (i >= c.tiles * c.chunks) {
+        i -= c.tiles * c.chunks;
+        parts += part_floats(&c, j->C);
+        c = unit_cuts(j, ++unit);
+    }
+    const attention_seq *seq = &j->seqs[unit / j->G];
+    const int64_t tile = c.tiles - 1 - i / c.chunks, chunk = i % c.chunks;
+    causal_piece p = {.seq = seq, .cuts = c, .g = unit % j->G, .row = tile * CAUSAL_ROWS};
+    p.rows = smaller(CAUSAL_ROWS, c.rows - p.row);
+    p.from = chunk * c.chunk_keys;
+    const int64_t seen = seq->past + (p.row + p.rows - 1) / (j->H / j->G) + 1;
+    p.until = smaller(p.from + c.chunk_keys, seen);
+    if (c.chunks > 1) p.part = parts + (p.row * c.chunks + chunk * p.rows) * (j->C + 2);
+    return p;
+}
+
+static int64_t unit_row_at(const causal_job *j, const causal_piece *p, int64_t row)
+{
+    const int64_t group = j->H / j->G;
+    return ((row / group) * j->H + p->g * group + row % group) * j->C;
+}
+
+// First of the keys (part 0) or values (part 1) of tokens from t, and how many lie together.
+static const void *kv_run(const causal_job *j, const causal_piece *p, int part, int64_t t,
+                          int64_t *n)
+{
+    const kv_view *kv = &p->seq->kv;
+    const int64_t at = t % kv->page_rows;
+    const char *page = kv->pages[t / kv->page_rows];
+    *n = kv->page_rows - at;
+    return page + ((part * j->G + p->g) * kv->page_rows + at) * j->C *
+                      (int64_t)tensor_type_bytes(kv->type);
+}
+
+TILE_INLINE void load_block(query_tile *t, const causal_job *j, const causal_piece *p,
+                            int64_t first, int64_t n_keys, const bool bf16)
+{
+    for (int64_t i = 0, n; i < n_keys; i += n) {
+        const void *keys = kv_run(j, p, 0, first + i, &n), *values = kv_run(j, p, 1, first + i, &n);
+        n = smaller(n, n_keys - i);
+        for (int64_t r = 0; r < n; r++) {
+            tile_set_key(t, i + r, row_at(keys, r * j->C, bf16), row_at(values, r * j->C, bf16),
+                         bf16);
+        }
+    }
+}
+
+static void finish_part(const causal_piece *p, int64_t row, const float *out, float largest,
+                        float sum, int64_t C)
+{
+    float *part = p->part + row * (C + 2);
+    memcpy(part, out, (size_t)C * sizeof *part);
+    part[C] = largest;
+    part[C + 1] = sum;
+}
+
+static void causal_tile(const causal_job *j, const causal_piece *p, int worker)
+{
+    const bool bf16 = p->seq->kv.type == TENSOR_BF16;
+    const int64_t group = j->H / j->G;
+    const float scale = (float)(j->scale * LOG2_E);
+    query_tile t;
+    tile_place(&t, j->k, worker, CAUSAL_ROWS, j->C);
+    tile_start(&t, p->rows);
+    for (int64_t i = 0; i < p->rows; i++) {
+        tile_set_query(&t, i, p->seq->q + unit_row_at(j, p, p->row + i), scale);
+    }
+    for (int64_t first = p->from; first < p->until; first += BLOCK_KEYS) {
+        const int64_t n_keys = smaller(BLOCK_KEYS, p->until - first);
+        const int64_t least = p->seq->past + p->row / group; // what the first row sees last
+        const bool masked = first + n_keys - 1 > least;
+        for (int64_t i = 0; masked && i < tile_panels(p->rows) * PANEL_ROWS; i++) {
+            const int64_t row = p->row + smaller(i, p->rows - 1);
+            t.limit[i] = (float)(p->seq->past + row / group - first);
+        }
+        if (bf16) load_block(&t, j, p, first, n_keys, true);
+        else load_block(&t, j, p, first, n_keys, false);
+        tile_attend(&t, n_keys, masked);
+    }
+    for (int64_t i = 0; i < p->rows; i++) {
+        if (p->part) finish_part(p, i, t.out + i * j->C, t.largest[i], t.sum[i], j->C);
+        else tile_finish_row(&t, i, p->seq->out + unit_row_at(j, p, p->row + i));
+    }
+}
+
+TILE_INLINE void few_walk(few_rows *f, const causal_job *j, const causal_piece *p, const bool bf16)
+{
+    const int64_t group = j->H / j->G;
+    for (int64_t first = p->from, n; first < p->until; first += n) {
+        const void *keys = kv_run(j, p, 0, first, &n), *values = kv_run(j, p, 1, first, &n);
+        n = smaller(smaller(n, FEW_KEYS), p->until - first);
+        int64_t seen[FEW_ROWS];
+        for (int64_t i = 0; i < p->rows; i++) seen[i] = p->seq->past + i / group + 1 - first;
+        few_attend(f, keys, values, n, seen[0] < n ? seen : NULL, bf16);
+    }
+}
+
+static void causal_few(const causal_job *j, const causal_piece *p, int worker)
+{
+    const int64_t C = j->C;
+    const float scale = (float)(j->scale * LOG2_E);
+    float *q = kernels_scratch(j->k, worker, (size_t)(2 * FEW_ROWS * C)), *out = q + FEW_ROWS * C;
+    few_rows f;
+    few_start(&f, q, out, p->rows, C);
+    for (int64_t i = 0; i < p->rows; i++) {
+        const float *from = p->seq->q + unit_row_at(j, p, i);
+        for (int64_t c = 0; c < C; c++) q[i * C + c] = from[c] * scale;
+    }
+    if (p->seq->kv.type == TENSOR_BF16) few_walk(&f, j, p, true);
+    else few_walk(&f, j, p, false);
+    for (int64_t i = 0; i < p->rows; i++) {
+        if (p->part) {
+            finish_part(p, i, out + i * C, f.largest[i], f.sum[i], C);
+            continue;
+        }
+        float *to = p->seq->out + unit_row_at(j, p, i);
+        for (int64_t c = 0; c < C; c++) to[c] = out[i * C + c] / f.sum[i];
+    }
+}
+
+static void causal_pieces(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const causal_job *j = arg;
+    for (int64_t i = begin; i < end; i++) {
+        const causal_piece p = find_piece(j, i);
+        if (p.cuts.rows <= FEW_ROWS) causal_few(j, &p, worker);
+        else causal_tile(j, &p, worker);
+    }
+}
+
+// Adds up a row's chunks, each shrunk to the largest score of all.
+static void join_row(const causal_job *j, const causal_piece *p, int64_t row)
+{
+    const int64_t C = j->C, step = p->rows * (C + 2);
+    const float *part = p->part + row * (C + 2);
+    float *out = p->seq->out + unit_row_at(j, p, p->row + row);
+    float largest = LOWEST, sum = 0;
+    for (int64_t i = 0; i < p->cuts.chunks; i++) {
+        largest = part[i * step + C] > largest ? part[i * step + C] : largest;
+    }
+    for (int64_t i = 0; i < p->cuts.chunks; i++) {
+        sum += part[i * step + C + 1] * exp2f(part[i * step + C] - largest);
+    }
+    for (int64_t c = 0; c < C; c++) out[c] = 0;
+    for (int64_t i = 0; i < p->cuts.chunks; i++) {
+        const float share = exp2f(part[i * step + C] - largest) / sum;
+        for (int64_t c = 0; c < C; c++) out[c] += part[i * step + c] * share;
+    }
+}
+
+// Pieces as in causal_pieces; the first chunk of each tile joins the tile.
+static void join_pieces(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const causal_job *j = arg;
+    for (int64_t i = begin; i < end; i++) {
+        const causal_piece p = find_piece(j, i);
+        if (!p.part || p.from > 0) continue;
+        for (int64_t row = 0; row < p.rows; row++) join_row(j, &p, row);
+    }
+}
+
+// As many units at a time as the shared scratch holds the parts of.
+static void attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G,
+                      int64_t C, float scale)
+{
+    causal_job j = {.k = k, .seqs = seqs, .H = H, .G = G, .C = C, .scale = scale};
+    while (j.first_unit < S * G) {
+        int64_t pieces = 0, floats = 0;
+        for (j.n_units = 0; j.first_unit + j.n_units < S * G; j.n_units++) {
+            const causal_cuts c = unit_cuts(&j, j.first_unit + j.n_units);
+            const int64_t more = part_floats(&c, C);
+            if (j.n_units > 0 && floats + more > (int64_t)KERNELS_SHARED_FLOATS) break;
+            floats += more;
+            pieces += c.tiles * c.chunks;
+        }
+        j.parts = kernels_shared(k, (size_t)floats);
+        threads_for(k->pool, pieces, 1, causal_pieces, &j);
+        if (floats > 0) threads_for(k->pool, pieces, 1, join_pieces, &j);
+        j.first_unit += j.n_units;
+    }
+}
+
+// ---- bidirectional, inside spans ----
+
+#define SPANS_ROWS 256 // of a tile: a block of keys that is copied serves so many queries
+
+typedef struct spans_job {
+    kernels *k;
+    float *out;
+    const float *qkv;
+    int64_t span, tiles, H, C; // tiles of a span
+    float scale;
+} spans_job;
+
+// Rows row .. row + rows - 1 of the span that starts at row `first`, head h.
+static void spans_tile(const spans_job *j, int64_t first, int64_t h, int64_t row, int64_t rows,
+                       int worker)
+{
+    const int64_t C = j->C, D = j->H * C;
+    const float *qkv = j->qkv + first * 3 * D + h * C;
+    const float scale = (float)(j->scale * LOG2_E);
+    query_tile t;
+    tile_place(&t, j->k, worker, SPANS_ROWS, C);
+    tile_start(&t, rows);
+    for (int64_t i = 0; i < rows; i++) tile_set_query(&t, i, qkv + (row + i) * 3 * D, scale);
+    for (int64_t key = 0; key < j->span; key += BLOCK_KEYS) {
+        const int64_t n_keys = smaller(BLOCK_KEYS, j->span - key);
+        for (int64_t i = 0; i < n_keys; i++) {
+            const float *from = qkv + (key + i) * 3 * D + D;
+            tile_set_key(&t, i, from, from + D, false);
+        }
+        tile_attend(&t, n_keys, false);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        tile_finish_row(&t, i, j->out + (first + row + i) * D + h * C);
+    }
+}
+
+// Pieces are (span, head, tile).
+static void spans_pieces(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const spans_job *j = arg;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t row = i % j->tiles * SPANS_ROWS, h = i / j->tiles % j->H;
+        const int64_t first = i / j->tiles / j->H * j->span;
+        spans_tile(j, first, h, row, smaller(SPANS_ROWS, j->span - row), worker);
+    }
+}
+
+static void attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
+                            int64_t H, int64_t C, float scale)
+{
+    spans_job j = {k, out, qkv, span, ceil_div(span, SPANS_ROWS), H, C, scale};
+    const int64_t grain = span < 64 ? 64 / span : 1; // tiny spans: several heads a piece
+    threads_for(k->pool, spans * H * j.tiles, grain, spans_pieces, &j);
+}
+
+static void attention_fill(cpu_ops *ops)
+{
+    ops->attention = attention;
+    ops->attention_spans = attention_spans;
+}
+
+#endif

@@ -1,0 +1,182 @@
+// kernels/cpu/attention_tile.h - a tile of query rows that walks over blocks of keys, over vec.
+//
+// Scores are kept turned, [keys][rows]: then keys and values are used as they lie, only the queries
+// are turned (once), and the largest score and the sum of a row run down a lane, without
+// shuffles. Softmax is online and in powers of two (the queries are scaled by log2 e): a tile keeps,
+// per row, the largest score so far, the sum of 2^(score - largest), and the sum of the values so
+// weighted, which shrinks when the largest grows (Milakov and Gimelshein 2018; Dao et al. 2022).
+#ifndef SIGHT_KERNELS_CPU_ATTENTION_TILE_H
+#define SIGHT_KERNELS_CPU_ATTENTION_TILE_H
+
+#include "kernels/backend.h"
+#include "kernels/cpu/math_tile.h"
+
+#define PANEL_ROWS 64  // query rows whose scores are made together
+#define BLOCK_KEYS 128 // keys and values of a block stay in the second-level cache
+#define LOWEST (-1e30f) // "no score yet": finite, so that differences are not NaN
+
+// All in one worker's scratch. C is the head's width.
+typedef struct query_tile {
+    int64_t rows, C;
+    float *q;       // [panels][C][PANEL_ROWS], scaled, zeros beyond rows
+    float *out;     // [rows][C], not yet divided by sum
+    float *largest; // [panels][PANEL_ROWS]
+    float *sum;     // [panels][PANEL_ROWS]
+    float *limit;   // [panels][PANEL_ROWS]: last key that a row sees, counted from the block's first
+    float *keys;    // [BLOCK_KEYS][C]
+    float *values;  // [strips][BLOCK_KEYS][TILE_COLUMNS]
+    float *scores;  // [BLOCK_KEYS][PANEL_ROWS], later the weights
+    float *shrink;  // [PANEL_ROWS]
+} query_tile;
+
+static inline int64_t tile_panels(int64_t rows)
+{
+    return (rows + PANEL_ROWS - 1) / PANEL_ROWS;
+}
+
+// Lays the tile out for up to max_rows rows of width C.
+static void tile_place(query_tile *t, const kernels *k, int worker, int64_t max_rows, int64_t C)
+{
+    const int64_t padded = tile_panels(max_rows) * PANEL_ROWS;
+    const int64_t wide = (C + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+    const int64_t even = (C + 15) / 16 * 16; // keeps what follows on cache lines
+    const int64_t floats = 2 * padded * even + 3 * padded + BLOCK_KEYS * (even + wide) +
+                           BLOCK_KEYS * PANEL_ROWS + PANEL_ROWS;
+    t->C = C;
+    t->q = kernels_scratch(k, worker, (size_t)floats);
+    t->out = t->q + padded * even;
+    t->largest = t->out + padded * even;
+    t->sum = t->largest + padded;
+    t->limit = t->sum + padded;
+    t->keys = t->limit + padded;
+    t->values = t->keys + BLOCK_KEYS * even;
+    t->scores = t->values + BLOCK_KEYS * wide;
+    t->shrink = t->scores + BLOCK_KEYS * PANEL_ROWS;
+}
+
+static void tile_start(query_tile *t, int64_t rows)
+{
+    t->rows = rows;
+    const int64_t padded = tile_panels(rows) * PANEL_ROWS, beyond = padded - rows;
+    for (int64_t i = 0; i < padded; i++) {
+        t->largest[i] = LOWEST;
+        t->sum[i] = 0;
+    }
+    memset(t->out, 0, (size_t)(rows * t->C) * sizeof(float));
+    float *last = t->q + (padded / PANEL_ROWS - 1) * PANEL_ROWS * t->C + PANEL_ROWS - beyond;
+    for (int64_t c = 0; beyond > 0 && c < t->C; c++) {
+        memset(last + c * PANEL_ROWS, 0, (size_t)beyond * sizeof(float));
+    }
+}
+
+// Row i of the tile is q [C], times scale.
+static void tile_set_query(query_tile *t, int64_t i, const float *q, float scale)
+{
+    float *to = t->q + i / PANEL_ROWS * PANEL_ROWS * t->C + i % PANEL_ROWS;
+    for (int64_t c = 0; c < t->C; c++) to[c * PANEL_ROWS] = q[c] * scale;
+}
+
+// ---- filling a block ----
+
+// y [n] = x of float or bf16
+TILE_INLINE void copy_floats(float *y, const void *x, const bool bf16, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        vec_store(y + i, bf16 ? vec_bf16((const uint16_t *)x + i) : vec_load((const float *)x + i));
+    }
+    if (i == n) return;
+    vec_store_n(y + i, bf16 ? vec_bf16_n((const uint16_t *)x + i, n - i)
+                            : vec_load_n((const float *)x + i, n - i), n - i);
+}
+
+// Row i of the block. key, value [C] of float or bf16.
+TILE_INLINE void tile_set_key(query_tile *t, int64_t i, const void *key, const void *value,
+                              const bool bf16)
+{
+    const int64_t C = t->C;
+    copy_floats(t->keys + i * C, key, bf16, C);
+    for (int64_t c = 0; c < C; c += TILE_COLUMNS) {
+        const void *from = bf16 ? (const void *)((const uint16_t *)value + c)
+                                : (const void *)((const float *)value + c);
+        copy_floats(t->values + c * BLOCK_KEYS + i * TILE_COLUMNS, from, bf16,
+                    C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS);
+    }
+}
+
+// ---- a block ----
+
+// Scores of keys beyond a row's limit become -infinity.
+static void panel_hide(float *scores, const float *limit, int64_t width, int64_t n_keys)
+{
+    for (int64_t i = 0; i < n_keys; i++) {
+        for (int64_t j = 0; j < width; j += VEC_N) {
+            float *s = scores + i * PANEL_ROWS + j;
+            vec_store(s, vec_where_le(vec_set((float)i), vec_load(limit + j), vec_load(s),
+                                      vec_set(-INFINITY)));
+        }
+    }
+}
+
+// VEC_N rows: scores become weights; largest and sum move on; gives by how much sums shrink.
+static vec lanes_softmax(float *scores, float *largest, float *sum, int64_t n_keys)
+{
+    const vec before = vec_load(largest);
+    vec m[4] = {before, before, before, before};
+    int64_t i = 0;
+    for (; i + 4 <= n_keys; i += 4) {
+        for (int j = 0; j < 4; j++) {
+            m[j] = vec_max(m[j], vec_load(scores + (i + j) * PANEL_ROWS));
+        }
+    }
+    for (; i < n_keys; i++) m[0] = vec_max(m[0], vec_load(scores + i * PANEL_ROWS));
+    const vec now = vec_max(vec_max(m[0], m[1]), vec_max(m[2], m[3]));
+    const vec shrink = vec_exp2(before - now);
+    vec total = vec_load(sum) * shrink;
+    for (i = 0; i < n_keys; i++) {
+        const vec w = vec_exp2(vec_load(scores + i * PANEL_ROWS) - now);
+        total = total + w;
+        vec_store(scores + i * PANEL_ROWS, w);
+    }
+    vec_store(largest, now);
+    vec_store(sum, total);
+    return shrink;
+}
+
+// Panel p takes the block's keys in. masked: limit holds.
+static void panel_attend(query_tile *t, int64_t p, int64_t n_keys, bool masked)
+{
+    const int64_t C = t->C, first = p * PANEL_ROWS;
+    const int64_t rows = t->rows - first < PANEL_ROWS ? t->rows - first : PANEL_ROWS;
+    const int64_t width = (rows + VEC_N - 1) / VEC_N * VEC_N;
+    tile_product(t->scores, PANEL_ROWS, (tile_matrix){t->keys, C, 1}, t->q + first * C, PANEL_ROWS,
+                 n_keys, width, C, NULL);
+    if (masked) panel_hide(t->scores, t->limit + first, width, n_keys);
+    for (int64_t j = 0; j < width; j += VEC_N) {
+        const vec shrink = lanes_softmax(t->scores + j, t->largest + first + j, t->sum + first + j,
+                                         n_keys);
+        vec_store(t->shrink + j, shrink);
+    }
+    for (int64_t c = 0; c < C; c += TILE_COLUMNS) {
+        tile_product(t->out + first * C + c, C, (tile_matrix){t->scores, 1, PANEL_ROWS},
+                     t->values + c * BLOCK_KEYS, TILE_COLUMNS, rows,
+                     C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS, n_keys, t->shrink);
+    }
+}
+
+static void tile_attend(query_tile *t, int64_t n_keys, bool masked)
+{
+    for (int64_t p = 0; p < tile_panels(t->rows); p++) panel_attend(t, p, n_keys, masked);
+}
+
+// out [C] = row i's result.
+static void tile_finish_row(const query_tile *t, int64_t i, float *out)
+{
+    const vec inverse = vec_set(1.0f / t->sum[i]);
+    const float *from = t->out + i * t->C;
+    for (int64_t c = 0; c < t->C; c += VEC_N) {
+        vec_put(out + c, vec_get(from + c, t->C - c) * inverse, t->C - c);
+    }
+}
+
+#endif
