@@ -4,7 +4,6 @@ and true answers.   usage: samples.py FOLDER
 
 The seeds are the first ones of their names: none was chosen for its answers.
 """
-import json
 import random
 import sys
 from pathlib import Path
@@ -30,8 +29,8 @@ def main(folder):
         path = media.write(scene, timing, folder, name, codec, "mp4")
         for kind in kinds:
             for q in [q for q in scene.questions if q.kind == kind][:1]:
-                asked.append(dict(media=path.name, question=q.text, answer=q.answer))
-    (folder / "questions.json").write_text(json.dumps(asked, indent=1) + "\n")
+                asked.append("\t".join((path.name, q.text, q.answer)))
+    (folder / "questions.tsv").write_text("\n".join(asked) + "\n")
 
 
 if __name__ == "__main__":
