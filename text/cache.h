@@ -5,6 +5,7 @@
 #ifndef SIGHT_TEXT_CACHE_H
 #define SIGHT_TEXT_CACHE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -19,12 +20,14 @@ typedef struct sequence sequence;
 typedef struct cache_options {
     tensor_type kv_type;  // TENSOR_BF16, or TENSOR_F32 (trace)
     int64_t budget_bytes; // pages and states together; 0: no limit
+    bool without_mtp;     // keep no KV for the MTP block's layer
 } cache_options;
 
-// mtp: also keep KV for the MTP block's layers. SIGHT_E_MEMORY.
+// A checkpoint with an MTP block also gets KV for that block's layer.
+// SIGHT_E_ARGUMENT (kv_type), SIGHT_E_MEMORY.
 sight_err cache_pool_create(cache_pool **out, const text_config *config,
                             const cache_options *options);
-void cache_pool_destroy(cache_pool **p); // after its sequences
+void cache_pool_destroy(cache_pool **p); // after its sequences; accepts NULL; leaves NULL
 
 // What a sequence of n tokens takes, and what is in use now.
 int64_t cache_bytes(const cache_pool *p, int64_t n_tokens);
@@ -37,5 +40,29 @@ void sequence_drop(sequence **s); // accepts NULL; leaves NULL
 // kept and forked again. SIGHT_E_MEMORY.
 sight_err sequence_fork(sequence **out, const sequence *s);
 int64_t sequence_length(const sequence *s); // tokens seen
+
+// Rows that the MTP block has seen, and forgetting the last of them (rejected drafts). Its KV can be
+// cut, unlike the main model's states.
+int64_t sequence_mtp_length(const sequence *s);
+void sequence_cut_mtp(sequence *s, int64_t length); // length <= sequence_mtp_length
+
+// ---- for text/model.c: what a step writes to ----
+
+// Makes rows first .. first + n - 1 of every layer this sequence's own to write: adds pages and
+// copies shared ones. What the sequence holds does not change. SIGHT_E_MEMORY.
+sight_err sequence_reserve(sequence *s, int64_t first, int64_t n);
+// Gives back pages past the last row that was written, after a step that will not happen.
+void sequence_trim(sequence *s);
+void sequence_advance(sequence *s, int64_t n);
+void sequence_advance_mtp(sequence *s, int64_t n);
+
+bool sequence_has_mtp(const sequence *s);
+// layer counts full-attention layers; that of the MTP block comes after the last of them.
+// Valid until the next reserve or trim.
+kv_view sequence_kv(const sequence *s, int32_t layer);
+// layer counts linear-attention layers: the convolution's tail [conv_width - 1, channels], and the
+// delta rule's state [value_heads, key_dim, value_dim].
+float *sequence_conv(sequence *s, int32_t layer);
+float *sequence_delta(sequence *s, int32_t layer);
 
 #endif

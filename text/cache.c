@@ -1,0 +1,292 @@
+#include "text/cache.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/cache_memory.h"
+
+struct cache_pool {
+    cache_memory memory;
+    tensor_type kv_type;
+    int32_t kv_layers; // full-attention layers, and that of the MTP block
+    bool mtp;
+    int64_t page_bytes;         // one layer's part of a block: [2][G][rows][C]
+    int64_t layer_state_floats; // one layer's part of the states: its tail, then its delta state
+    int64_t delta_offset;       // of the delta state in it
+    int64_t sequences;
+};
+
+struct sequence {
+    cache_pool *pool;
+    int64_t length, mtp_length;
+    int64_t n_blocks, capacity;
+    cache_block **blocks; // [capacity]
+    void **pages;         // [kv_layers][capacity], into blocks
+    float *states;        // [linear layers][layer_state_floats]; NULL without any
+};
+
+static int64_t align_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static int64_t blocks_for(int64_t rows)
+{
+    return (rows + CACHE_PAGE_ROWS - 1) / CACHE_PAGE_ROWS;
+}
+
+// ---- the pool ----
+
+// Parts begin on cache lines: 64 bytes, 16 floats.
+static void measure(cache_pool *p, const text_config *c)
+{
+    int64_t full = 0, linear = 0;
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        if (c->layers[i] == LAYER_FULL) full++;
+        else linear++;
+    }
+    p->kv_layers = (int32_t)full + (p->mtp ? 1 : 0);
+    int64_t values = (int64_t)2 * c->kv_heads * CACHE_PAGE_ROWS * c->head_dim;
+    p->page_bytes = align_up(values * (int64_t)tensor_type_bytes(p->kv_type), 64);
+    p->memory.block_bytes =
+        align_up(p->page_bytes * (p->kv_layers ? p->kv_layers : 1), CACHE_MEMORY_ALIGN);
+
+    int64_t channels = (int64_t)2 * c->linear_key_heads * c->linear_key_dim +
+                       (int64_t)c->linear_value_heads * c->linear_value_dim;
+    int64_t delta = (int64_t)c->linear_value_heads * c->linear_key_dim * c->linear_value_dim;
+    p->delta_offset = align_up((c->conv_width - 1) * channels, 16);
+    p->layer_state_floats = p->delta_offset + align_up(delta, 16);
+    p->memory.states_bytes =
+        align_up(linear * p->layer_state_floats * (int64_t)sizeof(float), CACHE_MEMORY_ALIGN);
+}
+
+sight_err cache_pool_create(cache_pool **out, const text_config *config,
+                            const cache_options *options)
+{
+    if (options->kv_type != TENSOR_F32 && options->kv_type != TENSOR_BF16) {
+        return sight_fail(SIGHT_E_ARGUMENT, "the cache keeps keys and values in f32 or bf16 only");
+    }
+    if (options->budget_bytes < 0) {
+        return sight_fail(SIGHT_E_ARGUMENT, "the cache's budget is below 0");
+    }
+    cache_pool *p = calloc(1, sizeof *p);
+    if (!p) return sight_fail(SIGHT_E_MEMORY, "no memory for a cache pool");
+    p->kv_type = options->kv_type;
+    p->mtp = config->mtp_layers > 0 && !options->without_mtp;
+    p->memory.budget = options->budget_bytes;
+    measure(p, config);
+    *out = p;
+    return SIGHT_OK;
+}
+
+void cache_pool_destroy(cache_pool **pp)
+{
+    cache_pool *p = *pp;
+    if (!p) return;
+    assert(p->sequences == 0);
+    cache_memory_done(&p->memory);
+    free(p);
+    *pp = NULL;
+}
+
+int64_t cache_bytes(const cache_pool *p, int64_t n_tokens)
+{
+    return blocks_for(n_tokens) * p->memory.block_bytes + p->memory.states_bytes;
+}
+
+int64_t cache_bytes_used(const cache_pool *p)
+{
+    return p->memory.used;
+}
+
+// ---- sequences ----
+
+// Room in the tables for n blocks.
+static sight_err grow_tables(sequence *s, int64_t n)
+{
+    if (n <= s->capacity) return SIGHT_OK;
+    int64_t capacity = s->capacity ? s->capacity : 8;
+    while (capacity < n) capacity *= 2;
+    int64_t layers = s->pool->kv_layers;
+    cache_block **blocks = malloc((size_t)capacity * sizeof *blocks);
+    void **pages = malloc((size_t)(capacity * (layers ? layers : 1)) * sizeof *pages);
+    if (!blocks || !pages) {
+        free(blocks);
+        free(pages);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's table of pages");
+    }
+    for (int64_t b = 0; b < s->n_blocks; b++) {
+        blocks[b] = s->blocks[b];
+        for (int64_t l = 0; l < layers; l++) {
+            pages[l * capacity + b] = s->pages[l * s->capacity + b];
+        }
+    }
+    free(s->blocks);
+    free(s->pages);
+    s->blocks = blocks;
+    s->pages = pages;
+    s->capacity = capacity;
+    return SIGHT_OK;
+}
+
+static void put_block(sequence *s, int64_t at, cache_block *b)
+{
+    s->blocks[at] = b;
+    for (int64_t l = 0; l < s->pool->kv_layers; l++) {
+        s->pages[l * s->capacity + at] = (char *)b->data + l * s->pool->page_bytes;
+    }
+}
+
+sight_err sequence_create(sequence **out, cache_pool *p)
+{
+    sequence *s = calloc(1, sizeof *s);
+    if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence");
+    void *states;
+    bool zeroed;
+    sight_err err = cache_states_create(&states, &zeroed, &p->memory);
+    if (err) {
+        free(s);
+        return err;
+    }
+    if (!zeroed) memset(states, 0, (size_t)p->memory.states_bytes);
+    s->pool = p;
+    s->states = states;
+    p->sequences++;
+    *out = s;
+    return SIGHT_OK;
+}
+
+static void cut_blocks(sequence *s, int64_t n)
+{
+    while (s->n_blocks > n) cache_block_unref(&s->pool->memory, s->blocks[--s->n_blocks]);
+}
+
+void sequence_drop(sequence **ps)
+{
+    sequence *s = *ps;
+    if (!s) return;
+    cut_blocks(s, 0);
+    cache_states_free(&s->pool->memory, s->states);
+    s->pool->sequences--;
+    free(s->blocks);
+    free(s->pages);
+    free(s);
+    *ps = NULL;
+}
+
+sight_err sequence_fork(sequence **out, const sequence *s)
+{
+    sequence *f = calloc(1, sizeof *f);
+    if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence");
+    f->pool = s->pool;
+    sight_err err = grow_tables(f, s->n_blocks);
+    void *states = NULL;
+    bool zeroed;
+    if (!err) err = cache_states_create(&states, &zeroed, &s->pool->memory);
+    if (err) {
+        free(f->blocks);
+        free(f->pages);
+        free(f);
+        return err;
+    }
+    f->states = states;
+    if (states) memcpy(states, s->states, (size_t)s->pool->memory.states_bytes);
+    for (int64_t b = 0; b < s->n_blocks; b++) {
+        s->blocks[b]->refs++;
+        put_block(f, b, s->blocks[b]);
+    }
+    f->n_blocks = s->n_blocks;
+    f->length = s->length;
+    f->mtp_length = s->mtp_length;
+    s->pool->sequences++;
+    *out = f;
+    return SIGHT_OK;
+}
+
+int64_t sequence_length(const sequence *s)
+{
+    return s->length;
+}
+
+int64_t sequence_mtp_length(const sequence *s)
+{
+    return s->mtp_length;
+}
+
+void sequence_cut_mtp(sequence *s, int64_t length)
+{
+    assert(length >= 0 && length <= s->mtp_length);
+    s->mtp_length = length;
+    sequence_trim(s);
+}
+
+// ---- for the model ----
+
+// Copy on write.
+static sight_err own_block(sequence *s, int64_t at)
+{
+    cache_block *shared = s->blocks[at], *own;
+    if (shared->refs == 1) return SIGHT_OK;
+    sight_err err = cache_block_create(&own, &s->pool->memory);
+    if (err) return err;
+    memcpy(own->data, shared->data, (size_t)s->pool->memory.block_bytes);
+    cache_block_unref(&s->pool->memory, shared);
+    put_block(s, at, own);
+    return SIGHT_OK;
+}
+
+sight_err sequence_reserve(sequence *s, int64_t first, int64_t n)
+{
+    int64_t end = blocks_for(first + n);
+    sight_err err = grow_tables(s, end);
+    for (int64_t b = first / CACHE_PAGE_ROWS; !err && b < end && b < s->n_blocks; b++) {
+        err = own_block(s, b);
+    }
+    while (!err && s->n_blocks < end) {
+        cache_block *b;
+        err = cache_block_create(&b, &s->pool->memory);
+        if (!err) put_block(s, s->n_blocks++, b);
+    }
+    if (err) sequence_trim(s);
+    return err;
+}
+
+void sequence_trim(sequence *s)
+{
+    cut_blocks(s, blocks_for(s->length > s->mtp_length ? s->length : s->mtp_length));
+}
+
+void sequence_advance(sequence *s, int64_t n)
+{
+    s->length += n;
+    assert(blocks_for(s->length) <= s->n_blocks);
+}
+
+void sequence_advance_mtp(sequence *s, int64_t n)
+{
+    s->mtp_length += n;
+    assert(blocks_for(s->mtp_length) <= s->n_blocks);
+}
+
+bool sequence_has_mtp(const sequence *s)
+{
+    return s->pool->mtp;
+}
+
+kv_view sequence_kv(const sequence *s, int32_t layer)
+{
+    assert(layer >= 0 && layer < s->pool->kv_layers);
+    kv_view v = {s->pages + layer * s->capacity, s->pool->kv_type, CACHE_PAGE_ROWS};
+    return v;
+}
+
+float *sequence_conv(sequence *s, int32_t layer)
+{
+    return s->states + layer * s->pool->layer_state_floats;
+}
+
+float *sequence_delta(sequence *s, int32_t layer)
+{
+    return s->states + layer * s->pool->layer_state_floats + s->pool->delta_offset;
+}

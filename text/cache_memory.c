@@ -1,0 +1,164 @@
+#include "text/cache_memory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SLAB_BYTES (8 << 20)
+
+typedef struct cache_slab {
+    struct cache_slab *next;
+    void *data;
+    int64_t n;
+    cache_block blocks[];
+} cache_slab;
+
+static void *map_pages(int64_t bytes)
+{
+    void *p = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 2 << 20) madvise(p, (size_t)bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+// ---- the budget ----
+
+static void *pop_states(cache_memory *m)
+{
+    void *states = m->free_states;
+    memcpy(&m->free_states, states, sizeof m->free_states);
+    return states;
+}
+
+static void push(cache_block **list, cache_block *b)
+{
+    b->next_free = *list;
+    *list = b;
+}
+
+static cache_block *pop(cache_block **list)
+{
+    cache_block *b = *list;
+    *list = b->next_free;
+    return b;
+}
+
+static sight_err make_room(cache_memory *m, int64_t bytes)
+{
+    while (m->budget && m->held + bytes > m->budget) {
+        if (m->free_states) {
+            munmap(pop_states(m), (size_t)m->states_bytes);
+            m->held -= m->states_bytes;
+        } else if (m->warm) {
+            cache_block *b = pop(&m->warm);
+            madvise(b->data, (size_t)m->block_bytes, MADV_DONTNEED);
+            push(&m->cold, b);
+            m->held -= m->block_bytes;
+        } else {
+            return sight_fail(SIGHT_E_MEMORY,
+                              "the cache's budget of %.1f MiB is full: %.1f MiB are in use and "
+                              "%.1f more are needed",
+                              (double)m->budget / 1048576, (double)m->used / 1048576,
+                              (double)bytes / 1048576);
+        }
+    }
+    return SIGHT_OK;
+}
+
+void cache_memory_done(cache_memory *m)
+{
+    assert(m->used == 0);
+    while (m->free_states) munmap(pop_states(m), (size_t)m->states_bytes);
+    while (m->slabs) {
+        cache_slab *s = m->slabs;
+        m->slabs = s->next;
+        munmap(s->data, (size_t)(s->n * m->block_bytes));
+        free(s);
+    }
+}
+
+// ---- blocks ----
+
+static sight_err add_slab(cache_memory *m)
+{
+    int64_t n = SLAB_BYTES / m->block_bytes;
+    if (n < 1) n = 1;
+    cache_slab *s = calloc(1, sizeof *s + (size_t)n * sizeof s->blocks[0]);
+    void *data = s ? map_pages(n * m->block_bytes) : NULL;
+    if (!data) {
+        free(s);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for the cache to grow");
+    }
+    s->data = data;
+    s->n = n;
+    s->next = m->slabs;
+    m->slabs = s;
+    for (int64_t i = n - 1; i >= 0; i--) { // so that the lowest address is taken first
+        s->blocks[i].data = (char *)data + i * m->block_bytes;
+        push(&m->cold, &s->blocks[i]);
+    }
+    return SIGHT_OK;
+}
+
+static sight_err warm_block(cache_memory *m)
+{
+    sight_err err = make_room(m, m->block_bytes);
+    if (!err && !m->cold) err = add_slab(m);
+    if (err) return err;
+    push(&m->warm, pop(&m->cold));
+    m->held += m->block_bytes;
+    return SIGHT_OK;
+}
+
+sight_err cache_block_create(cache_block **out, cache_memory *m)
+{
+    if (!m->warm) {
+        sight_err err = warm_block(m);
+        if (err) return err;
+    }
+    cache_block *b = pop(&m->warm);
+    b->refs = 1;
+    m->used += m->block_bytes;
+    *out = b;
+    return SIGHT_OK;
+}
+
+void cache_block_unref(cache_memory *m, cache_block *b)
+{
+    assert(b->refs > 0);
+    if (--b->refs > 0) return;
+    push(&m->warm, b);
+    m->used -= m->block_bytes;
+}
+
+// ---- states ----
+
+sight_err cache_states_create(void **out, bool *zeroed, cache_memory *m)
+{
+    void *states = NULL;
+    bool fresh = !m->free_states;
+    if (!fresh) {
+        states = pop_states(m);
+    } else if (m->states_bytes > 0) {
+        sight_err err = make_room(m, m->states_bytes);
+        if (err) return err;
+        states = map_pages(m->states_bytes);
+        if (!states) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's states");
+        m->held += m->states_bytes;
+    }
+    m->used += m->states_bytes;
+    *zeroed = fresh;
+    *out = states;
+    return SIGHT_OK;
+}
+
+void cache_states_free(cache_memory *m, void *states)
+{
+    m->used -= m->states_bytes;
+    if (!states) return;
+    memcpy(states, &m->free_states, sizeof m->free_states);
+    m->free_states = states;
+}

@@ -1,0 +1,47 @@
+// text/cache_memory.h - the memory under a cache pool: KV blocks and state sets, within a budget.
+//
+// A block holds CACHE_PAGE_ROWS tokens of every layer's keys and values; a state set holds one
+// sequence's convolution tails and delta-rule states. Blocks lie in slabs of a few MiB so that the
+// system can back them with huge pages. What is freed is kept for the next sequence, and goes back
+// to the system only when the budget needs it for the other kind. Threads: the pool's.
+#ifndef SIGHT_TEXT_CACHE_MEMORY_H
+#define SIGHT_TEXT_CACHE_MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct cache_block {
+    void *data;
+    int32_t refs; // sequences that hold it
+    struct cache_block *next_free;
+} cache_block;
+
+typedef struct cache_memory {
+    int64_t block_bytes;  // of one, a multiple of CACHE_MEMORY_ALIGN
+    int64_t states_bytes; // of one set; may be 0
+    int64_t budget;       // 0: no limit
+    int64_t used;         // blocks and state sets in use
+    int64_t held;         // these, and what is kept for reuse
+    struct cache_slab *slabs;
+    cache_block *warm; // free blocks with memory behind them
+    cache_block *cold; // free blocks that are only addresses
+    void *free_states; // a list through their first bytes
+} cache_memory;
+
+#define CACHE_MEMORY_ALIGN 4096
+
+// A zeroed struct with the first three fields set is ready for use.
+void cache_memory_done(cache_memory *m); // everything must have been given back
+
+// A block with refs 1 and any content. SIGHT_E_MEMORY.
+sight_err cache_block_create(cache_block **out, cache_memory *m);
+void cache_block_unref(cache_memory *m, cache_block *b);
+
+// A set of states, NULL when they have no bytes; *zeroed says whether it is all zeros.
+// SIGHT_E_MEMORY.
+sight_err cache_states_create(void **out, bool *zeroed, cache_memory *m);
+void cache_states_free(cache_memory *m, void *states);
+
+#endif

@@ -1,0 +1,180 @@
+// One decoder layer over the rows of a step: full or linear attention, then the gated MLP.
+//
+// Formulas: docs/MODEL.md. Scratch is cut from ws.mixer for the rows at hand, so that a step of few
+// rows touches little memory.
+#include <math.h>
+
+#include "text/model_parts.h"
+
+static int64_t max_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t query_floats(const text_config *c)
+{
+    return (int64_t)c->heads * c->head_dim;
+}
+
+static int64_t kv_floats(const text_config *c)
+{
+    return (int64_t)c->kv_heads * c->head_dim;
+}
+
+static int64_t value_floats(const text_config *c)
+{
+    return (int64_t)c->linear_value_heads * c->linear_value_dim;
+}
+
+static int64_t conv_channels(const text_config *c)
+{
+    return (int64_t)2 * c->linear_key_heads * c->linear_key_dim + value_floats(c);
+}
+
+int64_t layer_mixer_floats(const text_config *c, bool mtp)
+{
+    int64_t widest = c->intermediate;
+    bool full = mtp;
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        if (c->layers[i] == LAYER_FULL) full = true;
+        else widest = max_of(widest, 2 * conv_channels(c) + value_floats(c) +
+                                         4 * (int64_t)c->linear_value_heads);
+    }
+    int64_t queries = query_floats(c) * (c->attention_gate ? 4 : 2);
+    if (full) widest = max_of(widest, queries + 2 * kv_floats(c));
+    if (mtp) widest = max_of(widest, 3 * (int64_t)c->hidden); // the inputs of mtp.fc
+    return widest;
+}
+
+// ---- full attention ----
+
+// With a gate, q holds [query, gate] of each head side by side; without, the queries alone, which
+// are then turned in place.
+static void attend(text_model *m, const model_layer *l, const float *q, const float *k,
+                   const float *v, float *out, const batch_part *parts, int32_t n_parts)
+{
+    const text_config *c = &m->config->text;
+    for (int32_t i = 0; i < n_parts; i++) {
+        const batch_part *p = &parts[i];
+        kv_view kv = sequence_kv(p->seq, l->slot);
+        op_kv_write(m->k, &kv, k + p->first * kv_floats(c), v + p->first * kv_floats(c), p->past,
+                    p->n, c->kv_heads, c->head_dim);
+        m->ws.attention[i] = (attention_seq){
+            .q = q + p->first * query_floats(c),
+            .out = out + p->first * query_floats(c),
+            .n = p->n,
+            .past = p->past,
+            .kv = kv,
+        };
+    }
+    op_attention(m->k, m->ws.attention, n_parts, c->heads, c->kv_heads, c->head_dim,
+                 (float)(1 / sqrt(c->head_dim)));
+}
+
+static void run_full(text_model *m, const model_layer *l, const batch_part *parts,
+                     int32_t n_parts, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const full_part *f = &l->full;
+    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, R = model_rotary(c);
+    const int64_t head = c->attention_gate ? 2 * C : C; // floats of a head in q_proj's rows
+    const float eps = (float)c->rms_eps;
+
+    float *projected = m->ws.mixer; // [N, H, head]
+    float *k = projected + N * H * head;
+    float *v = k + N * G * C;
+    float *out = v + N * G * C;
+    float *q = c->attention_gate ? out + N * H * C : projected;
+
+    const weight *w[] = {&f->q, &f->k, &f->v};
+    float *y[] = {projected, k, v};
+    op_linear_many(m->k, y, m->ws.x, w, 3, N);
+    op_norm_rope(m->k, q, projected, f->q_norm, m->ws.cos, m->ws.sin, N, H, C, R, H * head, head,
+                 eps);
+    op_norm_rope(m->k, k, k, f->k_norm, m->ws.cos, m->ws.sin, N, G, C, R, G * C, C, eps);
+    attend(m, l, q, k, v, out, parts, n_parts);
+    if (c->attention_gate) {
+        op_sigmoid_mul(m->k, out, projected + C, N, H, C, H * head, head);
+    }
+    op_linear_add(m->k, m->ws.h, out, &f->o, N);
+}
+
+// ---- linear attention ----
+
+static void convolve(text_model *m, const model_layer *l, float *y, const float *x,
+                     const batch_part *parts, int32_t n_parts)
+{
+    const text_config *c = &m->config->text;
+    const int64_t channels = conv_channels(c);
+    for (int32_t i = 0; i < n_parts; i++) {
+        const batch_part *p = &parts[i];
+        m->ws.conv[i] = (conv_seq){
+            .y = y + p->first * channels,
+            .x = x + p->first * channels,
+            .tail = sequence_conv(p->seq, l->slot),
+            .n = p->n,
+        };
+    }
+    op_conv_silu(m->k, m->ws.conv, n_parts, l->linear.conv, channels, c->conv_width, channels);
+}
+
+static void delta(text_model *m, const model_layer *l, float *out, const float *qkv,
+                  const float *g, const float *beta, const batch_part *parts, int32_t n_parts)
+{
+    const text_config *c = &m->config->text;
+    const delta_shape shape = {c->linear_key_heads, c->linear_value_heads, c->linear_key_dim,
+                               c->linear_value_dim, conv_channels(c)};
+    for (int32_t i = 0; i < n_parts; i++) {
+        const batch_part *p = &parts[i];
+        m->ws.delta[i] = (delta_seq){
+            .qkv = qkv + p->first * shape.stride,
+            .g = g + p->first * shape.value_heads,
+            .beta = beta + p->first * shape.value_heads,
+            .out = out + p->first * value_floats(c),
+            .state = sequence_delta(p->seq, l->slot),
+            .n = p->n,
+        };
+    }
+    op_delta_rule(m->k, m->ws.delta, n_parts, &shape);
+}
+
+static void run_linear(text_model *m, const model_layer *l, const batch_part *parts,
+                       int32_t n_parts, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const linear_part *p = &l->linear;
+    const int64_t V = c->linear_value_heads;
+
+    float *raw = m->ws.mixer; // [N, channels]
+    float *qkv = raw + N * conv_channels(c);
+    float *z = qkv + N * conv_channels(c); // [N, V, value_dim]
+    float *a = z + N * value_floats(c);    // [N, V], as are the next three
+    float *b = a + N * V;
+    float *g = b + N * V;
+    float *beta = g + N * V;
+    float *out = raw; // the convolution has used it up by then
+
+    const weight *w[] = {&p->qkv, &p->z, &p->a, &p->b};
+    float *y[] = {raw, z, a, b};
+    op_linear_many(m->k, y, m->ws.x, w, 4, N);
+    convolve(m, l, qkv, raw, parts, n_parts);
+    op_delta_gates(m->k, g, beta, a, b, p->A_log, p->dt_bias, N, V);
+    delta(m, l, out, qkv, g, beta, parts, n_parts);
+    op_rms_norm_gated(m->k, out, out, z, p->norm, N, V, c->linear_value_dim, (float)c->rms_eps);
+    op_linear_add(m->k, m->ws.h, out, &p->out, N);
+}
+
+// ---- the layer ----
+
+void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
+               int64_t N)
+{
+    const text_config *c = &m->config->text;
+    workspace *ws = &m->ws;
+    op_rms_norm(m->k, ws->x, ws->h, l->input_norm, N, c->hidden, (float)c->rms_eps);
+    if (l->kind == LAYER_FULL) run_full(m, l, parts, n_parts, N);
+    else run_linear(m, l, parts, n_parts, N);
+    op_rms_norm(m->k, ws->x, ws->h, l->post_norm, N, c->hidden, (float)c->rms_eps);
+    op_linear_silu_mul(m->k, ws->mixer, ws->x, &l->mlp.gate, &l->mlp.up, N);
+    op_linear_add(m->k, ws->h, ws->mixer, &l->mlp.down, N);
+}

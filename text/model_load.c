@@ -1,0 +1,148 @@
+// Weights by their published names. Matrices stay where the checkpoint maps them; norms, biases and
+// other small vectors become float32.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "text/model_parts.h"
+
+#define NAME_BYTES 160
+
+// Gathers loads: the first failure stays, later ones do nothing.
+typedef struct loader {
+    const checkpoint *c;
+    const char *prefix;
+    float norm_add; // 1 where norm weights are stored as w - 1
+    sight_err err;
+} loader;
+
+static void matrix(loader *l, weight *out, const char *name)
+{
+    char full[NAME_BYTES];
+    snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
+    if (!l->err) l->err = checkpoint_tensor(l->c, &out->w, full);
+}
+
+static void vector(loader *l, float **out, const char *name, float add)
+{
+    char full[NAME_BYTES];
+    snprintf(full, sizeof full, "%s%s", l->prefix, name);
+    if (!l->err) l->err = checkpoint_copy_f32(l->c, out, full, add);
+}
+
+static void norm(loader *l, float **out, const char *name)
+{
+    vector(l, out, name, l->norm_add);
+}
+
+static void load_full(loader *l, full_part *f)
+{
+    matrix(l, &f->q, "self_attn.q_proj");
+    matrix(l, &f->k, "self_attn.k_proj");
+    matrix(l, &f->v, "self_attn.v_proj");
+    matrix(l, &f->o, "self_attn.o_proj");
+    norm(l, &f->q_norm, "self_attn.q_norm.weight");
+    norm(l, &f->k_norm, "self_attn.k_norm.weight");
+}
+
+static void load_linear(loader *l, linear_part *p)
+{
+    matrix(l, &p->qkv, "linear_attn.in_proj_qkv");
+    matrix(l, &p->z, "linear_attn.in_proj_z");
+    matrix(l, &p->b, "linear_attn.in_proj_b");
+    matrix(l, &p->a, "linear_attn.in_proj_a");
+    matrix(l, &p->out, "linear_attn.out_proj");
+    vector(l, &p->conv, "linear_attn.conv1d.weight", 0);
+    vector(l, &p->A_log, "linear_attn.A_log", 0);
+    vector(l, &p->dt_bias, "linear_attn.dt_bias", 0);
+    vector(l, &p->norm, "linear_attn.norm.weight", 0); // never zero-centred
+}
+
+static void load_layer(loader *l, model_layer *layer)
+{
+    norm(l, &layer->input_norm, "input_layernorm.weight");
+    norm(l, &layer->post_norm, "post_attention_layernorm.weight");
+    if (layer->kind == LAYER_FULL) load_full(l, &layer->full);
+    else load_linear(l, &layer->linear);
+    matrix(l, &layer->mlp.gate, "mlp.gate_proj");
+    matrix(l, &layer->mlp.up, "mlp.up_proj");
+    matrix(l, &layer->mlp.down, "mlp.down_proj");
+}
+
+static sight_err load_layers(text_model *m, loader *l)
+{
+    const text_config *t = &m->config->text;
+    int32_t slots[2] = {0, 0}; // by layer_kind
+    m->layers = calloc((size_t)t->n_layers, sizeof *m->layers);
+    if (!m->layers) return sight_fail(SIGHT_E_MEMORY, "no memory for the layers");
+    for (int32_t i = 0; i < t->n_layers && !l->err; i++) {
+        char prefix[NAME_BYTES];
+        snprintf(prefix, sizeof prefix, "model.language_model.layers.%d.", i);
+        l->prefix = prefix;
+        m->layers[i].kind = (layer_kind)t->layers[i];
+        m->layers[i].slot = slots[t->layers[i] == LAYER_FULL]++;
+        load_layer(l, &m->layers[i]);
+    }
+    return l->err;
+}
+
+// Drafts come from the block's first layer, fed its own output for deeper ones.
+static sight_err load_mtp(text_model *m, loader *l)
+{
+    m->mtp = calloc(1, sizeof *m->mtp);
+    if (!m->mtp) return sight_fail(SIGHT_E_MEMORY, "no memory for the MTP block");
+    mtp_part *p = m->mtp;
+    l->prefix = "mtp.";
+    matrix(l, &p->fc, "fc");
+    norm(l, &p->embedding_norm, "pre_fc_norm_embedding.weight");
+    norm(l, &p->hidden_norm, "pre_fc_norm_hidden.weight");
+    norm(l, &p->norm, "norm.weight");
+    l->prefix = "mtp.layers.0.";
+    p->layer.kind = LAYER_FULL;
+    for (int32_t i = 0; i < m->config->text.n_layers; i++) {
+        p->layer.slot += m->layers[i].kind == LAYER_FULL;
+    }
+    load_layer(l, &p->layer);
+    return l->err;
+}
+
+sight_err model_load(text_model *m, const checkpoint *c)
+{
+    const text_config *t = &m->config->text;
+    loader l = {c, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
+    weight embedding = {0};
+    matrix(&l, &embedding, "model.language_model.embed_tokens");
+    m->embedding = embedding.w;
+    if (t->tied) m->head.w = m->embedding;
+    else matrix(&l, &m->head, "lm_head");
+    norm(&l, &m->norm, "model.language_model.norm.weight");
+    sight_err err = l.err ? l.err : load_layers(m, &l);
+    if (!err && t->mtp_layers > 0) err = load_mtp(m, &l);
+    return err;
+}
+
+static void unload_layer(model_layer *l)
+{
+    free(l->input_norm);
+    free(l->post_norm);
+    free(l->full.q_norm);
+    free(l->full.k_norm);
+    free(l->linear.conv);
+    free(l->linear.A_log);
+    free(l->linear.dt_bias);
+    free(l->linear.norm);
+}
+
+void model_unload(text_model *m)
+{
+    free(m->norm);
+    for (int32_t i = 0; m->layers && i < m->config->text.n_layers; i++) {
+        unload_layer(&m->layers[i]);
+    }
+    free(m->layers);
+    if (!m->mtp) return;
+    free(m->mtp->embedding_norm);
+    free(m->mtp->hidden_norm);
+    free(m->mtp->norm);
+    unload_layer(&m->mtp->layer);
+    free(m->mtp);
+}
