@@ -36,7 +36,8 @@ typedef enum media_kind { MEDIA_IMAGE, MEDIA_VIDEO } media_kind;
 
 typedef struct request_media {
     media_kind kind;
-    char *path;        // absolute or relative to base_dir, resolved; NULL: bytes
+    char *path;        // absolute or relative to base_dir, resolved; NULL: bytes. With neither
+                       // the part only holds a place in the prompt, and task_create refuses it
     const void *bytes; // inside `owned`, or borrowed from the message's parts
     size_t size;
     void *owned;

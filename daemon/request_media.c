@@ -229,7 +229,7 @@ static sight_err from_attachment(request_reader *r, request_media *m, const json
     const request_part *part = &r->source->parts[json_integer_value(index)];
     sight_err err = check_size(r, part->size, where);
     if (err) return err;
-    m->bytes = part->data;
+    m->bytes = part->size ? part->data : ""; // there, though empty
     m->size = part->size;
     snprintf(m->name, sizeof m->name, "attachment %lld", (long long)json_integer_value(index));
     return SIGHT_OK;
@@ -258,6 +258,10 @@ static sight_err locate(request_reader *r, request_media *m, json_t *part, const
         return sight_fail(SIGHT_E_UNSUPPORTED,
                           "%s: '%s' is a list; a clip is one file, frames go as pictures", where,
                           type);
+    }
+    if (!at) { // enough for the prompt's text; a task refuses it
+        snprintf(m->name, sizeof m->name, "%s", where);
+        return SIGHT_OK;
     }
     if (!json_is_string(at)) {
         return sight_fail(SIGHT_E_ARGUMENT,

@@ -133,6 +133,10 @@ sight_err task_media_open(task_media *out, const request_media *asked, const mod
 {
     out->asked = asked;
     out->is_video = asked->kind == MEDIA_VIDEO;
+    if (!asked->path && !asked->bytes) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s: no path, URL or attachment says where it is",
+                          asked->name);
+    }
     if (!asked->path && asked->size == 0) {
         return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", asked->name);
     }

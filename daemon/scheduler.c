@@ -1,0 +1,163 @@
+#include "daemon/scheduler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// What a request is taken to last before any has been seen.
+#define FIRST_GUESS_S 5.0
+
+struct scheduler {
+    scheduler_limits limits;
+    job **jobs; // [n], by arrival
+    int n;
+    int64_t bytes;
+    double mean_s; // of how long requests ran, newer ones counting more
+};
+
+const char *job_state_name(job_state state)
+{
+    static const char *const names[] = {"arrived", "planning", "waiting", "running"};
+    return names[state];
+}
+
+sight_err scheduler_create(scheduler **out, const scheduler_limits *limits)
+{
+    scheduler *s = calloc(1, sizeof *s);
+    if (s) s->jobs = calloc((size_t)limits->max_jobs + 1, sizeof(job *));
+    if (!s || !s->jobs) {
+        free(s);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a queue of %d", limits->max_jobs);
+    }
+    s->limits = *limits;
+    s->mean_s = FIRST_GUESS_S;
+    *out = s;
+    return SIGHT_OK;
+}
+
+void scheduler_destroy(scheduler **p)
+{
+    scheduler *s = *p;
+    if (!s) return;
+    free(s->jobs);
+    free(s);
+    *p = NULL;
+}
+
+static bool same_client(const job *j, const void *client, size_t size)
+{
+    return j->client_size == size && !memcmp(j->client, client, size);
+}
+
+job *scheduler_find(const scheduler *s, const void *client, size_t client_size, const char *id)
+{
+    for (int i = 0; i < s->n; i++) {
+        if (same_client(s->jobs[i], client, client_size) && !strcmp(s->jobs[i]->id, id)) {
+            return s->jobs[i];
+        }
+    }
+    return NULL;
+}
+
+int scheduler_retry_after_s(const scheduler *s)
+{
+    // The first to finish makes room.
+    double wait = ceil(s->mean_s);
+    return wait < 1 ? 1 : wait > 3600 ? 3600 : (int)wait;
+}
+
+sight_err scheduler_add(scheduler *s, job *j)
+{
+    if (scheduler_find(s, j->client, j->client_size, j->id)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "the request id '%s' is in use by an unfinished request",
+                          j->id);
+    }
+    int own = 0;
+    for (int i = 0; i < s->n; i++) own += same_client(s->jobs[i], j->client, j->client_size);
+    const int wait = scheduler_retry_after_s(s);
+    if (s->n >= s->limits.max_jobs) {
+        return sight_fail(SIGHT_E_BUSY, "the queue is full with %d requests; try again in about %d s",
+                          s->n, wait);
+    }
+    if (own >= s->limits.max_jobs_per_client) {
+        return sight_fail(SIGHT_E_BUSY,
+                          "this client has %d unfinished requests, the limit; try again in about "
+                          "%d s", own, wait);
+    }
+    if (s->bytes + (int64_t)j->bytes > s->limits.max_bytes) {
+        return sight_fail(SIGHT_E_BUSY,
+                          "the queue holds %lld MiB and %zu MiB more are over its limit; try again "
+                          "in about %d s", (long long)(s->bytes >> 20), j->bytes >> 20, wait);
+    }
+    j->state = JOB_ARRIVED;
+    j->told_place = -1;
+    s->jobs[s->n++] = j;
+    s->bytes += (int64_t)j->bytes;
+    return SIGHT_OK;
+}
+
+void scheduler_remove(scheduler *s, job *j, double now_s)
+{
+    int i = 0;
+    while (i < s->n && s->jobs[i] != j) i++;
+    if (i == s->n) return;
+    if (j->state == JOB_RUNNING) s->mean_s += 0.3 * (now_s - j->started_s - s->mean_s);
+    s->bytes -= (int64_t)j->bytes;
+    s->n--;
+    memmove(s->jobs + i, s->jobs + i + 1, (size_t)(s->n - i) * sizeof *s->jobs);
+}
+
+// The first job in state `from`, unless one is in state `to` already.
+static job *start(scheduler *s, job_state from, job_state to)
+{
+    job *first = NULL;
+    for (int i = 0; i < s->n; i++) {
+        job *j = s->jobs[i];
+        if (j->state == to) return NULL;
+        if (!first && j->state == from && !j->cancelled) first = j;
+    }
+    if (first) first->state = to;
+    return first;
+}
+
+job *scheduler_start_planning(scheduler *s)
+{
+    return start(s, JOB_ARRIVED, JOB_PLANNING);
+}
+
+job *scheduler_start_running(scheduler *s, double now_s)
+{
+    job *j = start(s, JOB_READY, JOB_RUNNING);
+    if (j) j->started_s = now_s;
+    return j;
+}
+
+void scheduler_planned(scheduler *s, job *j)
+{
+    j->state = JOB_READY;
+}
+
+int scheduler_place(const scheduler *s, const job *j)
+{
+    int place = 0;
+    for (int i = 0; i < s->n && s->jobs[i] != j; i++) {
+        const bool priced = s->jobs[i]->state >= JOB_READY;
+        place += j->plan_only ? !priced : !s->jobs[i]->plan_only;
+    }
+    return place;
+}
+
+int scheduler_count(const scheduler *s)
+{
+    return s->n;
+}
+
+job *scheduler_get(const scheduler *s, int i)
+{
+    return s->jobs[i];
+}
+
+int64_t scheduler_bytes(const scheduler *s)
+{
+    return s->bytes;
+}

@@ -1,0 +1,77 @@
+// daemon/scheduler.h - whose turn it is: the queue of requests, without any input or output.
+//
+// Requests are priced (planned) one at a time and run one at a time, each in order of arrival; a
+// plan-only request leaves after pricing. Everything is bounded: what is too much is refused with
+// how long to wait. Times are given by the caller. Threads: the server's only.
+#ifndef SIGHT_DAEMON_SCHEDULER_H
+#define SIGHT_DAEMON_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "sight/protocol.h"
+
+#define SCHEDULER_CLIENT_MAX 255 // bytes of a client's name
+
+typedef enum job_state {
+    JOB_ARRIVED,  // waits to be priced
+    JOB_PLANNING, // being priced
+    JOB_READY,    // priced; waits for the engine
+    JOB_RUNNING,
+} job_state;
+
+// The word for `accepted` events and `status`.
+const char *job_state_name(job_state state);
+
+typedef struct job {
+    unsigned char client[SCHEDULER_CLIENT_MAX];
+    size_t client_size;
+    char id[SIGHT_ID_SIZE];
+    bool plan_only;
+    size_t bytes; // of its message, held until it is over
+    job_state state;
+    bool cancelled; // to be let go as soon as whoever works on it lets go
+    double arrived_s, started_s;
+    int told_place; // last place its client was told, -1: none
+    job_state told_state;
+    void *owner; // the caller's own part
+} job;
+
+typedef struct scheduler_limits {
+    int max_jobs;            // in all
+    int max_jobs_per_client;
+    int64_t max_bytes;       // of all messages held
+} scheduler_limits;
+
+typedef struct scheduler scheduler;
+
+// SIGHT_E_MEMORY.
+sight_err scheduler_create(scheduler **out, const scheduler_limits *limits);
+void scheduler_destroy(scheduler **s); // accepts NULL; leaves NULL; jobs are the caller's
+
+// Adds at the end; the job stays the caller's and must outlive its stay. SIGHT_E_BUSY with how long
+// to wait; SIGHT_E_ARGUMENT when the client has an unfinished request of that id.
+sight_err scheduler_add(scheduler *s, job *j);
+// Takes it out, in any state. now_s is for a running job's duration, from which waits are guessed.
+void scheduler_remove(scheduler *s, job *j, double now_s);
+
+// The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or one is
+// already. Cancelled jobs are not started.
+job *scheduler_start_planning(scheduler *s);
+job *scheduler_start_running(scheduler *s, double now_s);
+// After pricing an ask: it waits for the engine.
+void scheduler_planned(scheduler *s, job *j);
+
+// Requests in front of this one that it waits for, the one being worked on included: asks for an
+// ask, those not yet priced for a plan-only request. 0: its turn.
+int scheduler_place(const scheduler *s, const job *j);
+job *scheduler_find(const scheduler *s, const void *client, size_t client_size, const char *id);
+int scheduler_count(const scheduler *s);
+job *scheduler_get(const scheduler *s, int i); // in order of arrival
+int64_t scheduler_bytes(const scheduler *s);
+// A guess of when a new request would be taken in, for refusals: whole seconds, at least 1.
+int scheduler_retry_after_s(const scheduler *s);
+
+#endif
