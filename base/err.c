@@ -23,7 +23,7 @@ static void make_printable(char *s)
     }
 }
 
-sight_err sight_fail(sight_err code, const char *format, ...)
+void err_set(const char *format, ...)
 {
     char fresh[sizeof line]; // arguments may point into the old line
     va_list args;
@@ -32,10 +32,9 @@ sight_err sight_fail(sight_err code, const char *format, ...)
     va_end(args);
     make_printable(fresh);
     memcpy(line, fresh, sizeof line);
-    return code;
 }
 
-sight_err sight_fail_in(sight_err code, const char *format, ...)
+void err_set_in(const char *format, ...)
 {
     char fresh[sizeof line];
     va_list args;
@@ -52,7 +51,6 @@ sight_err sight_fail_in(sight_err code, const char *format, ...)
     memcpy(fresh + n, line, rest);
     fresh[n + rest] = 0;
     memcpy(line, fresh, sizeof line);
-    return code;
 }
 
 const char *sight_error(void)

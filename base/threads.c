@@ -23,7 +23,11 @@ typedef struct job {
     int64_t n, grain;
 } job;
 
+// Each thread starts with its own run of neighbouring pieces, so that what it reads ahead is its
+// own; who is done early takes from the runs of the others.
 typedef struct worker {
+    _Alignas(64) atomic_llong next; // piece of this run not handed out
+    int64_t end;
     threads *pool;
     pthread_t thread;
     int index;
@@ -31,34 +35,41 @@ typedef struct worker {
 
 struct threads {
     int n;
-    worker *workers; // [n - 1], indices 1..n-1
+    worker *workers; // [n], the caller is 0
     job job;
-    _Alignas(64) atomic_llong next;     // first index not handed out
-    _Alignas(64) atomic_uint generation; // odd bits unused; grows with each job
-    _Alignas(64) atomic_int running;    // workers still inside the job
+    // A worker enters (counts itself in `inside`), then looks whether the job is open; the caller
+    // closes it, then waits until nobody is inside. So nobody waits for a thread that still sleeps.
+    _Alignas(64) atomic_uint generation; // grows with each job
+    atomic_bool open;
+    _Alignas(64) atomic_int inside;
     atomic_int sleepers;
     atomic_bool stop;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
 
-static void take_pieces(threads *t, int index)
+static void take_from(worker *w, const job *j, int index)
 {
-    const job j = t->job;
-    for (;;) {
-        int64_t begin = atomic_fetch_add_explicit(&t->next, j.grain, memory_order_relaxed);
-        if (begin >= j.n) return;
-        int64_t end = begin + j.grain < j.n ? begin + j.grain : j.n;
-        j.fn(j.arg, begin, end, index);
+    while (atomic_load_explicit(&w->next, memory_order_relaxed) < w->end) {
+        int64_t piece = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+        if (piece >= w->end) return;
+        int64_t begin = piece * j->grain, end = begin + j->grain < j->n ? begin + j->grain : j->n;
+        j->fn(j->arg, begin, end, index);
     }
 }
 
-// Waits for a generation other than `seen`; gives it.
-static unsigned wait_for_job(threads *t, unsigned seen)
+static void take_pieces(threads *t, int index)
+{
+    const job j = t->job;
+    for (int i = 0; i < t->n; i++) take_from(&t->workers[(index + i) % t->n], &j, index);
+}
+
+// Waits for a generation other than `seen`, or the end.
+static void wait_for_job(threads *t, unsigned seen)
 {
     for (int i = 0; i < SPIN_ROUNDS; i++) {
-        unsigned g = atomic_load_explicit(&t->generation, memory_order_acquire);
-        if (g != seen || atomic_load(&t->stop)) return g;
+        if (atomic_load_explicit(&t->generation, memory_order_acquire) != seen) return;
+        if (atomic_load(&t->stop)) return;
         relax();
     }
     pthread_mutex_lock(&t->mutex);
@@ -67,9 +78,7 @@ static unsigned wait_for_job(threads *t, unsigned seen)
         pthread_cond_wait(&t->wake, &t->mutex);
     }
     atomic_fetch_sub(&t->sleepers, 1);
-    unsigned g = atomic_load(&t->generation);
     pthread_mutex_unlock(&t->mutex);
-    return g;
 }
 
 static void *worker_main(void *arg)
@@ -78,10 +87,12 @@ static void *worker_main(void *arg)
     threads *t = w->pool;
     unsigned seen = 0;
     for (;;) {
-        seen = wait_for_job(t, seen);
+        wait_for_job(t, seen);
         if (atomic_load(&t->stop)) return NULL;
-        take_pieces(t, w->index);
-        atomic_fetch_sub_explicit(&t->running, 1, memory_order_release);
+        atomic_fetch_add(&t->inside, 1);
+        seen = atomic_load(&t->generation);
+        if (atomic_load(&t->open)) take_pieces(t, w->index);
+        atomic_fetch_sub(&t->inside, 1);
     }
 }
 
@@ -97,7 +108,7 @@ sight_err threads_create(threads **out, int n)
         return sight_fail(SIGHT_E_ARGUMENT, "threads is %d, must be 1 to 256", n);
     }
     threads *t = aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
-    worker *workers = calloc((size_t)n, sizeof *workers);
+    worker *workers = aligned_alloc(64, (size_t)n * sizeof *workers);
     if (!t || !workers) {
         free(t);
         free(workers);
@@ -106,10 +117,10 @@ sight_err threads_create(threads **out, int n)
     *t = (threads){.n = 1, .workers = workers};
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->wake, NULL);
-    for (int i = 1; i < n; i++) {
-        worker *w = &workers[i - 1];
+    for (int i = 0; i < n; i++) {
+        worker *w = &workers[i];
         *w = (worker){.pool = t, .index = i};
-        if (pthread_create(&w->thread, NULL, worker_main, w)) {
+        if (i > 0 && pthread_create(&w->thread, NULL, worker_main, w)) {
             threads_destroy(&t);
             return sight_fail(SIGHT_E_MEMORY, "cannot start thread %d of %d", i + 1, n);
         }
@@ -127,7 +138,7 @@ void threads_destroy(threads **p)
     atomic_store(&t->stop, true);
     pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->mutex);
-    for (int i = 1; i < t->n; i++) pthread_join(t->workers[i - 1].thread, NULL);
+    for (int i = 1; i < t->n; i++) pthread_join(t->workers[i].thread, NULL);
     pthread_mutex_destroy(&t->mutex);
     pthread_cond_destroy(&t->wake);
     free(t->workers);
@@ -151,8 +162,12 @@ void threads_for(threads *t, int64_t n, int64_t grain, threads_fn *fn, void *arg
         return;
     }
     t->job = (job){fn, arg, n, grain};
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->running, t->n - 1, memory_order_relaxed);
+    int64_t pieces = (n + grain - 1) / grain;
+    for (int i = 0; i < t->n; i++) {
+        atomic_store_explicit(&t->workers[i].next, pieces * i / t->n, memory_order_relaxed);
+        t->workers[i].end = pieces * (i + 1) / t->n;
+    }
+    atomic_store(&t->open, true);
     atomic_fetch_add(&t->generation, 1);
     if (atomic_load(&t->sleepers)) {
         pthread_mutex_lock(&t->mutex);
@@ -160,8 +175,9 @@ void threads_for(threads *t, int64_t n, int64_t grain, threads_fn *fn, void *arg
         pthread_mutex_unlock(&t->mutex);
     }
     take_pieces(t, 0);
+    atomic_store(&t->open, false);
     // The last pieces of other threads: short, so spin first, then let others run.
-    for (int i = 0; atomic_load_explicit(&t->running, memory_order_acquire); i++) {
+    for (int i = 0; atomic_load(&t->inside); i++) {
         if (i < SPIN_ROUNDS) relax();
         else sched_yield();
     }

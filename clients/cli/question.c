@@ -121,7 +121,7 @@ static void set_count(json_t *object, const char *key, int64_t v)
 
 static sight_err add_medium(question *q, json_t *content, const char *path)
 {
-    bool picture;
+    bool picture = false;
     sight_err err = look_at(path, &picture);
     if (err) return err;
     const char *type = picture ? "image" : "video";
