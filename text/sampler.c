@@ -1,0 +1,257 @@
+#include "text/sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/sampler_random.h"
+#include "text/sampler_select.h"
+
+struct sampler {
+    sampler_options options;
+    int32_t vocab;
+    const uint8_t *allowed;
+    sampler_random random;
+    // Ids that penalties touch: once each, with the logit before penalties.
+    int32_t *seen;
+    float *unpenalized; // [n_seen], of the current logits
+    size_t n_seen;
+    int32_t *counts;  // [vocab]: how often generated
+    uint8_t *is_seen; // [vocab]
+    candidates c;     // room for vocab; untouched pages cost nothing
+};
+
+static sight_err check_range(const char *name, double v, double min, double max, const char *range)
+{
+    if (v >= min && v <= max) return SIGHT_OK; // false for NaN
+    return sight_fail(SIGHT_E_ARGUMENT, "%s is %g, must be %s", name, v, range);
+}
+
+static sight_err check_options(const sampler_options *o)
+{
+    sight_err err = check_range("temperature", o->temperature, 0, 100, "0 to 100");
+    if (!err && o->top_k < 0) {
+        err = sight_fail(SIGHT_E_ARGUMENT, "top_k is %d, must be 0 (off) or more", (int)o->top_k);
+    }
+    if (!err) err = check_range("top_p", o->top_p, DBL_TRUE_MIN, 1, "over 0, at most 1");
+    if (!err) err = check_range("min_p", o->min_p, 0, 1 - DBL_EPSILON / 2, "0 or more, below 1");
+    if (!err) err = check_range("presence_penalty", o->presence_penalty, -2, 2, "-2 to 2");
+    if (!err) err = check_range("frequency_penalty", o->frequency_penalty, -2, 2, "-2 to 2");
+    if (!err) {
+        err = check_range("repetition_penalty", o->repetition_penalty, DBL_TRUE_MIN, DBL_MAX,
+                          "over 0");
+    }
+    return err;
+}
+
+sight_err sampler_create(sampler **out, const sampler_options *options, int32_t vocab,
+                         const uint8_t *allowed)
+{
+    sight_err err = check_options(options);
+    if (err) return err;
+    if (vocab <= 0) {
+        return sight_fail(SIGHT_E_ARGUMENT, "a vocabulary of %d, must be 1 or more", (int)vocab);
+    }
+    sampler *s = calloc(1, sizeof *s);
+    if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a sampler");
+    size_t n = (size_t)vocab;
+    s->options = *options;
+    s->vocab = vocab;
+    s->allowed = allowed;
+    sampler_random_init(&s->random, options->seed);
+    s->seen = malloc(n * sizeof *s->seen);
+    s->unpenalized = malloc(n * sizeof *s->unpenalized);
+    s->counts = calloc(n, sizeof *s->counts);
+    s->is_seen = calloc(n, 1);
+    s->c.keys = malloc(n * sizeof *s->c.keys);
+    s->c.weights = malloc(n * sizeof *s->c.weights);
+    s->c.ids = malloc(n * sizeof *s->c.ids);
+    if (!s->seen || !s->unpenalized || !s->counts || !s->is_seen || !s->c.keys || !s->c.weights ||
+        !s->c.ids) {
+        sampler_destroy(&s);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a sampler over %d ids", (int)vocab);
+    }
+    *out = s;
+    return SIGHT_OK;
+}
+
+void sampler_destroy(sampler **s)
+{
+    if (!*s) return;
+    sampler *x = *s;
+    free(x->seen);
+    free(x->unpenalized);
+    free(x->counts);
+    free(x->is_seen);
+    free(x->c.keys);
+    free(x->c.weights);
+    free(x->c.ids);
+    free(x);
+    *s = NULL;
+}
+
+static void see(sampler *s, int32_t id)
+{
+    if (id < 0 || id >= s->vocab || s->is_seen[id]) return;
+    s->is_seen[id] = 1;
+    s->seen[s->n_seen++] = id;
+}
+
+void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n)
+{
+    if (s->options.repetition_penalty == 1) return; // the others do not look at the prompt
+    for (size_t i = 0; i < n; i++) see(s, ids[i]);
+}
+
+// Repetition as in CTRL (Keskar et al. 2019) and transformers; presence and frequency as OpenAI
+// defines them.
+static void apply_penalties(sampler *s, float *logits)
+{
+    const sampler_options *o = &s->options;
+    float repetition = (float)fmin(fmax(o->repetition_penalty, FLT_MIN), FLT_MAX);
+    for (size_t k = 0; k < s->n_seen; k++) {
+        int32_t id = s->seen[k], count = s->counts[id];
+        float l = s->unpenalized[k] = logits[id];
+        if (!(fabsf(l) <= FLT_MAX)) continue; // stays what it is
+        l = l < 0 ? l * repetition : l / repetition;
+        l -= (float)(o->frequency_penalty * count);
+        if (count > 0) l -= (float)o->presence_penalty;
+        logits[id] = fminf(fmaxf(l, -FLT_MAX), FLT_MAX);
+    }
+}
+
+// The loops over the vocabulary go by blocks of LANES with all pointers in locals, so that
+// compilers make vector code of them; the order of sums is fixed by that, not by the machine.
+#define LANES 8
+
+// Ids without a token, and logits that are not finite, become -inf. Returns the greatest.
+static float mask(float *logits, size_t n, const uint8_t *allowed)
+{
+    float best[LANES];
+    for (size_t k = 0; k < LANES; k++) best[k] = -INFINITY;
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t lanes = n - i < LANES ? n - i : LANES;
+        for (size_t k = 0; k < lanes; k++) {
+            float l = logits[i + k];
+            l = l >= -FLT_MAX && l <= FLT_MAX ? l : -INFINITY;
+            if (allowed) l = allowed[i + k] ? l : -INFINITY;
+            logits[i + k] = l;
+            best[k] = l > best[k] ? l : best[k];
+        }
+    }
+    for (size_t k = 1; k < LANES; k++) best[0] = best[k] > best[0] ? best[k] : best[0];
+    return best[0];
+}
+
+// Turns exponents, at most 0, into weights; returns their sum.
+static double weigh(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = sampler_exp(x[i]);
+    return sampler_select_sum(x, n);
+}
+
+// log(sum(exp(logits))) over the finite ones: the model's own normaliser.
+static double log_sum(const float *logits, size_t n)
+{
+    float best = -FLT_MAX, part[1024];
+    for (size_t i = 0; i < n; i++) {
+        float l = logits[i] <= FLT_MAX ? logits[i] : -FLT_MAX; // NaN too
+        best = l > best ? l : best;
+    }
+    double sum = 0;
+    for (size_t i = 0; i < n; i += 1024) {
+        size_t m = n - i < 1024 ? n - i : 1024;
+        for (size_t k = 0; k < m; k++) {
+            float l = logits[i + k];
+            part[k] = l >= -FLT_MAX && l <= FLT_MAX ? l - best : -INFINITY;
+        }
+        sum += weigh(part, m);
+    }
+    return (double)best + log(sum);
+}
+
+static int32_t greatest(const float *logits, int32_t n, float best)
+{
+    int32_t i = 0;
+    while (i + 1 < n && logits[i] != best) i++;
+    return i;
+}
+
+// Candidates with keys of at least `bound`, weighted by e^((logit - best) / temperature).
+// Returns their weight.
+static double gather(sampler *s, const float *logits, float best, uint32_t bound)
+{
+    uint32_t *keys = s->c.keys;
+    int32_t *ids = s->c.ids, vocab = s->vocab;
+    float *weights = s->c.weights;
+    size_t n = 0;
+    double inverse = 1 / s->options.temperature;
+    float scale = inverse < 1e30 ? (float)inverse : 1e30f;
+    for (int32_t i = 0; i < vocab; i++) {
+        float l = logits[i];
+        uint32_t key = sampler_key(l);
+        keys[n] = key;
+        ids[n] = i;
+        weights[n] = (l - best) * scale;
+        n += key >= bound && l != -INFINITY;
+    }
+    s->c.n = n;
+    return weigh(weights, n);
+}
+
+// The id at a uniform part of the weight, in the order of ids.
+static int32_t draw(sampler *s)
+{
+    const candidates *c = &s->c;
+    double left = sampler_random_unit(&s->random) * sampler_select_sum(c->weights, c->n);
+    size_t i = 0, id = 0;
+    for (size_t next; (next = i + SELECT_BLOCK) < c->n; i = next) {
+        double block = sampler_select_sum(c->weights + i, SELECT_BLOCK);
+        if (left < block) break;
+        left -= block;
+    }
+    for (; i < c->n; i++) {
+        if (c->weights[i] == 0) continue;
+        id = i; // the last of weight, should rounding leave a rest
+        if ((left -= (double)c->weights[i]) < 0) break;
+    }
+    return c->ids[id];
+}
+
+static int32_t sample(sampler *s, const float *logits, float best)
+{
+    const sampler_options *o = &s->options;
+    size_t k = o->top_k > 0 && o->top_k < s->vocab ? (size_t)o->top_k : 0;
+    uint32_t bound = k ? sampler_select_bound(logits, (size_t)s->vocab, k) : 0;
+    double weight = gather(s, logits, best, bound);
+    if (k) weight = sampler_select_top_k(&s->c, k);
+    if (o->top_p < 1) sampler_select_top_p(&s->c, o->top_p, weight);
+    if (o->min_p > 0) sampler_select_min(&s->c, (float)o->min_p); // the greatest weight is 1
+    return draw(s);
+}
+
+static float unpenalized_logit(const sampler *s, const float *logits, int32_t id)
+{
+    if (!s->is_seen[id]) return logits[id];
+    size_t k = 0;
+    while (s->seen[k] != id) k++;
+    return s->unpenalized[k];
+}
+
+sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits)
+{
+    double normalizer = logprob ? log_sum(logits, (size_t)s->vocab) : 0;
+    apply_penalties(s, logits);
+    float best = mask(logits, (size_t)s->vocab, s->allowed);
+    if (best == -INFINITY) {
+        return sight_fail(SIGHT_E_INTERNAL, "the model gave no finite logit for any token");
+    }
+    int32_t chosen = s->options.temperature == 0 ? greatest(logits, s->vocab, best)
+                                                 : sample(s, logits, best);
+    if (logprob) *logprob = (float)((double)unpenalized_logit(s, logits, chosen) - normalizer);
+    if (s->counts[chosen] < INT32_MAX) s->counts[chosen]++;
+    see(s, chosen);
+    *id = chosen;
+    return SIGHT_OK;
+}
