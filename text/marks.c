@@ -6,17 +6,25 @@
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_utf8.h"
 
-// Whether text begins with what could complete a token begun by the text before it: the rest of a
-// token from its second character on, or the beginning of such a rest when text is that short.
+// Whether text begins with the rest of a token from its second byte on, or is itself the beginning
+// of such a rest.
+static bool continues(const char *content, size_t size, const char *text, size_t n)
+{
+    for (size_t k = 1; k < size; k++) {
+        size_t rest = size - k;
+        if (memcmp(content + k, text, rest < n ? rest : n) == 0) return true;
+    }
+    return false;
+}
+
+// Whether text begins with what could complete a token begun by the text before it.
 static bool continues_token(const tokenizer *t, const char *text, size_t n, bool special_only)
 {
     for (size_t i = 0; i < t->n_added; i++) {
         const added_token *a = &t->added[i];
         if (special_only && !a->special) continue;
-        for (size_t k = 1; k < a->n; k++) {
-            size_t rest = a->n - k;
-            if (memcmp(a->content + k, text, rest < n ? rest : n) == 0) return true;
-        }
+        if (continues(a->content, a->n, text, n)) return true;
+        if (a->normal && continues(a->normal, a->n_normal, text, n)) return true;
     }
     return false;
 }

@@ -173,7 +173,7 @@ static sight_err read_model(tokenizer *t, const json_t *root, const char *what)
 
 // ---- added tokens ----
 
-static sight_err insert_added(tokenizer *t, const added_token *a)
+static sight_err insert_added(tokenizer *t, added_token *a)
 {
     sight_err err = added_insert(&t->all, a->content, a->n, a->id, a->special);
     if (err || !a->normalized) {
@@ -186,11 +186,11 @@ static sight_err insert_added(tokenizer *t, const added_token *a)
     } else {
         buf_add(&content, a->content, a->n);
     }
-    if (buf_failed(&content)) err = sight_fail(SIGHT_E_MEMORY, "no memory for added tokens");
-    if (!err) err = added_insert(&t->normalized, content.data, content.size, a->id, a->special);
-    if (!err) err = added_insert(&t->all, content.data, content.size, a->id, a->special);
-    buf_done(&content);
-    return err;
+    a->n_normal = content.size;
+    a->normal = buf_take(&content);
+    if (!a->normal) return sight_fail(SIGHT_E_MEMORY, "no memory for added tokens");
+    err = added_insert(&t->normalized, a->normal, a->n_normal, a->id, a->special);
+    return err ? err : added_insert(&t->all, a->normal, a->n_normal, a->id, a->special);
 }
 
 static sight_err read_added_token(tokenizer *t, const json_t *v, size_t i, const char *what)
@@ -344,7 +344,10 @@ void tokenizer_close(tokenizer **t)
     if (!*t) return;
     tokenizer *x = *t;
     vocab_done(&x->vocab);
-    for (size_t i = 0; i < x->n_added; i++) free(x->added[i].content);
+    for (size_t i = 0; i < x->n_added; i++) {
+        free(x->added[i].content);
+        free(x->added[i].normal);
+    }
     free(x->added);
     added_done(&x->raw);
     added_done(&x->normalized);

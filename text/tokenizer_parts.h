@@ -12,6 +12,8 @@
 typedef struct added_token {
     char *content; // NUL-terminated
     size_t n;
+    char *normal; // content as the normaliser makes it; NULL: not a token of that kind
+    size_t n_normal;
     int32_t id;
     bool special, normalized;
 } added_token;
