@@ -169,7 +169,8 @@ static sight_err check_finite(const weight *w)
 static bool same_values(const tensor_view *a, const tensor_view *b)
 {
     int64_t n = tensor_count(a);
-    if (a->type == b->type) return !memcmp(a->data, b->data, (size_t)n * tensor_type_bytes(a->type));
+    size_t bytes = (size_t)n * tensor_type_bytes(a->type);
+    if (a->type == b->type) return memcmp(a->data, b->data, bytes) == 0;
     for (int64_t i = 0; i < n; i++) {
         if (tensor_get_f32(a, i) != tensor_get_f32(b, i)) return false;
     }

@@ -15,12 +15,16 @@
 
 typedef struct checkpoint checkpoint;
 
-// dir: a folder as published. SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MODEL,
-// SIGHT_E_UNSUPPORTED, SIGHT_E_MEMORY.
+// dir: a folder as published. A config that promises an MTP block where the files hold none of it
+// gets mtp_layers 0; a kept copy of a tied lm_head is dropped, and one that differs from the
+// embedding is used (tied is false then), as in transformers.
+// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MODEL, SIGHT_E_UNSUPPORTED,
+// SIGHT_E_LIMIT, SIGHT_E_MEMORY.
 sight_err checkpoint_open(checkpoint **out, const char *dir);
 
 // Made-up weights of a published size ("0.8b", "2b", "4b", "9b", "27b"), in anonymous memory:
 // speed and memory are those of the real thing. Same seed, same weights. No tokenizer.
+// SIGHT_E_ARGUMENT (no such shape), SIGHT_E_MEMORY (also when the machine's memory is too small).
 sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed);
 
 void checkpoint_close(checkpoint **c); // accepts NULL; leaves NULL

@@ -1,4 +1,4 @@
-// checkpoint/checkpoint_parts.h - inside of a checkpoint, for the files that make one. Room-private.
+// checkpoint/checkpoint_parts.h - inside of a checkpoint, for files that make one. Room-private.
 #ifndef SIGHT_CHECKPOINT_CHECKPOINT_PARTS_H
 #define SIGHT_CHECKPOINT_CHECKPOINT_PARTS_H
 

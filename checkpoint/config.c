@@ -269,7 +269,7 @@ sight_err config_load(model_config *out, const char *dir)
     if (!err) err = read_optional(&files.processor, dir, "processor_config.json");
     if (!err) {
         err = config_parse(out, &files);
-        if (err) sight_fail_in(err, "'%s'", dir);
+        if (err) err = sight_fail_in(err, "'%s'", dir);
     }
     free((void *)files.config.data);
     free((void *)files.generation.data);

@@ -44,7 +44,8 @@ sight_err config_read_generation(generation_config *out, const json_fields *f,
     if (!err) err = json_get_double(f, &out->temperature, "temperature", 0, 1000);
     if (!err) err = json_get_double(f, &out->top_p, "top_p", 0, 1);
     if (!err) err = json_get_double(f, &out->min_p, "min_p", 0, 1);
-    if (!err) err = json_get_int32(f, &out->top_k, "top_k", 0, INT32_MAX);
+    if (!err) err = json_get_int32(f, &out->top_k, "top_k", -1, INT32_MAX);
+    if (out->top_k < 0) out->top_k = 0; // -1 is another way to say "off"
     if (!err) err = json_get_double(f, &out->presence_penalty, "presence_penalty", -100, 100);
     if (!err) err = json_get_double(f, &out->frequency_penalty, "frequency_penalty", -100, 100);
     if (!err) {

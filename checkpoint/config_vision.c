@@ -42,8 +42,9 @@ static sight_err read_patch(int32_t *out, const json_fields *f, const char *key,
     const json_t *a = json_array_get(list, 0), *b = json_array_get(list, 1);
     if (json_array_size(list) != 2 || !json_is_integer(a) || !json_equal(a, b) ||
         json_integer_value(a) < 1 || json_integer_value(a) > max) {
-        return sight_fail(SIGHT_E_MODEL, "%s: '%s' must be one whole number of 1 to %d, or two equal",
-                          f->what, key, max);
+        return sight_fail(SIGHT_E_MODEL,
+                          "%s: '%s' must be one whole number of 1 to %d, or two equal", f->what,
+                          key, max);
     }
     *out = (int32_t)json_integer_value(a);
     return SIGHT_OK;

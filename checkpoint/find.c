@@ -46,8 +46,14 @@ static char *join(search *s, const char *a, const char *b)
 
 static void note_place(search *s, const char *place)
 {
-    if (strstr(buf_text(&s->places), place)) return;
-    buf_printf(&s->places, "%s'%s'", s->places.size ? ", " : "", place);
+    buf quoted;
+    buf_init(&quoted);
+    buf_printf(&quoted, "'%s'", place);
+    if (!strstr(buf_text(&s->places), buf_text(&quoted))) { // two variables may name one place
+        buf_printf(&s->places, "%s%s", s->places.size ? ", " : "", buf_text(&quoted));
+    }
+    if (buf_failed(&quoted)) s->failed = true;
+    buf_done(&quoted);
 }
 
 // ---- Hugging Face: models--OWNER--NAME/snapshots/COMMIT, refs/main names the commit ----

@@ -38,7 +38,9 @@ typedef struct safetensors_entry {
 } safetensors_entry;
 
 // Writes a new file, or replaces one whole: through a temporary file beside it, renamed at the end.
-// SIGHT_E_IO (disk full, ...), SIGHT_E_PERMISSION.
+// A device or pipe (/dev/stdout) is written in place. On failure the old file is as it was and no
+// temporary is left.
+// SIGHT_E_IO (disk full, ...), SIGHT_E_PERMISSION, SIGHT_E_NOT_FOUND (the folder), SIGHT_E_MEMORY.
 sight_err safetensors_write(const char *path, const safetensors_entry *entries, size_t n);
 
 #endif

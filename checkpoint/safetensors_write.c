@@ -144,8 +144,8 @@ static sight_err write_whole(const char *path, const buf *header,
         return sight_fail(SIGHT_E_IO, "cannot write '%s': it is a folder", path);
     }
     if (exists && !S_ISREG(st.st_mode)) return write_in_place(path, header, order, n);
-    char *temporary;
-    int fd;
+    char *temporary = NULL;
+    int fd = -1;
     sight_err err = open_temporary(&temporary, &fd, path);
     if (err) return err;
     int e = write_file(fd, header, order, n);

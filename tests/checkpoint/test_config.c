@@ -391,7 +391,8 @@ static void not_json(void **state)
     assert_fails(parse(&c, "nonsense"), SIGHT_E_MODEL, "config.json: not valid JSON");
     assert_fails(parse(&c, "[]"), SIGHT_E_MODEL, "config.json: not a JSON object");
     assert_fails(parse(&c, "{\"a\": 1, \"a\": 2}"), SIGHT_E_MODEL, "not valid JSON");
-    assert_fails(config_load(&c, "/no/such"), SIGHT_E_NOT_FOUND, "'/no/such': config.json is missing");
+    assert_fails(config_load(&c, "/no/such"), SIGHT_E_NOT_FOUND,
+                 "'/no/such': config.json is missing");
     buf deep;
     buf_init(&deep);
     for (int i = 0; i < 10000; i++) buf_puts(&deep, "{\"a\":");

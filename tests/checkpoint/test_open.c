@@ -322,10 +322,12 @@ static void truncated(void **state)
     char path[300];
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     assert_int_equal(truncate(path, 100000), 0);
-    assert_fails(checkpoint_open(&c, folder), SIGHT_E_MODEL, "/model.safetensors' is truncated: tensor '");
+    assert_fails(checkpoint_open(&c, folder), SIGHT_E_MODEL,
+                 "/model.safetensors' is truncated: tensor '");
     assert_non_null(strstr(sight_error(), "the file has 100000"));
     assert_int_equal(truncate(path, 1000), 0);
-    assert_fails(checkpoint_open(&c, folder), SIGHT_E_MODEL, "is truncated: the header ends at byte");
+    assert_fails(checkpoint_open(&c, folder), SIGHT_E_MODEL,
+                 "is truncated: the header ends at byte");
     assert_int_equal(truncate(path, 5), 0);
     assert_fails(checkpoint_open(&c, folder), SIGHT_E_MODEL, "is truncated: 5 bytes");
     const char *lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n";

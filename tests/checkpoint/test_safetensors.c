@@ -35,13 +35,14 @@ static void refuse(const char *header, size_t data, const char *sentence)
 static void reads_all_forms(void **state)
 {
     size_t size;
-    char *bytes = file_of("{\"__metadata__\": {\"format\": \"pt\"},"
-                          "\"b\": {\"dtype\": \"BF16\", \"shape\": [2, 3], \"data_offsets\": [8, 20]},"
-                          "\"a\": {\"dtype\": \"I64\", \"shape\": [], \"data_offsets\": [0, 8]},"
-                          "\"q\": {\"dtype\": \"F8_E4M3\", \"shape\": [3], \"data_offsets\": [20, 23]},"
-                          "\"n\": {\"dtype\": \"NEW\", \"shape\": [1], \"data_offsets\": [23, 24]},"
-                          "\"e\": {\"dtype\": \"F32\", \"shape\": [0, 4], \"data_offsets\": [24, 24]}}",
-                          24, &size);
+    const char *header =
+        "{\"__metadata__\": {\"format\": \"pt\"},"
+        "\"b\": {\"dtype\": \"BF16\", \"shape\": [2, 3], \"data_offsets\": [8, 20]},"
+        "\"a\": {\"dtype\": \"I64\", \"shape\": [], \"data_offsets\": [0, 8]},"
+        "\"q\": {\"dtype\": \"F8_E4M3\", \"shape\": [3], \"data_offsets\": [20, 23]},"
+        "\"n\": {\"dtype\": \"NEW\", \"shape\": [1], \"data_offsets\": [23, 24]},"
+        "\"e\": {\"dtype\": \"F32\", \"shape\": [0, 4], \"data_offsets\": [24, 24]}}";
+    char *bytes = file_of(header, 24, &size);
     safetensors *s = NULL;
     tensor_view v;
     assert_ok(safetensors_parse(&s, bytes, size, "x"));
@@ -86,8 +87,8 @@ static void damage(void **state)
     refuse("{" A ", " A "}", 8, "not valid JSON");
     refuse("{\"a\": ", 8, "not valid JSON");
     refuse("[1, 2]  ", 8, "'x.safetensors' is not a safetensors file");
-    refuse("{\"u\": {\"dtype\": \"U8\", \"shape\": [1], \"data_offsets\": [0, 1]}, \"a\": {\"dtype\":"
-           " \"BF16\", \"shape\": [1], \"data_offsets\": [1, 3]}}", 3,
+    refuse("{\"u\": {\"dtype\": \"U8\", \"shape\": [1], \"data_offsets\": [0, 1]},"
+           " \"a\": {\"dtype\": \"BF16\", \"shape\": [1], \"data_offsets\": [1, 3]}}", 3,
            "tensor 'a' does not start at a multiple of its 2-byte elements");
     safetensors *s = NULL;
     assert_fails(safetensors_parse(&s, "", 0, "x"), SIGHT_E_MODEL, "'x' is empty");
