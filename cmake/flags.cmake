@@ -4,7 +4,8 @@ add_library(sight_flags INTERFACE)
 target_compile_definitions(sight_flags INTERFACE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE)
 target_compile_options(sight_flags INTERFACE
   -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes
-  -Wwrite-strings -Wundef -Wno-unused-parameter -Wno-format-truncation -fno-math-errno -fno-trapping-math
+  -Wwrite-strings -Wundef -Wno-unused-parameter
+  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -fno-math-errno -fno-trapping-math
   -ffp-contract=off -fno-strict-aliasing)
 if(SIGHT_WERROR)
   target_compile_options(sight_flags INTERFACE -Werror)
