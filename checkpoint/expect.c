@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_PREFIX 64 // "model.language_model.layers.511." and the like
+
 // The next entry, its name and shape to be filled in; NULL once memory has run out.
 static expected *next(expect_list *l)
 {
@@ -116,7 +118,7 @@ static void add_text(expect_list *l, const text_config *t)
     add_vector(l, model, "norm.weight", t->hidden);
     if (!t->tied) add_matrix(l, "", "lm_head.weight", t->vocab, t->hidden);
     for (int32_t i = 0; i < t->n_layers; i++) {
-        char prefix[EXPECT_MAX_NAME];
+        char prefix[MAX_PREFIX];
         snprintf(prefix, sizeof prefix, "%slayers.%d.", model, i);
         add_text_layer(l, prefix, t, (layer_kind)t->layers[i]);
     }
@@ -129,7 +131,7 @@ static void add_mtp(expect_list *l, const text_config *t)
     add_vector(l, "mtp.", "pre_fc_norm_embedding.weight", t->hidden);
     add_vector(l, "mtp.", "pre_fc_norm_hidden.weight", t->hidden);
     for (int32_t i = 0; i < t->mtp_layers; i++) {
-        char prefix[EXPECT_MAX_NAME];
+        char prefix[MAX_PREFIX];
         snprintf(prefix, sizeof prefix, "mtp.layers.%d.", i);
         add_text_layer(l, prefix, t, LAYER_FULL);
     }
@@ -159,7 +161,7 @@ static void add_merger(expect_list *l, const char *prefix, const vision_config *
 static void add_vision(expect_list *l, const vision_config *v)
 {
     const char *visual = "model.visual.";
-    char prefix[EXPECT_MAX_NAME];
+    char prefix[MAX_PREFIX];
     add(l, visual, "patch_embed.proj.weight", 5, (int64_t)v->hidden, (int64_t)v->channels,
         (int64_t)v->temporal_patch, (int64_t)v->patch, (int64_t)v->patch);
     add_vector(l, visual, "patch_embed.proj.bias", v->hidden);
