@@ -151,6 +151,19 @@ static sight_err pick_format(const AVInputFormat **out, av_source *s, const char
     return SIGHT_OK;
 }
 
+static sight_err fail_open(const AVInputFormat *format, int error, const char *name)
+{
+    if (error == AVERROR(ENOMEM)) return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", name);
+    int n = (int)strcspn(format->name, ",");
+    if (error == AVERROR_INVALIDDATA && !strncmp(format->name, "mov,", 4)) {
+        return sight_fail(SIGHT_E_MEDIA,
+                          "'%s' has no readable index (moov): it was cut off or never finished",
+                          name);
+    }
+    return sight_fail(SIGHT_E_MEDIA, "'%s' is not a readable %.*s file: %s", name, n, format->name,
+                      av_words(error));
+}
+
 sight_err av_container_open(AVFormatContext **out, av_source *s, const char *name,
                             const char *only_format)
 {
@@ -166,11 +179,7 @@ sight_err av_container_open(AVFormatContext **out, av_source *s, const char *nam
     f->flags |= AVFMT_FLAG_CUSTOM_IO;
     int error = avformat_open_input(&f, "", format, &options); // frees f when it fails
     av_dict_free(&options);
-    if (error == AVERROR(ENOMEM)) return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", name);
-    if (error < 0) {
-        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a readable %s file: %s", name, format->name,
-                          av_words(error));
-    }
+    if (error < 0) return fail_open(format, error, name);
     *out = f;
     return SIGHT_OK;
 }

@@ -36,17 +36,36 @@ static AVStream *pick_stream(const AVFormatContext *c)
     return best;
 }
 
-// Frames over the limit must not be decoded while the stream is looked into either.
-static int find_streams(AVFormatContext *c, int64_t max_pixels)
+// The most that may be decoded to learn what a header does not say.
+#define PROBE_MAX_PIXELS (1 << 27)
+
+static int find_streams(AVFormatContext *c)
 {
     unsigned n = c->nb_streams;
     AVDictionary **options = calloc(n ? n : 1, sizeof *options);
     if (!options) return AVERROR(ENOMEM);
-    for (unsigned i = 0; i < n; i++) av_dict_set_int(&options[i], "max_pixels", max_pixels, 0);
+    for (unsigned i = 0; i < n; i++) av_dict_set_int(&options[i], "max_pixels", PROBE_MAX_PIXELS, 0);
     int error = avformat_find_stream_info(c, n ? options : NULL);
     for (unsigned i = 0; i < n; i++) av_dict_free(&options[i]);
     free(options);
     return error;
+}
+
+static sight_err check_size(const AVCodecParameters *p, const video *v)
+{
+    if ((int64_t)p->width * p->height <= v->limits.max_pixels) return SIGHT_OK;
+    return sight_fail(SIGHT_E_LIMIT, "'%s' has frames of %d x %d, the limit is %lld pixels",
+                      v->name, p->width, p->height, (long long)v->limits.max_pixels);
+}
+
+// What the header says is refused before anything is decoded to learn more.
+static sight_err check_claims(const AVFormatContext *c, const video *v)
+{
+    sight_err err = SIGHT_OK;
+    for (unsigned i = 0; i < c->nb_streams && !err; i++) {
+        if (is_picture_track(c->streams[i])) err = check_size(c->streams[i]->codecpar, v);
+    }
+    return err;
 }
 
 static bool is_still_format(const char *format)
@@ -64,7 +83,8 @@ sight_err video_track_open(video_track *t, const video *v)
     if (!err && is_still_format(t->container->iformat->name)) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' is a picture, not a video", v->name);
     }
-    if (!err && find_streams(t->container, v->limits.max_pixels) == AVERROR(ENOMEM)) {
+    if (!err) err = check_claims(t->container, v);
+    if (!err && find_streams(t->container) == AVERROR(ENOMEM)) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", v->name);
     }
     if (!err) t->stream = pick_stream(t->container);
@@ -100,11 +120,7 @@ static sight_err check_stream(const AVStream *s, const video *v)
         return sight_fail(SIGHT_E_MEDIA, "'%s' has a picture track of which nothing can be decoded",
                           v->name);
     }
-    if ((int64_t)p->width * p->height > v->limits.max_pixels) {
-        return sight_fail(SIGHT_E_LIMIT, "'%s' has frames of %d x %d, the limit is %lld pixels",
-                          v->name, p->width, p->height, (long long)v->limits.max_pixels);
-    }
-    return SIGHT_OK;
+    return check_size(p, v);
 }
 
 // Width and height as shown, and what is done to decoded frames for that.

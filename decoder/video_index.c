@@ -251,6 +251,16 @@ static void number_frames(video_index *x, const AVStream *s, int64_t n)
     x->duration_s = (double)n / x->fps;
 }
 
+// Whether the packets' times tell frames apart. A few untimed ones are passed over, and so is every
+// second one where a picture comes as two packets, a field each.
+static bool times_suffice(const entries *e, const AVStream *s)
+{
+    int64_t untimed = e->n - e->timed;
+    if (untimed * 20 <= e->n) return true;
+    bool fields = s->codecpar->field_order > AV_FIELD_PROGRESSIVE;
+    return fields && llabs(e->timed - untimed) * 10 <= e->n;
+}
+
 static sight_err from_packets(video_index *x, video_track *t, const char *name)
 {
     entries e = {0};
@@ -259,8 +269,7 @@ static sight_err from_packets(video_index *x, video_track *t, const char *name)
         err = sight_fail(SIGHT_E_MEDIA, "'%s' has a picture track without a frame", name);
     }
     if (!err) err = allocate(x, e.n, name);
-    if (!err && e.timed * 3 < e.n) {
-        // With pictures in two fields every other packet may be untimed, hence a third.
+    if (!err && !times_suffice(&e, t->stream)) {
         number_frames(x, t->stream, e.n);
     } else if (!err) {
         for (int64_t i = 0; i < e.n; i++) {
@@ -391,6 +400,21 @@ static sight_err from_table(video_index *x, bool *took, video_track *t, const ch
     return table_keys(x, &r, t, name);
 }
 
+static double claimed_duration(const AVFormatContext *c)
+{
+    bool from_header = c->duration_estimation_method == AVFMT_DURATION_FROM_STREAM;
+    return from_header && c->duration > 0 ? (double)c->duration / AV_TIME_BASE : 0;
+}
+
+// AVI numbers frames as it reads them, so that lost ones show in the header's count alone. Small
+// differences are empty packets that repeat a picture.
+static int64_t lost_of_avi(const video_index *x, const video_track *t)
+{
+    int64_t missing = t->stream->nb_frames - x->n;
+    bool avi = !strcmp(t->container->iformat->name, "avi");
+    return avi && missing > x->n / 50 ? missing : 0;
+}
+
 sight_err video_index_build(video_index *x, video_track *t, const char *name)
 {
     bool took;
@@ -399,6 +423,11 @@ sight_err video_index_build(video_index *x, video_track *t, const char *name)
         video_index_done(x);
         err = from_packets(x, t, name);
     }
-    if (err) video_index_done(x);
-    return err;
+    if (err) {
+        video_index_done(x);
+        return err;
+    }
+    x->claimed_s = claimed_duration(t->container);
+    if (!took) x->lost = lost_of_avi(x, t);
+    return SIGHT_OK;
 }

@@ -28,6 +28,7 @@ typedef struct video_index {
     int64_t n_keys;
     int64_t lost;      // frames that the header lists but the file no longer holds
     bool cut_off;      // reading ended with an error
+    double claimed_s;  // the whole duration as the header has it, 0 when it does not say
 } video_index;
 
 struct video {

@@ -41,6 +41,7 @@ typedef struct reader {
     int64_t jumped;   // index of the key of the last jump
     int32_t misses;
     int32_t replaced; // asked frames that another stands for
+    int32_t damaged;  // asked frames that the decoder patched up
     int64_t broken;   // packets that the decoder refused
 } reader;
 
@@ -103,6 +104,7 @@ static sight_err hand_over(reader *r, const AVFrame *from, int64_t at)
 {
     int64_t number = r->asked[r->next];
     if (at != number) r->replaced++;
+    else if (from->decode_error_flags || (from->flags & AV_FRAME_FLAG_CORRUPT)) r->damaged++;
     if (!r->last || r->last_at != at) {
         frame *f;
         sight_err err = make_frame(r, &f, from, number);
@@ -294,30 +296,42 @@ static sight_err run(reader *r)
     return err;
 }
 
+// Picture tracks often end a little before the sound.
+static bool ends_early(const video_index *x)
+{
+    double gap = x->claimed_s - x->duration_s;
+    return gap > 1 && gap > 0.05 * x->claimed_s;
+}
+
 static sight_err describe_losses(const reader *r, char **warning)
 {
     const video_index *x = &r->v->index;
     buf b;
     buf_init(&b);
     if (x->lost) {
-        buf_printf(&b, "'%s' is cut off: only the first %lld of %lld frames can be read",
-                   r->v->name, (long long)x->n, (long long)(x->n + x->lost));
+        buf_printf(&b, "; it is cut off or damaged: only %lld of %lld frames can be read",
+                   (long long)x->n, (long long)(x->n + x->lost));
+    } else if (ends_early(x)) {
+        buf_printf(&b, "; its pictures end at %.1f s, where its header says %.1f s", x->duration_s,
+                   x->claimed_s);
     } else if (x->cut_off) {
-        buf_printf(&b, "'%s' ends early or is damaged: only %.1f s of it can be read", r->v->name,
+        buf_printf(&b, "; it ends early or is damaged: only %.1f s of it can be read",
                    x->duration_s);
     }
     if (r->replaced) {
-        if (b.size) buf_puts(&b, "; ");
-        else buf_printf(&b, "'%s' is damaged: ", r->v->name);
-        buf_printf(&b, "%d of %d chosen frames are lost and the nearest earlier ones stand for them",
+        buf_printf(&b, "; %d of %d chosen frames are lost and the nearest others stand for them",
                    r->replaced, r->n);
-    } else if (r->broken) {
-        if (b.size) buf_puts(&b, "; ");
-        else buf_printf(&b, "'%s' is damaged: ", r->v->name);
-        buf_printf(&b, "%lld broken packets were passed over", (long long)r->broken);
+    }
+    if (r->damaged) buf_printf(&b, "; %d of %d chosen frames are damaged", r->damaged, r->n);
+    if (!b.size && r->broken) {
+        buf_printf(&b, "; %lld broken packets were passed over", (long long)r->broken);
     }
     if (!b.size) return SIGHT_OK;
-    *warning = buf_take(&b);
+    buf whole;
+    buf_init(&whole);
+    buf_printf(&whole, "'%s': %s", r->v->name, buf_text(&b) + 2);
+    buf_done(&b);
+    *warning = buf_take(&whole);
     return *warning ? SIGHT_OK : no_memory(r);
 }
 
