@@ -172,7 +172,7 @@ static sight_err fail_as_told(const char *json)
     json_t *body = json_loads(json, 0, NULL);
     const char *message = json_string_value(json_object_get(body, "message"));
     sight_err err = sight_err_parse(json_string_value(json_object_get(body, "code")));
-    sight_fail(err, "%s", message ? message : "sightd reported an error without a sentence");
+    err = sight_fail(err, "%s", message ? message : "sightd reported an error without a sentence");
     json_decref(body);
     return err;
 }

@@ -1,0 +1,148 @@
+// sightd - answers questions about videos and pictures over a local socket.
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/engine.h"
+#include "daemon/options.h"
+#include "daemon/service.h"
+#include "ipc/endpoint.h"
+#include "ipc/lock.h"
+
+static volatile sig_atomic_t stops; // SIGTERM and SIGINT so far
+
+static void on_stop(int number)
+{
+    stops = stops + 1;
+}
+
+// Codes of the stages before the model: wrong settings, or a socket that cannot be had.
+static sight_err of_endpoint(sight_err err)
+{
+    if (err == SIGHT_E_UNSUPPORTED) return SIGHT_E_ARGUMENT;
+    return err == SIGHT_E_NOT_FOUND ? SIGHT_E_IO : err;
+}
+
+static int exit_code(sight_err err)
+{
+    switch (err) {
+    case SIGHT_OK: return 0;
+    case SIGHT_E_ARGUMENT: return 2;
+    case SIGHT_E_MODEL:
+    case SIGHT_E_NOT_FOUND:
+    case SIGHT_E_UNSUPPORTED: return 4;
+    case SIGHT_E_BUSY: return 5;
+    case SIGHT_E_MEMORY:
+    case SIGHT_E_LIMIT: return 6;
+    default: return 1;
+    }
+}
+
+static void set_signals(void)
+{
+    struct sigaction stop = {.sa_handler = on_stop}; // no SA_RESTART: it ends the server's wait
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void set_log(const options *o)
+{
+    static const char *const levels[] = {"error", "warning", "info", "debug"};
+    for (int i = 0; o->log && i < 4; i++) {
+        if (!strcmp(o->log, levels[i])) log_set_level((log_level)i);
+    }
+    if (getenv("JOURNAL_STREAM")) log_set_journal(1);
+}
+
+// Waiting requests keep their files open.
+static void allow_open_files(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r)) return;
+    const rlim_t want = 65536;
+    r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > want ? want : r.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
+static sight_err open_model(engine **out, options *o)
+{
+    char *bundled = NULL;
+    o->engine.model = o->model;
+    if (!o->model) {
+        sight_err err = options_bundled_model(&bundled);
+        if (err) return err;
+        o->engine.model = bundled;
+        log_line(LOG_WARNING, "no model is configured: serving the bundled one, which is small and "
+                 "knows little; see --model");
+    }
+    sight_err err = engine_open(out, &o->engine);
+    free(bundled);
+    for (int i = 0; !err && engine_warning(*out, i); i++) {
+        log_line(LOG_WARNING, "%s", engine_warning(*out, i));
+    }
+    return err;
+}
+
+static void print_check(const engine *e)
+{
+    json_t *about = engine_describe(e);
+    char *text = about ? json_dumps(about, JSON_INDENT(2)) : NULL;
+    if (text) puts(text);
+    free(text);
+    json_decref(about);
+}
+
+static sight_err choose_endpoint(char *out, size_t size, const options *o)
+{
+    if (!o->endpoint) {
+        sight_err err = endpoint_own(out, size);
+        return err ? err : endpoint_check(out);
+    }
+    sight_err err = endpoint_check(o->endpoint);
+    if (!err) snprintf(out, size, "%s", o->endpoint);
+    return err;
+}
+
+static sight_err serve(options *o)
+{
+    char endpoint[ENDPOINT_MAX];
+    endpoint_lock lock = {-1};
+    engine *model = NULL;
+    sight_err err = choose_endpoint(endpoint, sizeof endpoint, o);
+    // Before the model is loaded: a second daemon learns at once that there is a first.
+    if (!err && !o->check) err = endpoint_lock_take(&lock, endpoint);
+    err = of_endpoint(err);
+    if (!err) err = open_model(&model, o);
+    if (!err && o->check) print_check(model);
+    else if (!err) {
+        set_signals(); // until now the default: a load is simply ended
+        err = service_run(model, o, endpoint, &stops);
+    }
+    engine_close(&model);
+    endpoint_lock_release(&lock);
+    return err;
+}
+
+int main(int argc, char **argv)
+{
+    options o;
+    sight_err err = options_read(&o, argc, argv);
+    if (!err) {
+        set_log(&o);
+        if (o.help) options_print_help(stdout);
+        else if (o.version) printf("sightd %s\n", SIGHT_VERSION);
+        else if (o.print_config) options_print_config(&o, stdout);
+        else {
+            allow_open_files();
+            err = serve(&o);
+        }
+    }
+    if (err) log_line(LOG_ERROR, "%s", sight_error());
+    options_done(&o);
+    return exit_code(err);
+}

@@ -1,0 +1,381 @@
+#include "daemon/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define MAX_CONFIG_BYTES (1 << 20)
+
+typedef enum kind { TEXT, INT32, INT64, BYTES, SECONDS, FLAG } kind;
+
+typedef struct setting {
+    const char *name;
+    kind kind;
+    size_t offset;
+    double min, max; // of numbers
+    const char *value, *help;
+} setting;
+
+#define AT(field) offsetof(options, field)
+#define NO_LIMIT  9e15
+
+// In the order of --help and --print-config.
+static const setting settings[] = {
+    {"model", TEXT, AT(model), 0, 0, "FOLDER|NAME", "checkpoint to serve (default: the bundled small one)"},
+    {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
+    {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
+    {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
+    {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16 or f32"},
+    {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
+    {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS", "0: the model's"},
+    {"memory", BYTES, AT(engine.memory_bytes), 0, NO_LIMIT, "BYTES", "for everything; 0: what is free"},
+    {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N", "prompt tokens read at once; 0: by the model"},
+    {"max-jobs", INT32, AT(queue.max_jobs), 1, 100000, "N", "requests waiting and running"},
+    {"max-jobs-per-client", INT32, AT(queue.max_jobs_per_client), 1, 100000, "N", "of one connection"},
+    {"max-queue-bytes", BYTES, AT(queue.max_bytes), 1024, NO_LIMIT, "BYTES", "of all waiting messages"},
+    {"max-message-bytes", BYTES, AT(max_message_bytes), 1024, NO_LIMIT, "BYTES", "of one message with its media"},
+    {"max-json-bytes", BYTES, AT(limits.max_json_bytes), 1024, NO_LIMIT, "BYTES", "of a request's JSON"},
+    {"max-media", INT64, AT(limits.max_media), 0, 1000, "N", "pictures and clips in a request"},
+    {"max-media-bytes", BYTES, AT(limits.max_media_bytes), 1, NO_LIMIT, "BYTES", "of a picture file or sent medium"},
+    {"max-source-pixels", BYTES, AT(limits.max_source_pixels), 1, NO_LIMIT, "PIXELS", "of a picture or source frame"},
+    {"max-pixels", BYTES, AT(limits.max_pixels), 4096, NO_LIMIT, "PIXELS", "of a medium after resizing, all frames"},
+    {"max-frames", INT32, AT(limits.max_frames), 1, 100000, "N", "taken from a clip"},
+    {"max-seconds", SECONDS, AT(limits.max_seconds), 1, NO_LIMIT, "S", "a clip may last"},
+    {"max-prompt-tokens", INT64, AT(limits.max_prompt_tokens), 0, NO_LIMIT, "N", "0: the context"},
+    {"max-tokens", INT32, AT(limits.max_tokens), 1, 10000000, "N", "of an answer"},
+    {"max-request-seconds", SECONDS, AT(max_request_s), 1, NO_LIMIT, "S", "from arrival to end"},
+    {"allow-paths", FLAG, AT(limits.allow_paths), 0, 0, NULL, "media may be named by path (default yes)"},
+    {"send-queue", INT32, AT(send_queue), 10, 1000000, "N", "events kept for a slow reader"},
+    {"grace", SECONDS, AT(grace_s), 0, 3600, "S", "for the running request after SIGTERM"},
+    {"private", INT32, AT(private_s), 0, 1000000, "S", "end so long after the last client has gone"},
+    {"log", TEXT, AT(log), 0, 0, "LEVEL", "error, warning, info, debug"},
+};
+
+#define N_SETTINGS (sizeof settings / sizeof *settings)
+
+void options_set_defaults(options *o)
+{
+    *o = (options){
+        .engine = engine_options_default(),
+        .limits = request_limits_default(),
+        .queue = {.max_jobs = 64, .max_jobs_per_client = 16, .max_bytes = (int64_t)1 << 30},
+        .max_message_bytes = (int64_t)256 << 20,
+        .send_queue = 20000,
+        .max_request_s = 3600,
+        .grace_s = 10,
+    };
+}
+
+void options_done(options *o)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        if (settings[i].kind == TEXT) free(*(char **)((char *)o + settings[i].offset));
+    }
+    *o = (options){0};
+}
+
+// ---- one value ----
+
+// A number, for BYTES with K, M, G or T (powers of 1,024) behind it. NaN when it is none.
+static double parse_number(const char *text, kind k)
+{
+    char *end;
+    if (!strchr("0123456789.", *text) || !*text || strpbrk(text, "xXpPnN")) return NAN;
+    double v = strtod(text, &end);
+    static const char units[] = "KMGT";
+    const char *unit = k == BYTES && *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        v = ldexp(v, 10 * (int)(unit - units + 1));
+        end++;
+    }
+    if (*end || !isfinite(v)) return NAN;
+    return k != SECONDS && v != floor(v) ? NAN : v;
+}
+
+static sight_err set_flag(bool *out, const char *value, const char *where)
+{
+    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
+    for (int i = 0; i < 4; i++) {
+        if (!strcmp(value, yes[i]) || !strcmp(value, no[i])) {
+            *out = !strcmp(value, yes[i]);
+            return SIGHT_OK;
+        }
+    }
+    return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.80s', must be yes or no", where, value);
+}
+
+static sight_err set_text(char **out, const char *value, const char *where)
+{
+    if (!*value) return sight_fail(SIGHT_E_ARGUMENT, "%s is empty", where);
+    char *copy = strdup(value);
+    if (!copy) return sight_fail(SIGHT_E_MEMORY, "no memory for settings");
+    free(*out);
+    *out = copy;
+    return SIGHT_OK;
+}
+
+static sight_err set_value(options *o, const setting *s, const char *value, const char *where)
+{
+    char *at = (char *)o + s->offset;
+    if (s->kind == TEXT) return set_text((char **)at, value, where);
+    if (s->kind == FLAG) return set_flag((bool *)at, value, where);
+    const double v = parse_number(value, s->kind);
+    if (!(v >= s->min && v <= s->max)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.80s', must be %s from %.0f to %.0f%s", where,
+                          value, s->kind == SECONDS ? "seconds" : "a whole number", s->min, s->max,
+                          s->kind == BYTES ? " (K, M, G may follow)" : "");
+    }
+    if (s->kind == INT32) *(int32_t *)at = (int32_t)v;
+    else if (s->kind == SECONDS) *(double *)at = v;
+    else *(int64_t *)at = (int64_t)v;
+    return SIGHT_OK;
+}
+
+static const setting *find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        if (strlen(settings[i].name) == n && !memcmp(settings[i].name, name, n)) {
+            return &settings[i];
+        }
+    }
+    return NULL;
+}
+
+// ---- file ----
+
+static char *trim(char *s)
+{
+    while (*s == ' ' || *s == '\t') s++;
+    size_t n = strlen(s);
+    while (n && strchr(" \t\r", s[n - 1])) s[--n] = 0;
+    return s;
+}
+
+static sight_err read_line(options *o, char *line, const char *what, int number)
+{
+    char where[PATH_MAX + 64];
+    line = trim(line);
+    if (!*line || *line == '#') return SIGHT_OK;
+    char *equals = strchr(line, '=');
+    if (!equals) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: '%.80s' is not 'name = value'", what, number,
+                          line);
+    }
+    *equals = 0;
+    char *name = trim(line), *value = trim(equals + 1);
+    const setting *s = find(name, strlen(name));
+    if (!s) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: there is no setting '%.80s'", what, number, name);
+    }
+    snprintf(where, sizeof where, "%s:%d: %s", what, number, name);
+    return set_value(o, s, value, where);
+}
+
+sight_err options_read_text(options *o, const char *text, const char *what)
+{
+    char *copy = strdup(text);
+    if (!copy) return sight_fail(SIGHT_E_MEMORY, "no memory for settings");
+    sight_err err = SIGHT_OK;
+    int number = 1;
+    for (char *line = copy; line && !err; number++) {
+        char *next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        err = read_line(o, line, what, number);
+        line = next;
+    }
+    free(copy);
+    return err;
+}
+
+static sight_err read_file(options *o, const char *path)
+{
+    char *text;
+    size_t size;
+    sight_err err = file_read(&text, &size, path, MAX_CONFIG_BYTES);
+    if (err) return err;
+    err = options_read_text(o, text, path);
+    free(text);
+    return err;
+}
+
+// The user's file, else the system's; neither need be there.
+static sight_err read_default_file(options *o)
+{
+    char path[PATH_MAX] = "";
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    if (config && *config == '/') snprintf(path, sizeof path, "%s/sightd/sightd.conf", config);
+    else if (home && *home == '/') snprintf(path, sizeof path, "%s/.config/sightd/sightd.conf", home);
+    if (*path && !access(path, F_OK)) return read_file(o, path);
+    if (!access("/etc/sightd/sightd.conf", F_OK)) return read_file(o, "/etc/sightd/sightd.conf");
+    return SIGHT_OK;
+}
+
+// ---- command line ----
+
+static bool take_word(options *o, const char *arg)
+{
+    const struct {
+        const char *name;
+        bool *flag;
+    } words[] = {{"--help", &o->help}, {"-h", &o->help}, {"--version", &o->version},
+                 {"--check", &o->check}, {"--print-config", &o->print_config}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (!strcmp(arg, words[i].name)) {
+            *words[i].flag = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+// One option at argv[*i], with its value behind '=' or in the next argument; *i is left at the last
+// argument taken. *config gets the value of --config.
+static sight_err read_argument(options *o, const char **config, int argc, char **argv, int *i)
+{
+    const char *arg = argv[*i];
+    if (take_word(o, arg)) return SIGHT_OK;
+    if (strncmp(arg, "--", 2)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "'%.80s' is not an option; see sightd --help", arg);
+    }
+    const char *name = arg + 2, *equals = strchr(name, '=');
+    const size_t n = equals ? (size_t)(equals - name) : strlen(name);
+    const bool is_config = n == 6 && !memcmp(name, "config", 6);
+    const setting *s = find(name, n);
+    if (!s && !is_config) {
+        return sight_fail(SIGHT_E_ARGUMENT, "there is no option '%.80s'; see sightd --help", arg);
+    }
+    const char *value = equals ? equals + 1 : NULL;
+    if (!value && s && s->kind == FLAG) value = "yes";
+    if (!value) {
+        if (*i + 1 >= argc) return sight_fail(SIGHT_E_ARGUMENT, "%s needs a value", arg);
+        value = argv[++*i];
+    }
+    if (is_config) {
+        *config = value;
+        return SIGHT_OK;
+    }
+    char where[64];
+    snprintf(where, sizeof where, "--%s", s->name);
+    return set_value(o, s, value, where);
+}
+
+static sight_err read_arguments(options *o, const char **config, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        sight_err err = read_argument(o, config, argc, argv, &i);
+        if (err) return err;
+    }
+    return SIGHT_OK;
+}
+
+// ---- the whole ----
+
+static sight_err check_words(options *o)
+{
+    if (o->simd) {
+        sight_err err = !strcmp(o->simd, "auto") ? SIGHT_OK
+                                                 : simd_level_parse(&o->engine.simd, o->simd);
+        if (err) return err;
+    }
+    if (o->kv && strcmp(o->kv, "bf16") && strcmp(o->kv, "f32")) {
+        return sight_fail(SIGHT_E_ARGUMENT, "kv is '%.40s', must be bf16 or f32", o->kv);
+    }
+    if (o->kv) o->engine.kv_type = strcmp(o->kv, "f32") ? TENSOR_BF16 : TENSOR_F32;
+    static const char *const levels[] = {"error", "warning", "info", "debug"};
+    for (int i = 0; o->log && i < 4; i++) {
+        if (!strcmp(o->log, levels[i])) return SIGHT_OK;
+    }
+    if (o->log) {
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "log is '%.40s', must be error, warning, info or debug", o->log);
+    }
+    return SIGHT_OK;
+}
+
+sight_err options_read(options *o, int argc, char **argv)
+{
+    const char *config = NULL;
+    options first; // the command line alone: where the file is, and whether it is well formed
+    options_set_defaults(&first);
+    sight_err err = read_arguments(&first, &config, argc, argv);
+    options_done(&first);
+    options_set_defaults(o);
+    if (!err) err = config ? read_file(o, config) : read_default_file(o);
+    if (!err) err = read_arguments(o, &config, argc, argv);
+    return err ? err : check_words(o);
+}
+
+void options_print_help(FILE *to)
+{
+    fputs("usage: sightd [OPTIONS]\n"
+          "Answers questions about videos and pictures, asked over a local socket.\n\n"
+          "  --config FILE             settings (default ~/.config/sightd/sightd.conf, else\n"
+          "                            /etc/sightd/sightd.conf)\n"
+          "  --check                   load everything, say what it takes, end\n"
+          "  --print-config            write all settings as a configuration file, end\n"
+          "  --version, --help\n\n"
+          "Settings, on the command line or in the file (\"max-frames = 100\"):\n", to);
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        char head[64];
+        snprintf(head, sizeof head, "--%s %s", settings[i].name,
+                 settings[i].value ? settings[i].value : "");
+        fprintf(to, "  %-26s %s\n", head, settings[i].help);
+    }
+    fputs("\nExit codes: 0 ended as asked, 1 failed, 2 wrong settings, 4 the model cannot be\n"
+          "loaded, 5 the socket has another owner, 6 not enough memory.\n", to);
+}
+
+void options_print_config(const options *o, FILE *to)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        const setting *s = &settings[i];
+        const char *at = (const char *)o + s->offset;
+        fprintf(to, "# %s\n", s->help);
+        switch (s->kind) {
+        case TEXT:
+            if (*(char *const *)at) fprintf(to, "%s = %s\n", s->name, *(char *const *)at);
+            else fprintf(to, "# %s =\n", s->name);
+            break;
+        case FLAG: fprintf(to, "%s = %s\n", s->name, *(const bool *)at ? "yes" : "no"); break;
+        case INT32: fprintf(to, "%s = %d\n", s->name, *(const int32_t *)at); break;
+        case SECONDS: fprintf(to, "%s = %g\n", s->name, *(const double *)at); break;
+        default: fprintf(to, "%s = %lld\n", s->name, (long long)*(const int64_t *)at); break;
+        }
+    }
+}
+
+// ---- the bundled model ----
+
+static sight_err try_folder(char **out, const char *folder)
+{
+    char config[PATH_MAX + 32];
+    snprintf(config, sizeof config, "%s/config.json", folder);
+    if (access(config, R_OK)) return SIGHT_E_NOT_FOUND;
+    *out = strdup(folder);
+    return *out ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a name");
+}
+
+sight_err options_bundled_model(char **out)
+{
+    char self[PATH_MAX], folder[PATH_MAX + 32];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n > 0) {
+        self[n] = 0;
+        char *slash = strrchr(self, '/');
+        if (slash) *slash = 0;
+        snprintf(folder, sizeof folder, "%s/../models/mini", self);
+        sight_err err = try_folder(out, folder);
+        if (err != SIGHT_E_NOT_FOUND) return err;
+    }
+    sight_err err = try_folder(out, SIGHT_DATA_DIR "/models/mini");
+    if (err != SIGHT_E_NOT_FOUND) return err;
+    return sight_fail(SIGHT_E_NOT_FOUND,
+                      "no model is configured and the bundled one is not at '%s'; give --model",
+                      SIGHT_DATA_DIR "/models/mini");
+}

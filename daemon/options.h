@@ -1,0 +1,51 @@
+// daemon/options.h - every setting of sightd: command line, then configuration file, then defaults.
+//
+// The only place that reads settings. Names are the same in both places: `--max-frames 100` and
+// `max-frames = 100`. Threads: any; plain data afterwards.
+#ifndef SIGHT_DAEMON_OPTIONS_H
+#define SIGHT_DAEMON_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "daemon/engine.h"
+#include "daemon/request.h"
+#include "daemon/scheduler.h"
+
+typedef struct options {
+    char *model;    // a folder or a published name; NULL: the bundled one
+    char *endpoint; // NULL: endpoint_own
+    char *simd, *kv; // as written, checked when read
+    engine_options engine; // its model is set by options_find_model's caller
+    request_limits limits;
+    scheduler_limits queue;
+    int64_t max_message_bytes;
+    int32_t send_queue;     // events kept for a client that reads slowly
+    double max_request_s;   // from arrival to end
+    double grace_s;         // for the running request when told to stop
+    int32_t private_s;      // > 0: ends so long after its last client has gone
+    char *log;              // "error", "warning", "info", "debug"
+    bool help, version, check, print_config;
+} options;
+
+// Reads argv and the configuration file. *out is zeroed before and released by options_done also
+// after a failure. SIGHT_E_ARGUMENT (one sentence that names option or file and line, value and
+// range), SIGHT_E_NOT_FOUND, SIGHT_E_IO.
+sight_err options_read(options *out, int argc, char **argv);
+void options_done(options *o);
+
+// Reads `name = value` lines. what: the file's name in errors. For tests and fuzzing.
+sight_err options_read_text(options *out, const char *text, const char *what);
+void options_set_defaults(options *out);
+
+void options_print_help(FILE *to);
+// Every setting with its value, as a configuration file.
+void options_print_config(const options *o, FILE *to);
+
+// The folder of the bundled model: beside the source tree of a build, else where it is installed.
+// *out is malloced. SIGHT_E_NOT_FOUND.
+sight_err options_bundled_model(char **out);
+
+#endif

@@ -1,0 +1,407 @@
+#include "daemon/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/notify.h"
+#include "daemon/status.h"
+#include "daemon/ticket.h"
+#include "daemon/worker.h"
+
+#define ALIVE_S     0.25 // a client hears something at least this often
+#define BUSY_MS     100  // the loop's step while there are requests
+#define IDLE_MS     1000
+#define MAX_AT_ONCE 64   // messages taken in before others get their turn
+#define HARD_STOP_S 5.0  // for a cancelled request to end before the daemon ends regardless
+
+typedef struct service {
+    engine *model;
+    const options *o;
+    server *server;
+    scheduler *queue;
+    outbox *outbox;
+    worker *planner, *runner;
+    const volatile sig_atomic_t *stops;
+    double start_s, now_s, stop_s; // stop_s: when told to stop; 0: not
+    double cancelled_s;            // when stopping ended the running request; 0: not
+    double alone_s;                // since when a private daemon has had no client
+    double watchdog_s, watched_s;
+    int64_t served;
+} service;
+
+// ---- speaking ----
+
+static void send_text(service *s, const server_peer *to, const char *id, sight_event_kind kind,
+                      const char *json)
+{
+    server_send(s->server, to, id, kind, json, strlen(json));
+}
+
+static void refuse(service *s, const server_message *m, sight_err code, const char *line,
+                   int retry_after_s)
+{
+    const char *id = m->request.id[0] ? m->request.id : "-";
+    char *json = ticket_error_json(code, line, retry_after_s);
+    if (json) send_text(s, &m->from, id, SIGHT_ERROR, json);
+    free(json);
+    log_line(LOG_INFO, "refused %s: %s", id, line);
+}
+
+static server_peer peer_of(const ticket *t)
+{
+    server_peer p = {.size = t->job.client_size};
+    memcpy(p.name, t->job.client, p.size);
+    return p;
+}
+
+// Ends everything that a client has asked for: it is gone, or does not read.
+static void drop_client(service *s, const ticket *of, const char *why)
+{
+    log_line(LOG_INFO, "%s: %s", of->job.id, why);
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        ticket *t = scheduler_get(s->queue, i)->owner;
+        if (t->job.client_size != of->job.client_size ||
+            memcmp(t->job.client, of->job.client, of->job.client_size)) {
+            continue;
+        }
+        t->why = WHY_GONE;
+        t->job.cancelled = true;
+        atomic_store(&t->cancel, true);
+    }
+}
+
+static void send_event(service *s, ticket *t, sight_event_kind kind, const char *json)
+{
+    if (t->why == WHY_GONE || t->ended) return;
+    const server_peer to = peer_of(t);
+    sight_err err = server_send(s->server, &to, t->job.id, kind, json, strlen(json));
+    t->last_sent_s = s->now_s;
+    if (kind == SIGHT_DONE || kind == SIGHT_ERROR) t->ended = true;
+    if (err) drop_client(s, t, sight_error());
+}
+
+static void send_error(service *s, ticket *t, sight_err code, const char *line)
+{
+    char *json = ticket_error_json(code, line, 0);
+    if (json) send_event(s, t, SIGHT_ERROR, json);
+    free(json);
+}
+
+// The end of a ticket that was told to end early, in place of whatever the pipeline said.
+static void send_early_end(service *s, ticket *t)
+{
+    char line[160];
+    switch (t->why) {
+    case WHY_TIMEOUT:
+        snprintf(line, sizeof line, "the request took over %g s, the server's limit",
+                 s->o->max_request_s);
+        send_error(s, t, SIGHT_E_TIMEOUT, line);
+        break;
+    case WHY_STOPPING:
+        send_error(s, t, SIGHT_E_CANCELLED, "the server was told to stop");
+        break;
+    case WHY_CLIENT:
+        if (t->job.plan_only) {
+            send_error(s, t, SIGHT_E_CANCELLED, "the request was cancelled");
+        } else {
+            char *json = ticket_cancelled_json(t);
+            if (json) send_event(s, t, SIGHT_DONE, json);
+            free(json);
+        }
+        break;
+    default: break;
+    }
+}
+
+// ---- the life of a ticket ----
+
+static void finish(service *s, ticket *t)
+{
+    if (!t->ended) send_early_end(s, t);
+    if (!t->ended) send_error(s, t, SIGHT_E_MEMORY, "no memory to report the result");
+    log_line(LOG_INFO, "%s: over after %.2f s", t->job.id, s->now_s - t->job.arrived_s);
+    scheduler_remove(s->queue, &t->job, s->now_s);
+    s->served++;
+    ticket_destroy(&t);
+}
+
+static void end_early(service *s, ticket *t, ticket_why why)
+{
+    if (t->why == WHY_NOT) t->why = why;
+    t->job.cancelled = true;
+    atomic_store(&t->cancel, true);
+}
+
+static void forward(service *s, ticket *t, const outbox_item *item)
+{
+    // A limit that cut the answer short is an error, not a result.
+    if (item->event == SIGHT_DONE && (t->why == WHY_TIMEOUT || t->why == WHY_STOPPING)) {
+        send_early_end(s, t);
+    } else {
+        send_event(s, t, item->event, item->json);
+    }
+}
+
+static void hear_workers(service *s)
+{
+    for (outbox_item *item; (item = outbox_take(s->outbox));) {
+        ticket *t = item->ticket;
+        s->now_s = clock_now_s();
+        if (item->kind == OUTBOX_EVENT) {
+            forward(s, t, item);
+        } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
+            finish(s, t);
+        } else {
+            scheduler_planned(s->queue, &t->job);
+        }
+        outbox_item_destroy(&item);
+    }
+}
+
+// Lets go of cancelled tickets that no worker holds.
+static void sweep(service *s)
+{
+    for (int i = scheduler_count(s->queue) - 1; i >= 0; i--) {
+        job *j = scheduler_get(s->queue, i);
+        if (j->cancelled && (j->state == JOB_ARRIVED || j->state == JOB_READY)) finish(s, j->owner);
+    }
+}
+
+static void start_work(service *s)
+{
+    job *j = scheduler_start_planning(s->queue);
+    if (j) worker_run(s->planner, ticket_plan, j->owner);
+    j = scheduler_start_running(s->queue, s->now_s);
+    if (j) worker_run(s->runner, ticket_run, j->owner);
+}
+
+// Tells each client where its request stands when that has changed, and that we live when nothing
+// else was said.
+static void announce(service *s)
+{
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        job *j = scheduler_get(s->queue, i);
+        ticket *t = j->owner;
+        const int place = scheduler_place(s->queue, j);
+        if (place != j->told_place || j->state != j->told_state) {
+            char *json = status_accepted_json(t, place);
+            if (json) send_event(s, t, SIGHT_ACCEPTED, json);
+            free(json);
+            j->told_place = place;
+            j->told_state = j->state;
+        } else if (s->now_s - t->last_sent_s >= ALIVE_S) {
+            send_event(s, t, SIGHT_ALIVE, "{}");
+        }
+    }
+}
+
+static void check_times(service *s)
+{
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        ticket *t = scheduler_get(s->queue, i)->owner;
+        if (s->now_s - t->job.arrived_s > s->o->max_request_s) end_early(s, t, WHY_TIMEOUT);
+    }
+}
+
+// ---- messages ----
+
+static void take_request(service *s, server_message **m)
+{
+    if (s->stop_s) {
+        refuse(s, *m, SIGHT_E_BUSY, "the server is stopping", 5);
+        return;
+    }
+    ticket *t;
+    if (ticket_create(&t, m, s->now_s)) {
+        refuse(s, *m, SIGHT_E_MEMORY, sight_error(), 0);
+        return;
+    }
+    t->model = s->model;
+    t->limits = &s->o->limits;
+    t->outbox = s->outbox;
+    sight_err err = scheduler_add(s->queue, &t->job);
+    if (!err) return;
+    refuse(s, t->message, err, sight_error(),
+           err == SIGHT_E_BUSY ? scheduler_retry_after_s(s->queue) : 0);
+    ticket_destroy(&t);
+}
+
+static void take_cancel(service *s, const server_message *m)
+{
+    char id[SIGHT_ID_SIZE];
+    sight_err err = status_read_cancel(id, m->request.json, m->request.json_size);
+    if (err) {
+        refuse(s, m, err, sight_error(), 0);
+        return;
+    }
+    job *j = scheduler_find(s->queue, m->from.name, m->from.size, id);
+    if (j) end_early(s, j->owner, WHY_CLIENT);
+    send_text(s, &m->from, m->request.id, SIGHT_DONE, j ? "{\"found\":true}" : "{\"found\":false}");
+}
+
+static void take_question(service *s, const server_message *m)
+{
+    const status_view view = {
+        .model = s->model, .options = s->o, .server = s->server, .queue = s->queue,
+        .now_s = s->now_s, .uptime_s = s->now_s - s->start_s, .served = s->served,
+        .stopping = s->stop_s > 0,
+    };
+    char *json = m->request.verb == SIGHT_MODELS ? status_models_json(&view)
+                                                 : status_json(&view);
+    if (json) send_text(s, &m->from, m->request.id, SIGHT_DONE, json);
+    else refuse(s, m, SIGHT_E_MEMORY, "no memory for a reply", 0);
+    free(json);
+}
+
+static void take_message(service *s, server_message **m)
+{
+    if ((*m)->err) {
+        refuse(s, *m, (*m)->err, (*m)->line, 0);
+        return;
+    }
+    switch ((*m)->request.verb) {
+    case SIGHT_ASK:
+    case SIGHT_PLAN: take_request(s, m); break;
+    case SIGHT_CANCEL: take_cancel(s, *m); break;
+    default: take_question(s, *m); break;
+    }
+}
+
+static sight_err take_messages(service *s)
+{
+    for (int i = 0; i < MAX_AT_ONCE; i++) {
+        server_message *m;
+        sight_err err = server_receive(s->server, &m);
+        if (err || !m) return err;
+        take_message(s, &m);
+        server_message_destroy(&m);
+    }
+    return SIGHT_OK;
+}
+
+// ---- stopping ----
+
+static void end_all(service *s, ticket_why why, bool also_running)
+{
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        job *j = scheduler_get(s->queue, i);
+        if (also_running || j->state != JOB_RUNNING) end_early(s, j->owner, why);
+    }
+}
+
+static void check_stop(service *s)
+{
+    if (*s->stops && !s->stop_s) {
+        s->stop_s = s->now_s;
+        notify_send("STOPPING=1");
+        log_line(LOG_INFO, "stopping: %d requests", scheduler_count(s->queue));
+        end_all(s, WHY_STOPPING, false);
+    }
+    const bool at_once = *s->stops > 1 || (s->stop_s && s->now_s - s->stop_s > s->o->grace_s);
+    if (at_once && !s->cancelled_s) {
+        s->cancelled_s = s->now_s;
+        end_all(s, WHY_STOPPING, true);
+    }
+}
+
+// A private daemon serves those who are connected; left alone for a while it ends.
+static bool is_alone(service *s)
+{
+    if (!s->o->private_s) return false;
+    if (server_connections(s->server) || scheduler_count(s->queue)) s->alone_s = s->now_s;
+    return s->now_s - s->alone_s >= s->o->private_s;
+}
+
+static bool is_over(service *s)
+{
+    if (is_alone(s)) return true;
+    return s->stop_s && scheduler_count(s->queue) == 0;
+}
+
+static void feed_watchdog(service *s)
+{
+    if (s->watchdog_s <= 0 || s->now_s - s->watched_s < s->watchdog_s) return;
+    notify_send("WATCHDOG=1");
+    s->watched_s = s->now_s;
+}
+
+// ---- the loop ----
+
+static int wait_ms(const service *s)
+{
+    if (scheduler_count(s->queue)) return BUSY_MS;
+    const double watchdog_ms = s->watchdog_s > 0 ? s->watchdog_s * 500 : IDLE_MS;
+    return watchdog_ms < IDLE_MS ? (int)watchdog_ms : IDLE_MS;
+}
+
+static sight_err loop(service *s)
+{
+    for (;;) {
+        sight_err err = server_wait(s->server, outbox_fd(s->outbox), wait_ms(s));
+        s->now_s = clock_now_s();
+        if (!err) err = take_messages(s);
+        if (err) return err;
+        hear_workers(s);
+        check_stop(s);
+        check_times(s);
+        sweep(s);
+        start_work(s);
+        announce(s);
+        sweep(s); // what announcing found gone
+        feed_watchdog(s);
+        if (is_over(s)) return SIGHT_OK;
+        if (s->cancelled_s && s->now_s - s->cancelled_s > HARD_STOP_S) {
+            log_line(LOG_WARNING, "a request did not end in %g s; ending without it", HARD_STOP_S);
+            _exit(1); // its threads cannot be waited for
+        }
+    }
+}
+
+static sight_err open_parts(service *s, const char *endpoint)
+{
+    sight_err err = scheduler_create(&s->queue, &s->o->queue);
+    if (!err) err = outbox_create(&s->outbox);
+    if (!err) err = worker_create(&s->planner);
+    if (!err) err = worker_create(&s->runner);
+    const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
+                               .send_queue = s->o->send_queue};
+    return err ? err : server_open(&s->server, &so);
+}
+
+static void close_parts(service *s)
+{
+    for (int i = 0; s->queue && i < scheduler_count(s->queue); i++) {
+        ticket *t = scheduler_get(s->queue, i)->owner;
+        atomic_store(&t->cancel, true);
+    }
+    if (s->outbox) outbox_close(s->outbox); // a worker must not wait for somebody to listen
+    worker_destroy(&s->planner);
+    worker_destroy(&s->runner);
+    outbox_destroy(&s->outbox);
+    while (s->queue && scheduler_count(s->queue)) {
+        ticket *t = scheduler_get(s->queue, 0)->owner;
+        scheduler_remove(s->queue, &t->job, s->now_s);
+        ticket_destroy(&t);
+    }
+    scheduler_destroy(&s->queue);
+    server_close(&s->server);
+}
+
+sight_err service_run(engine *model, const options *o, const char *endpoint,
+                      const volatile sig_atomic_t *stops)
+{
+    service s = {.model = model, .o = o, .stops = stops, .watchdog_s = notify_watchdog_s()};
+    s.start_s = s.now_s = s.alone_s = clock_now_s();
+    sight_err err = open_parts(&s, endpoint);
+    if (!err) {
+        log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), endpoint);
+        notify_send("READY=1");
+        err = loop(&s);
+    }
+    close_parts(&s);
+    return err;
+}

@@ -1,0 +1,112 @@
+#include "daemon/ticket.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/pipeline.h"
+#include "ipc/text.h"
+
+sight_err ticket_create(ticket **out, server_message **message, double now_s)
+{
+    ticket *t = calloc(1, sizeof *t);
+    if (!t) return sight_fail(SIGHT_E_MEMORY, "no memory for a request");
+    const server_message *m = *message;
+    memcpy(t->job.client, m->from.name, m->from.size);
+    t->job.client_size = m->from.size;
+    memcpy(t->job.id, m->request.id, sizeof t->job.id);
+    t->job.plan_only = m->request.verb == SIGHT_PLAN;
+    t->job.bytes = m->bytes;
+    t->job.arrived_s = now_s;
+    t->job.owner = t;
+    t->last_sent_s = now_s;
+    t->message = *message;
+    *message = NULL;
+    *out = t;
+    return SIGHT_OK;
+}
+
+void ticket_destroy(ticket **p)
+{
+    ticket *t = *p;
+    if (!t) return;
+    task_destroy(&t->task); // before the message that it points into
+    server_message_destroy(&t->message);
+    free(t);
+    *p = NULL;
+}
+
+char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
+{
+    json_t *body = json_pack("{s:s, s:o}", "code", sight_err_name(code), "message",
+                             text_json(line));
+    if (body && retry_after_s) {
+        json_object_set_new(body, "retry_after_s", json_integer(retry_after_s));
+    }
+    char *json = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    return json;
+}
+
+char *ticket_cancelled_json(const ticket *t)
+{
+    json_t *body = json_pack(
+        "{s:s, s:s, s:{s:i, s:i, s:i, s:i}, s:{s:f}}", "model", engine_model_name(t->model),
+        "finish_reason", "cancelled", "usage", "prompt_tokens", 0, "visual_tokens", 0,
+        "completion_tokens", 0, "total_tokens", 0, "timings", "total_s", 0.0);
+    char *json = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    return json;
+}
+
+// ---- on worker threads ----
+
+static void put(ticket *t, outbox_kind kind, sight_event_kind event, char *json)
+{
+    if (kind == OUTBOX_EVENT && !json) return; // no memory: the server notices a missing end
+    const outbox_item item = {.kind = kind, .ticket = t, .event = event, .json = json};
+    outbox_put(t->outbox, &item);
+}
+
+static void on_event(void *arg, sight_event_kind kind, const json_t *body)
+{
+    put(arg, OUTBOX_EVENT, kind, json_dumps(body, JSON_COMPACT));
+}
+
+static sight_err make_task(ticket *t)
+{
+    const wire_request *w = &t->message->request;
+    request_part parts[SIGHT_PARTS_MAX];
+    for (size_t i = 0; i < w->n_parts; i++) {
+        parts[i] = (request_part){w->parts[i].data, w->parts[i].size};
+    }
+    const request_source source = {.json = w->json, .size = w->json_size, .parts = parts,
+                                   .n_parts = w->n_parts};
+    request *asked = NULL;
+    sight_err err = request_parse(&asked, &source, t->limits,
+                                  &engine_config(t->model)->generation);
+    if (!err) err = task_create(&t->task, t->model, &asked, t->limits);
+    request_destroy(&asked);
+    return err;
+}
+
+void ticket_plan(void *arg)
+{
+    ticket *t = arg;
+    sight_err err = make_task(t);
+    if (err) {
+        t->failed = true;
+        put(t, OUTBOX_EVENT, SIGHT_ERROR, ticket_error_json(err, sight_error(), 0));
+    } else if (t->job.plan_only) {
+        json_t *plan = task_describe(t->task);
+        put(t, OUTBOX_EVENT, SIGHT_DONE, plan ? json_dumps(plan, JSON_COMPACT) : NULL);
+        json_decref(plan);
+    }
+    put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
+}
+
+void ticket_run(void *arg)
+{
+    ticket *t = arg;
+    pipeline_run(t->task, &t->cancel, on_event, t);
+    put(t, OUTBOX_RAN, SIGHT_ALIVE, NULL);
+}

@@ -1,0 +1,49 @@
+// daemon/ticket.h - one request on its way through the daemon, and the work done for it by threads.
+//
+// A ticket belongs to the server thread; while it is JOB_PLANNING or JOB_RUNNING a worker thread
+// has its message, task and cancel flag, and speaks through the outbox only.
+#ifndef SIGHT_DAEMON_TICKET_H
+#define SIGHT_DAEMON_TICKET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "daemon/engine.h"
+#include "daemon/outbox.h"
+#include "daemon/request.h"
+#include "daemon/scheduler.h"
+#include "daemon/task.h"
+#include "ipc/server.h"
+
+typedef enum ticket_why { WHY_NOT, WHY_CLIENT, WHY_TIMEOUT, WHY_STOPPING, WHY_GONE } ticket_why;
+
+typedef struct ticket {
+    job job;
+    server_message *message; // the client's bytes; media inside it are used in place
+    // The workers' part.
+    engine *model;
+    const request_limits *limits;
+    outbox *outbox;
+    task *task; // after planning
+    atomic_bool cancel;
+    // The server's part.
+    ticket_why why; // it is to end early
+    bool ended;     // its client has been sent done or error
+    bool failed;    // planning reported an error
+    double last_sent_s;
+} ticket;
+
+// Takes over *message (left NULL). SIGHT_E_MEMORY.
+sight_err ticket_create(ticket **out, server_message **message, double now_s);
+void ticket_destroy(ticket **t); // accepts NULL; leaves NULL
+
+// Worker functions; arg is a ticket. Planning puts an error or, for a plan-only request, its done,
+// and then OUTBOX_PLANNED; running puts the pipeline's events and then OUTBOX_RAN.
+void ticket_plan(void *arg);
+void ticket_run(void *arg);
+
+// JSON texts (malloc; NULL: no memory).
+char *ticket_error_json(sight_err code, const char *line, int retry_after_s); // 0: no hint
+char *ticket_cancelled_json(const ticket *t); // the done of an ask that never ran
+
+#endif
