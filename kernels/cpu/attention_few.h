@@ -40,6 +40,19 @@ TILE_INLINE const void *row_at(const void *x, int64_t i, const bool bf16)
     return bf16 ? (const void *)((const uint16_t *)x + i) : (const void *)((const float *)x + i);
 }
 
+// Bytes ahead of the row in use that are asked for from memory.
+#define FEW_AHEAD 8192
+
+// n vector elements at x[i], zeros beyond; with `fetch` also asks for those FEW_AHEAD bytes on, a
+// little at a time, so that waiting for memory and computing overlap. (Past the end of a page this
+// is harmless.)
+TILE_INLINE vec load_stored(const void *x, int64_t i, const bool bf16, int64_t n, bool fetch)
+{
+    const void *at = row_at(x, i, bf16);
+    if (fetch) __builtin_prefetch((const void *)((uintptr_t)at + FEW_AHEAD));
+    return load_some(at, 0, bf16, n);
+}
+
 // R rows by K keys: R x K sums of products, C long.
 TILE_INLINE void few_scores(const int R, const int K, few_rows *f, int64_t row, const void *keys,
                             int64_t key, const bool bf16)
@@ -54,7 +67,9 @@ TILE_INLINE void few_scores(const int R, const int K, few_rows *f, int64_t row, 
     for (int64_t c = 0; c < C; c += VEC_N) {
         vec k[FEW_GROUP];
 #pragma GCC unroll 4
-        for (int j = 0; j < K; j++) k[j] = load_some(keys, (key + j) * C + c, bf16, C - c);
+        for (int j = 0; j < K; j++) {
+            k[j] = load_stored(keys, (key + j) * C + c, bf16, C - c, row == 0);
+        }
 #pragma GCC unroll 4
         for (int i = 0; i < R; i++) {
             const vec q = vec_get(f->q + (row + i) * C + c, C - c);
@@ -83,7 +98,9 @@ TILE_INLINE void few_values(const int R, const int K, few_rows *f, int64_t row, 
     for (int64_t c = 0; c < C; c += VEC_N) {
         vec v[FEW_GROUP];
 #pragma GCC unroll 4
-        for (int j = 0; j < K; j++) v[j] = load_some(values, (key + j) * C + c, bf16, C - c);
+        for (int j = 0; j < K; j++) {
+            v[j] = load_stored(values, (key + j) * C + c, bf16, C - c, row == 0);
+        }
 #pragma GCC unroll 4
         for (int i = 0; i < R; i++) {
             float *to = f->out + (row + i) * C + c;

@@ -122,8 +122,9 @@ TILE_INLINE void load_block(query_tile *t, const causal_job *j, const causal_pie
         const void *keys = kv_run(j, p, 0, first + i, &n), *values = kv_run(j, p, 1, first + i, &n);
         n = smaller(n, n_keys - i);
         for (int64_t r = 0; r < n; r++) {
-            tile_set_key(t, i + r, row_at(keys, r * j->C, bf16), row_at(values, r * j->C, bf16),
-                         bf16);
+            copy_key(t->keys + (i + r) * j->C, t->values + (i + r) * TILE_COLUMNS,
+                     BLOCK_KEYS * TILE_COLUMNS, row_at(keys, r * j->C, bf16),
+                     row_at(values, r * j->C, bf16), j->C, bf16);
         }
     }
 }
@@ -158,7 +159,8 @@ static void causal_tile(const causal_job *j, const causal_piece *p, int worker)
         }
         if (bf16) load_block(&t, j, p, first, n_keys, true);
         else load_block(&t, j, p, first, n_keys, false);
-        tile_attend(&t, n_keys, masked);
+        const key_block block = {t.keys, t.values, BLOCK_KEYS * TILE_COLUMNS, n_keys};
+        tile_attend(&t, &block, masked);
     }
     for (int64_t i = 0; i < p->rows; i++) {
         if (p->part) finish_part(p, i, t.out + i * j->C, t.largest[i], t.sum[i], j->C);
@@ -264,58 +266,107 @@ static void attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t 
 }
 
 // ---- bidirectional, inside spans ----
+//
+// A unit is one span and head. Its keys and values are copied together once (in qkv they are
+// scattered rows) for as many units as the shared scratch holds; a longer span than it holds
+// is copied block by block, by every tile.
 
-#define SPANS_ROWS 256 // of a tile: a block of keys that is copied serves so many queries
+#define SPANS_ROWS 256 // of a tile
 
 typedef struct spans_job {
     kernels *k;
     float *out;
     const float *qkv;
-    int64_t span, tiles, H, C; // tiles of a span
+    int64_t span, tiles, H, C; // tiles of a unit
     float scale;
+    int64_t first_unit;
+    float *packed; // [units][unit_floats]: keys, then values in strips; NULL: block by block
+    int64_t unit_floats;
 } spans_job;
 
-// Rows row .. row + rows - 1 of the span that starts at row `first`, head h.
-static void spans_tile(const spans_job *j, int64_t first, int64_t h, int64_t row, int64_t rows,
-                       int worker)
+// Row i of the unit's span: its query; its key is D further, its value 2 D.
+static const float *span_row(const spans_job *j, int64_t unit, int64_t i)
 {
-    const int64_t C = j->C, D = j->H * C;
-    const float *qkv = j->qkv + first * 3 * D + h * C;
-    const float scale = (float)(j->scale * LOG2_E);
-    query_tile t;
-    tile_place(&t, j->k, worker, SPANS_ROWS, C);
-    tile_start(&t, rows);
-    for (int64_t i = 0; i < rows; i++) tile_set_query(&t, i, qkv + (row + i) * 3 * D, scale);
-    for (int64_t key = 0; key < j->span; key += BLOCK_KEYS) {
-        const int64_t n_keys = smaller(BLOCK_KEYS, j->span - key);
-        for (int64_t i = 0; i < n_keys; i++) {
-            const float *from = qkv + (key + i) * 3 * D + D;
-            tile_set_key(&t, i, from, from + D, false);
-        }
-        tile_attend(&t, n_keys, false);
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        tile_finish_row(&t, i, j->out + (first + row + i) * D + h * C);
+    const int64_t row = unit / j->H * j->span + i;
+    return j->qkv + (row * 3 * j->H + unit % j->H) * j->C;
+}
+
+// Keys first .. first + n - 1 of the unit as row `at` and on of keys and values.
+static void pack_keys(const spans_job *j, int64_t unit, int64_t first, int64_t n, float *keys,
+                      float *values, int64_t strip)
+{
+    const int64_t D = j->H * j->C;
+    for (int64_t i = 0; i < n; i++) {
+        const float *from = span_row(j, unit, first + i) + D;
+        copy_key(keys + i * j->C, values + i * TILE_COLUMNS, strip, from, from + D, j->C, false);
     }
 }
 
-// Pieces are (span, head, tile).
+// Pieces are (unit of the batch, block).
+static void pack_pieces(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const spans_job *j = arg;
+    const int64_t blocks = ceil_div(j->span, BLOCK_KEYS);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t unit = i / blocks, first = i % blocks * BLOCK_KEYS;
+        float *keys = j->packed + unit * j->unit_floats, *values = keys + j->span * j->C;
+        pack_keys(j, j->first_unit + unit, first, smaller(BLOCK_KEYS, j->span - first),
+                  keys + first * j->C, values + first * TILE_COLUMNS, j->span * TILE_COLUMNS);
+    }
+}
+
+static key_block span_block(const spans_job *j, const query_tile *t, int64_t unit, int64_t first)
+{
+    const int64_t n = smaller(BLOCK_KEYS, j->span - first);
+    if (j->packed) {
+        const float *keys = j->packed + (unit - j->first_unit) * j->unit_floats;
+        const float *values = keys + j->span * j->C;
+        return (key_block){keys + first * j->C, values + first * TILE_COLUMNS,
+                           j->span * TILE_COLUMNS, n};
+    }
+    pack_keys(j, unit, first, n, t->keys, t->values, BLOCK_KEYS * TILE_COLUMNS);
+    return (key_block){t->keys, t->values, BLOCK_KEYS * TILE_COLUMNS, n};
+}
+
+// Pieces are (unit of the batch, tile).
 static void spans_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
     const spans_job *j = arg;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t row = i % j->tiles * SPANS_ROWS, h = i / j->tiles % j->H;
-        const int64_t first = i / j->tiles / j->H * j->span;
-        spans_tile(j, first, h, row, smaller(SPANS_ROWS, j->span - row), worker);
+    query_tile t;
+    tile_place(&t, j->k, worker, SPANS_ROWS, j->C);
+    for (int64_t p = begin; p < end; p++) {
+        const int64_t unit = j->first_unit + p / j->tiles, row = p % j->tiles * SPANS_ROWS;
+        tile_start(&t, smaller(SPANS_ROWS, j->span - row));
+        for (int64_t i = 0; i < t.rows; i++) {
+            tile_set_query(&t, i, span_row(j, unit, row + i), (float)(j->scale * LOG2_E));
+        }
+        for (int64_t key = 0; key < j->span; key += BLOCK_KEYS) {
+            const key_block b = span_block(j, &t, unit, key);
+            tile_attend(&t, &b, false);
+        }
+        for (int64_t i = 0; i < t.rows; i++) {
+            const int64_t to = unit / j->H * j->span + row + i;
+            tile_finish_row(&t, i, j->out + (to * j->H + unit % j->H) * j->C);
+        }
     }
 }
 
 static void attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
                             int64_t H, int64_t C, float scale)
 {
-    spans_job j = {k, out, qkv, span, ceil_div(span, SPANS_ROWS), H, C, scale};
-    const int64_t grain = span < 64 ? 64 / span : 1; // tiny spans: several heads a piece
-    threads_for(k->pool, spans * H * j.tiles, grain, spans_pieces, &j);
+    spans_job j = {.k = k, .out = out, .qkv = qkv, .span = span, .H = H, .C = C, .scale = scale};
+    j.tiles = ceil_div(span, SPANS_ROWS);
+    j.unit_floats = span * (C + ceil_div(C, TILE_COLUMNS) * TILE_COLUMNS);
+    const int64_t fit = (int64_t)KERNELS_SHARED_FLOATS / j.unit_floats, units = spans * H;
+    if (fit > 0) j.packed = kernels_shared(k, (size_t)(smaller(fit, units) * j.unit_floats));
+    const int64_t grain = span < 64 ? 64 / span : 1; // tiny spans: several a piece
+    for (int64_t n; j.first_unit < units; j.first_unit += n) {
+        n = smaller(fit > 0 ? fit : units, units - j.first_unit);
+        if (fit > 0) {
+            threads_for(k->pool, n * ceil_div(span, BLOCK_KEYS), grain, pack_pieces, &j);
+        }
+        threads_for(k->pool, n * j.tiles, grain, spans_pieces, &j);
+    }
 }
 
 static void attention_fill(cpu_ops *ops)

@@ -23,11 +23,19 @@ typedef struct query_tile {
     float *largest; // [panels][PANEL_ROWS]
     float *sum;     // [panels][PANEL_ROWS]
     float *limit;   // [panels][PANEL_ROWS]: last key that a row sees, counted from the block's first
-    float *keys;    // [BLOCK_KEYS][C]
-    float *values;  // [strips][BLOCK_KEYS][TILE_COLUMNS]
+    float *keys;    // [BLOCK_KEYS][C]: room for a block that has to be copied
+    float *values;  // [strips][BLOCK_KEYS][TILE_COLUMNS], alike
     float *scores;  // [BLOCK_KEYS][PANEL_ROWS], later the weights
     float *shrink;  // [PANEL_ROWS]
 } query_tile;
+
+// The keys and values that a tile takes in: keys [n][C]; values in strips of TILE_COLUMNS columns,
+// each [n][TILE_COLUMNS] and `strip` floats from the last. (Strips, since rows of a power of two
+// would fall on few sets of the first-level cache.)
+typedef struct key_block {
+    const float *keys, *values;
+    int64_t strip, n;
+} key_block;
 
 static inline int64_t tile_panels(int64_t rows)
 {
@@ -90,17 +98,15 @@ TILE_INLINE void copy_floats(float *y, const void *x, const bool bf16, int64_t n
                             : vec_load_n((const float *)x + i, n - i), n - i);
 }
 
-// Row i of the block. key, value [C] of float or bf16.
-TILE_INLINE void tile_set_key(query_tile *t, int64_t i, const void *key, const void *value,
-                              const bool bf16)
+// One row of a block: key to keys [C], value to values, in strips. Both [C] of float or bf16.
+TILE_INLINE void copy_key(float *keys, float *values, int64_t strip, const void *key,
+                          const void *value, int64_t C, const bool bf16)
 {
-    const int64_t C = t->C;
-    copy_floats(t->keys + i * C, key, bf16, C);
-    for (int64_t c = 0; c < C; c += TILE_COLUMNS) {
+    copy_floats(keys, key, bf16, C);
+    for (int64_t c = 0; c < C; c += TILE_COLUMNS, values += strip) {
         const void *from = bf16 ? (const void *)((const uint16_t *)value + c)
                                 : (const void *)((const float *)value + c);
-        copy_floats(t->values + c * BLOCK_KEYS + i * TILE_COLUMNS, from, bf16,
-                    C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS);
+        copy_floats(values, from, bf16, C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS);
     }
 }
 
@@ -144,12 +150,12 @@ static vec lanes_softmax(float *scores, float *largest, float *sum, int64_t n_ke
 }
 
 // Panel p takes the block's keys in. masked: limit holds.
-static void panel_attend(query_tile *t, int64_t p, int64_t n_keys, bool masked)
+static void panel_attend(query_tile *t, int64_t p, const key_block *b, bool masked)
 {
-    const int64_t C = t->C, first = p * PANEL_ROWS;
+    const int64_t C = t->C, n_keys = b->n, first = p * PANEL_ROWS;
     const int64_t rows = t->rows - first < PANEL_ROWS ? t->rows - first : PANEL_ROWS;
     const int64_t width = (rows + VEC_N - 1) / VEC_N * VEC_N;
-    tile_product(t->scores, PANEL_ROWS, (tile_matrix){t->keys, C, 1}, t->q + first * C, PANEL_ROWS,
+    tile_product(t->scores, PANEL_ROWS, (tile_matrix){b->keys, C, 1}, t->q + first * C, PANEL_ROWS,
                  n_keys, width, C, NULL);
     if (masked) panel_hide(t->scores, t->limit + first, width, n_keys);
     for (int64_t j = 0; j < width; j += VEC_N) {
@@ -159,14 +165,14 @@ static void panel_attend(query_tile *t, int64_t p, int64_t n_keys, bool masked)
     }
     for (int64_t c = 0; c < C; c += TILE_COLUMNS) {
         tile_product(t->out + first * C + c, C, (tile_matrix){t->scores, 1, PANEL_ROWS},
-                     t->values + c * BLOCK_KEYS, TILE_COLUMNS, rows,
+                     b->values + c / TILE_COLUMNS * b->strip, TILE_COLUMNS, rows,
                      C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS, n_keys, t->shrink);
     }
 }
 
-static void tile_attend(query_tile *t, int64_t n_keys, bool masked)
+static void tile_attend(query_tile *t, const key_block *b, bool masked)
 {
-    for (int64_t p = 0; p < tile_panels(t->rows); p++) panel_attend(t, p, n_keys, masked);
+    for (int64_t p = 0; p < tile_panels(t->rows); p++) panel_attend(t, p, b, masked);
 }
 
 // out [C] = row i's result.

@@ -8,7 +8,7 @@
 
 #define L2_EPS 1e-6f
 #define CHUNK 64       // tokens
-#define CHUNKED_FROM 12 // rows of a step from which chunks are faster than tokens one at a time
+#define CHUNKED_FROM 8 // rows from which chunks are faster; steps give drafts exactly what decoding gives
 #define SOLVE_ROWS 8   // of the triangular system solved at once
 #define BLOCK_ROWS 16  // of the triangular products
 
