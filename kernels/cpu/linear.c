@@ -60,11 +60,14 @@ static void finish(const linear_job *j, linear_piece p, int64_t row, int64_t row
 
 // ---- dot form ----
 
-static void lane_rows(void *arg, int64_t begin, int64_t end, int worker)
+static void lane_blocks(void *arg, int64_t begin, int64_t end, int worker)
 {
     const linear_job *j = arg;
     int64_t size = j->J * LINEAR_LANES * j->lk->units;
-    j->lk->lane_rows((float *)j->packed + begin * size, j->x + begin * j->K, j->K, end - begin);
+    for (int64_t b = begin; b < end; b++) {
+        int64_t row = b * LINEAR_BLOCK, rows = j->N - row < LINEAR_BLOCK ? j->N - row : LINEAR_BLOCK;
+        j->lk->lane_rows((float *)j->packed + row * size, j->x + row * j->K, j->K, rows);
+    }
 }
 
 static void dot_pieces(void *arg, int64_t begin, int64_t end, int worker)
@@ -89,8 +92,9 @@ static void run_dot(linear_job *j)
 {
     float *packed = kernels_shared(j->k, (size_t)(j->N * j->J * LINEAR_STEP));
     j->packed = packed;
-    // One short row is prepared faster than another thread wakes.
-    threads_for(j->k->pool, j->N, j->N * j->K < 65536 ? j->N : 1, lane_rows, j);
+    // A few rows are prepared faster than another thread wakes.
+    int64_t blocks = (j->N + LINEAR_BLOCK - 1) / LINEAR_BLOCK;
+    threads_for(j->k->pool, blocks, j->N * j->K < 65536 ? blocks : 1, lane_blocks, j);
     threads_for(j->k->pool, pieces_of(j, DOT_PIECE), 1, dot_pieces, j);
 }
 

@@ -21,6 +21,7 @@
 
 #define LINEAR_LANES 16
 #define LINEAR_STEP 32      // of K
+#define LINEAR_BLOCK 8      // rows of x side by side in the dot form
 #define LINEAR_MAX_TILE 16  // rows
 #define LINEAR_MAX_PANEL 32 // outputs
 
@@ -36,9 +37,10 @@ typedef struct linear_kernels {
     int units;          // 4-byte units per lane and step: 2 (floats) or 1 (pairs of bf16)
     int64_t dot_rows;   // up to so many rows the dot form is the faster one
 
-    // units out[rows][J][units][16] of x [rows, K], for dot.
+    // units out[J][rows][units][16] of x [rows, K], rows <= LINEAR_BLOCK: a block of the dot form.
     void (*lane_rows)(float *out, const float *x, int64_t K, int64_t rows);
-    // out[rows][cols] = lane rows x times cols rows of w, out's rows out_stride apart.
+    // out[rows][cols] = rows x, in blocks as above, times cols rows of w; out's rows are out_stride
+    // apart.
     void (*dot)(float *out, int64_t out_stride, const float *x, const void *w, tensor_type type,
                 int64_t K, int64_t rows, int64_t cols);
 

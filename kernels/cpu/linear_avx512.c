@@ -3,15 +3,7 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-#include <string.h>
-
-#define TILE 14
-#define PANEL 32
-#define DOT_ROWS 8 // rows of x at once
-#define PREFETCH 4096 // bytes ahead of a weight row: a page, where the hardware's own run ends
-
-#define INLINE static inline __attribute__((always_inline))
+#include "kernels/cpu/linear_avx512.h"
 
 // ---- 32 neighbours of a row as (even, odd) ----
 
@@ -61,142 +53,109 @@ INLINE pair512 load_rest(const char *p, tensor_type type, int64_t n)
 
 // ---- dot form ----
 
-INLINE float lanes_sum(__m512 v)
-{
-    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
-}
-
 static void lane_rows(float *out, const float *x, int64_t K, int64_t rows)
 {
-    for (int64_t r = 0; r < rows; r++, x += K) {
-        for (int64_t k = 0; k < K; k += LINEAR_STEP, out += LINEAR_STEP) {
-            pair512 v = load_rest((const char *)(x + k), TENSOR_F32, K - k);
+    for (int64_t k = 0; k < K; k += LINEAR_STEP) {
+        for (int64_t r = 0; r < rows; r++, out += LINEAR_STEP) {
+            pair512 v = load_rest((const char *)(x + r * K + k), TENSOR_F32, K - k);
             _mm512_store_ps(out, v.even);
             _mm512_store_ps(out + 16, v.odd);
         }
     }
 }
 
-// R rows of x times W rows of weights.
-INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const *w,
-                      tensor_type type, int64_t K, const int R, const int W, int64_t cols)
+// sum[r][c] = one block of R rows times W rows of weights.
+INLINE void dot_sums(__m512 sum[][W], const float *x, const char *const w[W], tensor_type type,
+                     int64_t K, const int R, ahead a)
 {
-    __m512 sum[DOT_ROWS][4];
-    const int64_t full = K / LINEAR_STEP * LINEAR_STEP, row = linear_steps(K) * LINEAR_STEP;
     const int64_t bytes = type == TENSOR_F32 ? 4 : 2;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 3
         for (int c = 0; c < W; c++) sum[r][c] = _mm512_setzero_ps();
     }
-    for (int64_t k = 0; k < row; k += LINEAR_STEP) {
-        pair512 v[4];
-#pragma GCC unroll 4
-        for (int c = 0; c < W; c++) {
-            const char *p = w[c] + k * bytes;
-            v[c] = k < full ? load_step(p, type) : load_tail(p, type, (int)(K - k));
-            _mm_prefetch(p + PREFETCH, _MM_HINT_T0);
+    for (int64_t k = 0; k < K; k += LINEAR_STEP, x += R * LINEAR_STEP) {
+        pair512 v[W];
+#pragma GCC unroll 3
+        for (int c = 0; c < W; c++) v[c] = load_rest(w[c] + k * bytes, type, K - k);
+        if (a.turn-- == 0) {
+            a.turn = a.turns - 1;
+#pragma GCC unroll 3
+            for (int c = 0; c < W; c++) _mm_prefetch(w[c] + k * bytes + a.bytes, _MM_HINT_T0);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-            __m512 even = _mm512_load_ps(x + r * row + k);
-#pragma GCC unroll 4
-            for (int c = 0; c < W; c++) sum[r][c] = _mm512_fmadd_ps(even, v[c].even, sum[r][c]);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            __m512 odd = _mm512_load_ps(x + r * row + k + 16);
-#pragma GCC unroll 4
-            for (int c = 0; c < W; c++) sum[r][c] = _mm512_fmadd_ps(odd, v[c].odd, sum[r][c]);
+            __m512 even = _mm512_load_ps(x + r * LINEAR_STEP);
+            __m512 odd = _mm512_load_ps(x + r * LINEAR_STEP + 16);
+#pragma GCC unroll 3
+            for (int c = 0; c < W; c++) {
+                sum[r][c] = _mm512_fmadd_ps(even, v[c].even, sum[r][c]);
+                sum[r][c] = _mm512_fmadd_ps(odd, v[c].odd, sum[r][c]);
+            }
         }
     }
+}
+
+INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const w[W],
+                      tensor_type type, int64_t K, const int R, int64_t cols, ahead a)
+{
+    __m512 sum[LINEAR_BLOCK][W];
+    dot_sums(sum, x, w, type, K, R, a);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 3
         for (int c = 0; c < W; c++) {
             if (c < cols) out[r * out_stride + c] = lanes_sum(sum[r][c]);
         }
     }
 }
 
-// R rows of x times all rows of weights.
-INLINE void dot_rows(float *out, int64_t out_stride, const float *x, const char *w,
-                     tensor_type type, int64_t K, const int R, const int W, int64_t cols)
+// All blocks of rows times W rows of weights.
+INLINE void dot_blocks(float *out, int64_t out_stride, const float *x, const char *const w[W],
+                       tensor_type type, int64_t K, int64_t rows, int64_t cols, ahead a)
 {
-    const int64_t bytes = K * (type == TENSOR_F32 ? 4 : 2);
-    for (int64_t c = 0; c < cols; c += W) {
-        const char *rows[4];
-        for (int i = 0; i < W; i++) rows[i] = w + (c + i < cols ? c + i : cols - 1) * bytes;
-        dot_block(out + c, out_stride, x, rows, type, K, R, W, cols - c);
+#define DOT(R)                                                                                     \
+    case R: dot_block(out, out_stride, x, w, type, K, R, cols, a); break
+    for (; rows > 0; rows -= LINEAR_BLOCK, a.turn++) {
+        switch (rows < LINEAR_BLOCK ? rows : LINEAR_BLOCK) {
+            DOT(1);
+            DOT(2);
+            DOT(3);
+            DOT(4);
+            DOT(5);
+            DOT(6);
+            DOT(7);
+            DOT(8);
+        }
+        x += LINEAR_BLOCK * linear_steps(K) * LINEAR_STEP;
+        out += LINEAR_BLOCK * out_stride;
     }
+#undef DOT
 }
 
 INLINE void dot_typed(float *out, int64_t out_stride, const float *x, const char *w,
                       tensor_type type, int64_t K, int64_t rows, int64_t cols)
 {
-    switch (rows) {
-    case 1: dot_rows(out, out_stride, x, w, type, K, 1, 4, cols); break;
-    case 2: dot_rows(out, out_stride, x, w, type, K, 2, 4, cols); break;
-    case 3: dot_rows(out, out_stride, x, w, type, K, 3, 4, cols); break;
-    case 4: dot_rows(out, out_stride, x, w, type, K, 4, 4, cols); break;
-    case 5: dot_rows(out, out_stride, x, w, type, K, 5, 4, cols); break;
-    case 6: dot_rows(out, out_stride, x, w, type, K, 6, 4, cols); break;
-    case 7: dot_rows(out, out_stride, x, w, type, K, 7, 3, cols); break;
-    default: dot_rows(out, out_stride, x, w, type, K, 8, 3, cols); break;
+    const int64_t bytes = K * (type == TENSOR_F32 ? 4 : 2);
+    ahead a = plan_ahead(bytes, (rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK);
+    for (int64_t c = 0; c < cols; c += W) {
+        const char *p[W];
+        for (int i = 0; i < W; i++) p[i] = w + (c + i < cols ? c + i : c) * bytes;
+        dot_blocks(out + c, out_stride, x, p, type, K, rows, cols - c, a);
     }
 }
 
 static void dot(float *out, int64_t out_stride, const float *x, const void *w, tensor_type type,
                 int64_t K, int64_t rows, int64_t cols)
 {
-    int64_t row = linear_steps(K) * LINEAR_STEP;
-    for (; rows > 0; rows -= DOT_ROWS, x += DOT_ROWS * row, out += DOT_ROWS * out_stride) {
-        switch (type) {
-        case TENSOR_BF16: dot_typed(out, out_stride, x, w, TENSOR_BF16, K, rows, cols); break;
-        case TENSOR_F16: dot_typed(out, out_stride, x, w, TENSOR_F16, K, rows, cols); break;
-        default: dot_typed(out, out_stride, x, w, TENSOR_F32, K, rows, cols); break;
-        }
+    switch (type) {
+    case TENSOR_BF16: dot_typed(out, out_stride, x, w, TENSOR_BF16, K, rows, cols); break;
+    case TENSOR_F16: dot_typed(out, out_stride, x, w, TENSOR_F16, K, rows, cols); break;
+    default: dot_typed(out, out_stride, x, w, TENSOR_F32, K, rows, cols); break;
     }
 }
 
 // ---- packing ----
-
-// Sixteen rows of sixteen become sixteen columns.
-INLINE void transpose(__m512 v[16])
-{
-    __m512 t[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        t[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++) {
-            __m512d a = _mm512_castps_pd(t[4 * i + h]), b = _mm512_castps_pd(t[4 * i + 2 + h]);
-            v[4 * i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            v[4 * i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    }
-    // v[4 i + c] now holds, of rows 4 i .. 4 i + 3, columns c, 4 + c, 8 + c, 12 + c.
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        __m512 a = _mm512_shuffle_f32x4(v[c], v[4 + c], 0x88);
-        __m512 b = _mm512_shuffle_f32x4(v[c], v[4 + c], 0xdd);
-        __m512 d = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0x88);
-        __m512 e = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0xdd);
-        t[c] = _mm512_shuffle_f32x4(a, d, 0x88);
-        t[8 + c] = _mm512_shuffle_f32x4(a, d, 0xdd);
-        t[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88);
-        t[12 + c] = _mm512_shuffle_f32x4(b, e, 0xdd);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) v[i] = t[i];
-}
 
 // One step (32 of K) of up to 16 rows, to out[p * lane + (0 or width)].
 INLINE void pack_step(float *out, int64_t lane, int64_t width, __mmask16 keep, const char *w,
@@ -273,7 +232,7 @@ INLINE void tile_rows(float *out, const float *x, const float *w, int64_t J, con
     _Alignas(64) float stack[5][TILE * PANEL];
     int top = 0;
     for (int i = 0; i < LINEAR_LANES; i++) {
-        int p = (i & 1) << 3 | (i & 2) << 1 | (i & 4) >> 1 | (i & 8) >> 3;
+        int p = lane_order(i);
         const float *xp = x + p * J * 2 * TILE, *wp = w + p * J * 2 * PANEL;
         __m512 sum[TILE][2];
 #pragma GCC unroll 14
@@ -306,13 +265,13 @@ INLINE void tile_rows(float *out, const float *x, const float *w, int64_t J, con
 
 static void tile_product(float *out, const float *x, const float *w, int64_t J, int64_t rows)
 {
-    switch (rows) {
-    case 1: case 2: tile_rows(out, x, w, J, 2); break;
-    case 3: case 4: tile_rows(out, x, w, J, 4); break;
-    case 5: case 6: tile_rows(out, x, w, J, 6); break;
-    case 7: case 8: tile_rows(out, x, w, J, 8); break;
-    case 9: case 10: tile_rows(out, x, w, J, 10); break;
-    case 11: case 12: tile_rows(out, x, w, J, 12); break;
+    switch ((rows + 1) / 2) {
+    case 1: tile_rows(out, x, w, J, 2); break;
+    case 2: tile_rows(out, x, w, J, 4); break;
+    case 3: tile_rows(out, x, w, J, 6); break;
+    case 4: tile_rows(out, x, w, J, 8); break;
+    case 5: tile_rows(out, x, w, J, 10); break;
+    case 6: tile_rows(out, x, w, J, 12); break;
     default: tile_rows(out, x, w, J, TILE); break;
     }
 }
