@@ -193,6 +193,18 @@ static sight_err insert_added(tokenizer *t, added_token *a)
     return err ? err : added_insert(&t->all, a->normal, a->n_normal, a->id, a->special);
 }
 
+// The reference decodes a token of the normalised kind to its normalised text.
+static sight_err add_to_vocab(tokenizer *t, const added_token *a)
+{
+    int32_t other = -1;
+    sight_err err = SIGHT_OK;
+    if (a->normal) err = vocab_known(&t->vocab, &other, a->normal, a->n_normal);
+    if (err) return err;
+    bool normal = a->normal && (other < 0 || other == a->id);
+    return vocab_add(&t->vocab, normal ? a->normal : a->content, normal ? a->n_normal : a->n,
+                     a->id, a->special);
+}
+
 static sight_err read_added_token(tokenizer *t, const json_t *v, size_t i, const char *what)
 {
     static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
@@ -225,8 +237,8 @@ static sight_err read_added_token(tokenizer *t, const json_t *v, size_t i, const
     a->special = is_true(v, "special");
     const json_t *normalized = json_object_get(v, "normalized");
     a->normalized = normalized ? json_is_true(normalized) : !a->special;
-    sight_err err = vocab_add(&t->vocab, text, n, a->id, a->special);
-    return err ? err : insert_added(t, a);
+    sight_err err = insert_added(t, a);
+    return err ? err : add_to_vocab(t, a);
 }
 
 static sight_err read_added(tokenizer *t, const json_t *root, const char *what)

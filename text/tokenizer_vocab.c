@@ -167,17 +167,42 @@ sight_err vocab_read(vocab *v, tokenizer_json *j)
     return err;
 }
 
-sight_err vocab_add(vocab *v, const char *content, size_t n, int32_t id, bool special)
+// Appends the bytes of content, which the caller takes off again when they are not wanted.
+static sight_err append(vocab *v, const char *content, size_t n, bool *literal)
 {
     uint16_t byte_of[324];
     make_byte_of(byte_of);
+    if (!buf_reserve(&v->bytes, n)) return no_memory(v);
+    *literal = !unmap(&v->bytes, byte_of, content, n);
+    if (*literal) buf_add(&v->bytes, content, n);
+    return SIGHT_OK;
+}
+
+static const vocab_entry *find_last(const vocab *v, size_t offset, bool literal)
+{
+    return vocab_find(v, buf_text(&v->bytes) + offset, v->bytes.size - offset, literal);
+}
+
+sight_err vocab_known(vocab *v, int32_t *id, const char *content, size_t n)
+{
+    size_t offset = v->bytes.size;
+    bool literal;
+    sight_err err = append(v, content, n, &literal);
+    if (err) return err;
+    const vocab_entry *e = find_last(v, offset, literal);
+    v->bytes.size = offset;
+    *id = e ? e->id : -1;
+    return SIGHT_OK;
+}
+
+sight_err vocab_add(vocab *v, const char *content, size_t n, int32_t id, bool special)
+{
     uint32_t added = VOCAB_ADDED | (special ? (uint32_t)VOCAB_SPECIAL : 0);
     size_t offset = v->bytes.size;
-    if (!buf_reserve(&v->bytes, n)) return no_memory(v);
-    bool literal = !unmap(&v->bytes, byte_of, content, n);
-    if (literal) buf_add(&v->bytes, content, n);
-    const char *bytes = buf_text(&v->bytes) + offset;
-    const vocab_entry *known = vocab_find(v, bytes, v->bytes.size - offset, literal);
+    bool literal;
+    sight_err err = append(v, content, n, &literal);
+    if (err) return err;
+    const vocab_entry *known = find_last(v, offset, literal);
     if (!known) return push(v, offset, id, VOCAB_HAS | added | (literal ? VOCAB_LITERAL : 0));
     v->bytes.size = offset;
     if (known->id != id) {

@@ -60,6 +60,8 @@ void vocab_done(vocab *v);
 sight_err vocab_read(vocab *v, tokenizer_json *j);
 // An added token; one that the vocabulary has must have the same id there.
 sight_err vocab_add(vocab *v, const char *content, size_t n, int32_t id, bool special);
+// The id that bytes so written have until now, or -1. SIGHT_E_MEMORY.
+sight_err vocab_known(vocab *v, int32_t *id, const char *content, size_t n);
 sight_err vocab_index(vocab *v);
 sight_err vocab_read_merges(vocab *v, tokenizer_json *j);
 

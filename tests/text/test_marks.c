@@ -106,7 +106,7 @@ static void removing_gives_the_text_back(void **state)
 static void random_text(buf *out, const tokenizer *t, test_random *r)
 {
     static const char *const others[] = {
-        "<", ">", "|", "a", " ", "\n", MARK, "e\u0301", "\u212b", "\u037e", "\u226f", "\u0338",
+        "<", ">", "|", "a", " ", "\n", MARK, "e\u0301", "\u212b", "\u1fef", "\u226f", "\u0338",
         "\u1100\u1161", "don't", "\U0001f600", "x",
     };
     for (int64_t k = test_random_range(r, 0, 8); k > 0; k--) {
@@ -211,8 +211,8 @@ static void odd_added_tokens_are_broken_too(void **state)
 {
     static const char *const added[] = {
         "[S]", "[E]", "aa", "aaa", "aba", "\u65e5", "\u00e9\u00e9", "\U0001f600",
-        "\U0001f600\U0001f600", "a b", "  ", "<K>", "\u226f", "e\u0301", ">\u0338", "\u212b",
-        "\u037e", "\u65e5\u672c",
+        "\U0001f600\U0001f600", "a b", "  ", "<K>", "\u2260", "e\u0301", ">\u0338", "\u212b",
+        "\u1fef\u1fef", "\u65e5\u672c",
     };
     for (int normalized = 0; normalized < 2; normalized++) {
         tokenizer *t = bytes_with(added, sizeof added / sizeof *added, normalized);
