@@ -186,6 +186,8 @@ sight_err av_container_open(AVFormatContext **out, av_source *s, const char *nam
 
 static bool full_range(const AVFrame *f)
 {
+    const AVPixFmtDescriptor *kind = av_pix_fmt_desc_get(f->format);
+    if (kind && kind->nb_components <= 2) return true; // grey, as FFmpeg itself takes it
     switch (f->format) {
     case AV_PIX_FMT_YUVJ411P:
     case AV_PIX_FMT_YUVJ420P:

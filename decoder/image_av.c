@@ -62,7 +62,8 @@ static sight_err open_codec(AVCodecContext **out, const image_bytes *in, image_f
     if (!c) return no_memory(in);
     c->max_pixels = in->max_pixels;
     c->thread_count = 1;
-    c->err_recognition = AV_EF_EXPLODE | AV_EF_CRCCHECK;
+    // For TIFF that would refuse unknown tags too.
+    if (format != IMAGE_TIFF) c->err_recognition = AV_EF_EXPLODE | AV_EF_CRCCHECK;
     if (avcodec_open2(c, codec, NULL) < 0) {
         avcodec_free_context(&c);
         return no_memory(in);
@@ -88,6 +89,13 @@ static sight_err decode_one(AVFrame *picture, AVCodecContext *codec, const AVPac
     return sight_fail(SIGHT_E_MEDIA, "'%s' is not a readable %s picture: %s", in->what,
                       image_format_name(format),
                       error < 0 ? av_words(error) : "its data is damaged");
+}
+
+// The fourth byte of a plain 32-bit BMP means nothing, whatever is in it.
+static void drop_alpha_of_bmp(AVFrame *picture, const image_bytes *in, image_format format)
+{
+    bool plain = format == IMAGE_BMP && in->size > 34 && !memcmp(in->data + 30, "\0\0\0\0", 4);
+    if (plain && picture->format == AV_PIX_FMT_BGRA) picture->format = AV_PIX_FMT_BGR0;
 }
 
 static sight_err copy_out(frame **out, const AVFrame *picture, const image_bytes *in)
@@ -120,6 +128,7 @@ sight_err image_decode_av(frame **out, const image_bytes *in, image_format forma
     if (!err) err = first_packet(packet, in, format);
     if (!err) err = open_codec(&codec, in, format);
     if (!err) err = decode_one(picture, codec, packet, in, format);
+    if (!err) drop_alpha_of_bmp(picture, in, format);
     if (!err) err = copy_out(out, picture, in);
     av_frame_free(&picture);
     av_packet_free(&packet);

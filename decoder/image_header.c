@@ -177,13 +177,19 @@ static sight_err read_tiff(image_header *out, const image_bytes *in)
     if (in->size < 14) return cut_off(in, IMAGE_TIFF);
     size_t at = get(d + 4, 4);
     if (at > in->size - 2) return cut_off(in, IMAGE_TIFF);
-    uint32_t n = get(d + at, 2);
+    uint32_t n = get(d + at, 2), compression = 1, photometric = 2;
     at += 2;
     for (uint32_t i = 0; i < n; i++, at += 12) {
         if (in->size - at < 12) return cut_off(in, IMAGE_TIFF);
         uint32_t tag = get(d + at, 2);
+        if (tag == 259) compression = tiff_value(d + at, get);
+        if (tag == 262) photometric = tiff_value(d + at, get);
         if (tag == 256) out->width = tiff_value(d + at, get);
         if (tag == 257) out->height = tiff_value(d + at, get);
+    }
+    if (compression == 7 && photometric == 2) { // FFmpeg would take its RGB for YCbCr
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' is a TIFF of RGB coded as JPEG: not read",
+                          in->what);
     }
     out->orientation = orient_of_exif(d, in->size);
     return SIGHT_OK;
