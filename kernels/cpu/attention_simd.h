@@ -118,13 +118,13 @@ static const void *kv_run(const causal_job *j, const causal_piece *p, int part, 
 TILE_INLINE void load_block(query_tile *t, const causal_job *j, const causal_piece *p,
                             int64_t first, int64_t n_keys, const bool bf16)
 {
+    const int64_t C = j->C, stride = value_stride(C);
     for (int64_t i = 0, n; i < n_keys; i += n) {
         const void *keys = kv_run(j, p, 0, first + i, &n), *values = kv_run(j, p, 1, first + i, &n);
         n = smaller(n, n_keys - i);
         for (int64_t r = 0; r < n; r++) {
-            copy_key(t->keys + (i + r) * j->C, t->values + (i + r) * TILE_COLUMNS,
-                     BLOCK_KEYS * TILE_COLUMNS, row_at(keys, r * j->C, bf16),
-                     row_at(values, r * j->C, bf16), j->C, bf16);
+            copy_floats(t->keys + (i + r) * C, row_at(keys, r * C, bf16), bf16, C);
+            copy_floats(t->values + (i + r) * stride, row_at(values, r * C, bf16), bf16, C);
         }
     }
 }
@@ -146,8 +146,11 @@ static void causal_tile(const causal_job *j, const causal_piece *p, int worker)
     query_tile t;
     tile_place(&t, j->k, worker, CAUSAL_ROWS, j->C);
     tile_start(&t, p->rows);
-    for (int64_t i = 0; i < p->rows; i++) {
-        tile_set_query(&t, i, p->seq->q + unit_row_at(j, p, p->row + i), scale);
+    for (int64_t i = 0, n; i < p->rows; i += n) {
+        const float *q[PANEL_ROWS];
+        n = smaller(PANEL_ROWS, p->rows - i);
+        for (int64_t r = 0; r < n; r++) q[r] = p->seq->q + unit_row_at(j, p, p->row + i + r);
+        tile_set_queries(&t, i, q, n, scale);
     }
     for (int64_t first = p->from; first < p->until; first += BLOCK_KEYS) {
         const int64_t n_keys = smaller(BLOCK_KEYS, p->until - first);
@@ -159,7 +162,7 @@ static void causal_tile(const causal_job *j, const causal_piece *p, int worker)
         }
         if (bf16) load_block(&t, j, p, first, n_keys, true);
         else load_block(&t, j, p, first, n_keys, false);
-        const key_block block = {t.keys, t.values, BLOCK_KEYS * TILE_COLUMNS, n_keys};
+        const key_block block = {t.keys, t.values, n_keys};
         tile_attend(&t, &block, masked);
     }
     for (int64_t i = 0; i < p->rows; i++) {
@@ -280,7 +283,7 @@ typedef struct spans_job {
     int64_t span, tiles, H, C; // tiles of a unit
     float scale;
     int64_t first_unit;
-    float *packed; // [units][unit_floats]: keys, then values in strips; NULL: block by block
+    float *packed; // [units][unit_floats]: keys [span][C], values; NULL: block by block
     int64_t unit_floats;
 } spans_job;
 
@@ -291,14 +294,15 @@ static const float *span_row(const spans_job *j, int64_t unit, int64_t i)
     return j->qkv + (row * 3 * j->H + unit % j->H) * j->C;
 }
 
-// Keys first .. first + n - 1 of the unit as row `at` and on of keys and values.
+// Keys and values first .. first + n - 1 of the unit.
 static void pack_keys(const spans_job *j, int64_t unit, int64_t first, int64_t n, float *keys,
-                      float *values, int64_t strip)
+                      float *values)
 {
-    const int64_t D = j->H * j->C;
+    const int64_t D = j->H * j->C, stride = value_stride(j->C);
     for (int64_t i = 0; i < n; i++) {
         const float *from = span_row(j, unit, first + i) + D;
-        copy_key(keys + i * j->C, values + i * TILE_COLUMNS, strip, from, from + D, j->C, false);
+        copy_floats(keys + i * j->C, from, false, j->C);
+        copy_floats(values + i * stride, from + D, false, j->C);
     }
 }
 
@@ -311,7 +315,7 @@ static void pack_pieces(void *arg, int64_t begin, int64_t end, int worker)
         const int64_t unit = i / blocks, first = i % blocks * BLOCK_KEYS;
         float *keys = j->packed + unit * j->unit_floats, *values = keys + j->span * j->C;
         pack_keys(j, j->first_unit + unit, first, smaller(BLOCK_KEYS, j->span - first),
-                  keys + first * j->C, values + first * TILE_COLUMNS, j->span * TILE_COLUMNS);
+                  keys + first * j->C, values + first * value_stride(j->C));
     }
 }
 
@@ -321,11 +325,10 @@ static key_block span_block(const spans_job *j, const query_tile *t, int64_t uni
     if (j->packed) {
         const float *keys = j->packed + (unit - j->first_unit) * j->unit_floats;
         const float *values = keys + j->span * j->C;
-        return (key_block){keys + first * j->C, values + first * TILE_COLUMNS,
-                           j->span * TILE_COLUMNS, n};
+        return (key_block){keys + first * j->C, values + first * value_stride(j->C), n};
     }
-    pack_keys(j, unit, first, n, t->keys, t->values, BLOCK_KEYS * TILE_COLUMNS);
-    return (key_block){t->keys, t->values, BLOCK_KEYS * TILE_COLUMNS, n};
+    pack_keys(j, unit, first, n, t->keys, t->values);
+    return (key_block){t->keys, t->values, n};
 }
 
 // Pieces are (unit of the batch, tile).
@@ -337,8 +340,11 @@ static void spans_pieces(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t p = begin; p < end; p++) {
         const int64_t unit = j->first_unit + p / j->tiles, row = p % j->tiles * SPANS_ROWS;
         tile_start(&t, smaller(SPANS_ROWS, j->span - row));
-        for (int64_t i = 0; i < t.rows; i++) {
-            tile_set_query(&t, i, span_row(j, unit, row + i), (float)(j->scale * LOG2_E));
+        for (int64_t i = 0, n; i < t.rows; i += n) {
+            const float *q[PANEL_ROWS];
+            n = smaller(PANEL_ROWS, t.rows - i);
+            for (int64_t r = 0; r < n; r++) q[r] = span_row(j, unit, row + i + r);
+            tile_set_queries(&t, i, q, n, (float)(j->scale * LOG2_E));
         }
         for (int64_t key = 0; key < j->span; key += BLOCK_KEYS) {
             const key_block b = span_block(j, &t, unit, key);
@@ -356,7 +362,7 @@ static void attention_spans(kernels *k, float *out, const float *qkv, int64_t sp
 {
     spans_job j = {.k = k, .out = out, .qkv = qkv, .span = span, .H = H, .C = C, .scale = scale};
     j.tiles = ceil_div(span, SPANS_ROWS);
-    j.unit_floats = span * (C + ceil_div(C, TILE_COLUMNS) * TILE_COLUMNS);
+    j.unit_floats = span * (C + value_stride(C));
     const int64_t fit = (int64_t)KERNELS_SHARED_FLOATS / j.unit_floats, units = spans * H;
     if (fit > 0) j.packed = kernels_shared(k, (size_t)(smaller(fit, units) * j.unit_floats));
     const int64_t grain = span < 64 ? 64 / span : 1; // tiny spans: several a piece

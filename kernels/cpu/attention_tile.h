@@ -24,18 +24,24 @@ typedef struct query_tile {
     float *sum;     // [panels][PANEL_ROWS]
     float *limit;   // [panels][PANEL_ROWS]: last key that a row sees, counted from the block's first
     float *keys;    // [BLOCK_KEYS][C]: room for a block that has to be copied
-    float *values;  // [strips][BLOCK_KEYS][TILE_COLUMNS], alike
+    float *values;  // [BLOCK_KEYS][value_stride(C)], alike
     float *scores;  // [BLOCK_KEYS][PANEL_ROWS], later the weights
     float *shrink;  // [PANEL_ROWS]
 } query_tile;
 
-// The keys and values that a tile takes in: keys [n][C]; values in strips of TILE_COLUMNS columns,
-// each [n][TILE_COLUMNS] and `strip` floats from the last. (Strips, since rows of a power of two
-// would fall on few sets of the first-level cache.)
+// The keys and values that a tile takes in: keys [n][C], values [n][value_stride(C)].
 typedef struct key_block {
     const float *keys, *values;
-    int64_t strip, n;
+    int64_t n;
 } key_block;
+
+// Rows of values begin on cache lines, an odd number of lines from each other when they are long:
+// a column of rows that are a power of two apart would fall on few sets of the cache.
+static inline int64_t value_stride(int64_t C)
+{
+    const int64_t lines = (C + 15) / 16;
+    return (lines > 4 ? lines | 1 : lines) * 16;
+}
 
 static inline int64_t tile_panels(int64_t rows)
 {
@@ -46,9 +52,8 @@ static inline int64_t tile_panels(int64_t rows)
 static void tile_place(query_tile *t, const kernels *k, int worker, int64_t max_rows, int64_t C)
 {
     const int64_t padded = tile_panels(max_rows) * PANEL_ROWS;
-    const int64_t wide = (C + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
     const int64_t even = (C + 15) / 16 * 16; // keeps what follows on cache lines
-    const int64_t floats = 2 * padded * even + 3 * padded + BLOCK_KEYS * (even + wide) +
+    const int64_t floats = 2 * padded * even + 3 * padded + BLOCK_KEYS * (even + value_stride(C)) +
                            BLOCK_KEYS * PANEL_ROWS + PANEL_ROWS;
     t->C = C;
     t->q = kernels_scratch(k, worker, (size_t)floats);
@@ -58,7 +63,7 @@ static void tile_place(query_tile *t, const kernels *k, int worker, int64_t max_
     t->limit = t->sum + padded;
     t->keys = t->limit + padded;
     t->values = t->keys + BLOCK_KEYS * even;
-    t->scores = t->values + BLOCK_KEYS * wide;
+    t->scores = t->values + BLOCK_KEYS * value_stride(C);
     t->shrink = t->scores + BLOCK_KEYS * PANEL_ROWS;
 }
 
@@ -77,11 +82,23 @@ static void tile_start(query_tile *t, int64_t rows)
     }
 }
 
-// Row i of the tile is q [C], times scale.
-static void tile_set_query(query_tile *t, int64_t i, const float *q, float scale)
+// Rows first .. first + n - 1 of the tile, all of one panel, are q[i] [C], times scale.
+static void tile_set_queries(query_tile *t, int64_t first, const float *const *q, int64_t n,
+                             float scale)
 {
-    float *to = t->q + i / PANEL_ROWS * PANEL_ROWS * t->C + i % PANEL_ROWS;
-    for (int64_t c = 0; c < t->C; c++) to[c * PANEL_ROWS] = q[c] * scale;
+    float *panel = t->q + first / PANEL_ROWS * PANEL_ROWS * t->C + first % PANEL_ROWS;
+    for (int64_t c = 0; c < t->C; c += 4) {
+        float *to = panel + c * PANEL_ROWS;
+        int64_t i = 0;
+        for (; c + 4 <= t->C && i + 4 <= n; i += 4) {
+            vec_turn_4x4(to + i, PANEL_ROWS, q + i, c, scale);
+        }
+        for (; i < n; i++) {
+            for (int64_t j = 0; j < 4 && c + j < t->C; j++) {
+                to[j * PANEL_ROWS + i] = q[i][c + j] * scale;
+            }
+        }
+    }
 }
 
 // ---- filling a block ----
@@ -96,18 +113,6 @@ TILE_INLINE void copy_floats(float *y, const void *x, const bool bf16, int64_t n
     if (i == n) return;
     vec_store_n(y + i, bf16 ? vec_bf16_n((const uint16_t *)x + i, n - i)
                             : vec_load_n((const float *)x + i, n - i), n - i);
-}
-
-// One row of a block: key to keys [C], value to values, in strips. Both [C] of float or bf16.
-TILE_INLINE void copy_key(float *keys, float *values, int64_t strip, const void *key,
-                          const void *value, int64_t C, const bool bf16)
-{
-    copy_floats(keys, key, bf16, C);
-    for (int64_t c = 0; c < C; c += TILE_COLUMNS, values += strip) {
-        const void *from = bf16 ? (const void *)((const uint16_t *)value + c)
-                                : (const void *)((const float *)value + c);
-        copy_floats(values, from, bf16, C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS);
-    }
 }
 
 // ---- a block ----
@@ -163,11 +168,8 @@ static void panel_attend(query_tile *t, int64_t p, const key_block *b, bool mask
                                          n_keys);
         vec_store(t->shrink + j, shrink);
     }
-    for (int64_t c = 0; c < C; c += TILE_COLUMNS) {
-        tile_product(t->out + first * C + c, C, (tile_matrix){t->scores, 1, PANEL_ROWS},
-                     b->values + c / TILE_COLUMNS * b->strip, TILE_COLUMNS, rows,
-                     C - c < TILE_COLUMNS ? C - c : TILE_COLUMNS, n_keys, t->shrink);
-    }
+    tile_product(t->out + first * C, C, (tile_matrix){t->scores, 1, PANEL_ROWS}, b->values,
+                 value_stride(C), rows, C, n_keys, t->shrink);
 }
 
 static void tile_attend(query_tile *t, const key_block *b, bool masked)

@@ -14,7 +14,6 @@
 #else
 #define TILE_VECS 4 // 24 of 32
 #endif
-#define TILE_COLUMNS (TILE_VECS * VEC_N)
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -24,8 +23,20 @@ typedef struct tile_matrix {
     int64_t row, column;
 } tile_matrix;
 
-// R rows by V vectors, the last of which has `last` elements. R and V are constants where this is
-// inlined, and the arrays are registers.
+// Vector j of V; the last one has `last` elements when last is not 0.
+TILE_INLINE vec tile_load(const float *p, const int j, const int V, int64_t last)
+{
+    return last && j == V - 1 ? vec_load_n(p + j * VEC_N, last) : vec_load(p + j * VEC_N);
+}
+
+TILE_INLINE void tile_store(float *p, vec v, const int j, const int V, int64_t last)
+{
+    if (last && j == V - 1) vec_store_n(p + j * VEC_N, v, last);
+    else vec_store(p + j * VEC_N, v);
+}
+
+// R rows by V vectors. R, V, and whether scale and last are 0, are constants where this is inlined,
+// and the arrays are registers.
 TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_row, tile_matrix a,
                                 const float *b, int64_t b_row, int64_t K, const float *scale,
                                 int64_t last)
@@ -35,21 +46,14 @@ TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_ro
     for (int i = 0; i < R; i++) {
 #pragma GCC unroll 8
         for (int j = 0; j < V; j++) {
-            if (!scale) {
-                sum[i][j] = vec_set(0);
-                continue;
-            }
-            const float *from = c + i * c_row + j * VEC_N;
-            sum[i][j] = vec_set(scale[i]) * (j == V - 1 ? vec_get(from, last) : vec_load(from));
+            sum[i][j] = vec_set(0);
+            if (scale) sum[i][j] = vec_set(scale[i]) * tile_load(c + i * c_row, j, V, last);
         }
     }
     for (int64_t k = 0; k < K; k++) {
         vec row[TILE_VECS];
 #pragma GCC unroll 8
-        for (int j = 0; j < V; j++) {
-            const float *from = b + k * b_row + j * VEC_N;
-            row[j] = j == V - 1 ? vec_get(from, last) : vec_load(from);
-        }
+        for (int j = 0; j < V; j++) row[j] = tile_load(b + k * b_row, j, V, last);
 #pragma GCC unroll 8
         for (int i = 0; i < R; i++) {
             const vec x = vec_set(a.p[i * a.row + k * a.column]);
@@ -60,9 +64,7 @@ TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_ro
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
 #pragma GCC unroll 8
-        for (int j = 0; j < V; j++) {
-            vec_put(c + i * c_row + j * VEC_N, sum[i][j], j == V - 1 ? last : VEC_N);
-        }
+        for (int j = 0; j < V; j++) tile_store(c + i * c_row, sum[i][j], j, V, last);
     }
 }
 
@@ -95,8 +97,9 @@ TILE_INLINE void tile_strip(const int V, float *c, int64_t c_row, tile_matrix a,
                                int64_t b_row, int64_t M, int64_t K, const float *scale,            \
                                int64_t last)                                                       \
     {                                                                                              \
-        if (last == VEC_N && !scale) tile_strip(V, c, c_row, a, b, b_row, M, K, NULL, VEC_N);      \
-        else if (last == VEC_N) tile_strip(V, c, c_row, a, b, b_row, M, K, scale, VEC_N);          \
+        if (!scale && !last) tile_strip(V, c, c_row, a, b, b_row, M, K, NULL, 0);                  \
+        else if (!last) tile_strip(V, c, c_row, a, b, b_row, M, K, scale, 0);                      \
+        else if (!scale) tile_strip(V, c, c_row, a, b, b_row, M, K, NULL, last);                   \
         else tile_strip(V, c, c_row, a, b, b_row, M, K, scale, last);                              \
     }
 
@@ -112,9 +115,11 @@ TILE_STRIP_OF(4)
 static void tile_product(float *c, int64_t c_row, tile_matrix a, const float *b, int64_t b_row,
                          int64_t M, int64_t N, int64_t K, const float *scale)
 {
-    for (int64_t j = 0; j < N; j += TILE_COLUMNS) {
-        const int64_t n = N - j < TILE_COLUMNS ? N - j : TILE_COLUMNS;
-        const int64_t vecs = (n + VEC_N - 1) / VEC_N, last = n - (vecs - 1) * VEC_N;
+    for (int64_t j = 0, vecs; j < N; j += vecs * VEC_N) {
+        vecs = (N - j + VEC_N - 1) / VEC_N;
+        // a strip of one vector is slow, so 5 are 3 and 2
+        if (vecs > TILE_VECS) vecs = vecs == TILE_VECS + 1 && TILE_VECS > 2 ? 3 : TILE_VECS;
+        const int64_t last = j + vecs * VEC_N > N ? N % VEC_N : 0;
         switch (vecs) {
         case 1: tile_strip_1(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
         case 2: tile_strip_2(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;

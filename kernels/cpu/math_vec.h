@@ -317,6 +317,31 @@ static inline float vec_sum(vec v)
 #error "this file needs AVX-512, AVX2 or NEON"
 #endif
 
+// to[i * to_row + j] = scale * from[j][i] for i, j < 4.
+static inline void vec_turn_4x4(float *to, int64_t to_row, const float *const *from, int64_t at,
+                                float scale)
+{
+#if defined(__ARM_NEON)
+    const float32x4x2_t ab = vtrnq_f32(vld1q_f32(from[0] + at), vld1q_f32(from[1] + at));
+    const float32x4x2_t cd = vtrnq_f32(vld1q_f32(from[2] + at), vld1q_f32(from[3] + at));
+    for (int i = 0; i < 2; i++) {
+        const float32x4_t low = vcombine_f32(vget_low_f32(ab.val[i]), vget_low_f32(cd.val[i]));
+        const float32x4_t high = vcombine_f32(vget_high_f32(ab.val[i]), vget_high_f32(cd.val[i]));
+        vst1q_f32(to + i * to_row, vmulq_n_f32(low, scale));
+        vst1q_f32(to + (i + 2) * to_row, vmulq_n_f32(high, scale));
+    }
+#else
+    __m128 a = _mm_loadu_ps(from[0] + at), b = _mm_loadu_ps(from[1] + at);
+    __m128 c = _mm_loadu_ps(from[2] + at), d = _mm_loadu_ps(from[3] + at);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    const __m128 s = _mm_set1_ps(scale);
+    _mm_storeu_ps(to, _mm_mul_ps(a, s));
+    _mm_storeu_ps(to + to_row, _mm_mul_ps(b, s));
+    _mm_storeu_ps(to + 2 * to_row, _mm_mul_ps(c, s));
+    _mm_storeu_ps(to + 3 * to_row, _mm_mul_ps(d, s));
+#endif
+}
+
 // Forms with an n take the first n elements, and all when n is VEC_N or more.
 static inline vec vec_get(const float *p, int64_t n)
 {
@@ -334,11 +359,11 @@ static inline void vec_put(float *p, vec v, int64_t n)
 // Coefficients: minimax fits of relative error by Lawson's iteration (repeated weighted least
 // squares) on 4,000 Chebyshev nodes, computed in double and rounded to float.
 
-// 2^x. Fit of 2^f on [-1/2, 1/2], error 2e-9; the result is within 1.5 last places, 0 below
-// x = -150, infinity from 128. NaN stays NaN.
+// 2^x for x <= 128. Fit of 2^f on [-1/2, 1/2], error 2e-9; the result is within 1.5 last places,
+// 0 below x = -150. NaN stays NaN.
 static inline vec vec_exp2(vec x)
 {
-    x = vec_min(vec_set(200), vec_max(vec_set(-200), x));
+    x = vec_max(vec_set(-200), x);
     const vec n = vec_round(x), f = x - n;
     vec p = vec_set(1.5353342e-4f);
     p = vec_fma(p, f, vec_set(1.3398901e-3f));
