@@ -44,9 +44,9 @@ static int exit_code(sight_err err)
 
 static void set_signals(void)
 {
-    struct sigaction stop = {.sa_handler = on_stop}; // no SA_RESTART: it ends the server's wait
-    sigaction(SIGTERM, &stop, NULL);
-    sigaction(SIGINT, &stop, NULL);
+    struct sigaction action = {.sa_handler = on_stop}; // no SA_RESTART: it ends the server's wait
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 

@@ -257,6 +257,19 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     return err;
 }
 
+// A file may hold the request under "request", beside what is expected of it. Takes and gives a
+// reference.
+static json_t *unwrap(json_t *root, const request_source *source)
+{
+    json_t *inner = json_object_get(root, "request");
+    if (!source->base_dir || !json_is_object(inner) || json_object_get(root, "messages")) {
+        return root;
+    }
+    json_incref(inner);
+    json_decref(root);
+    return inner;
+}
+
 sight_err request_parse(request **out, const request_source *source, const request_limits *limits,
                         const generation_config *defaults)
 {
@@ -266,6 +279,7 @@ sight_err request_parse(request **out, const request_source *source, const reque
     if (err) return err;
     request *q = calloc(1, sizeof *q);
     if (q) q->warnings = json_array();
+    root = unwrap(root, source);
     if (!json_is_object(root)) {
         err = sight_fail(SIGHT_E_ARGUMENT, "request: must be a JSON object");
     } else if (!q || !q->warnings) {

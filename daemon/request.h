@@ -75,7 +75,8 @@ typedef struct request_source {
     size_t size;
     const request_part *parts;
     size_t n_parts;
-    // Relative paths start here; NULL: only the request's own "base_dir" (absolute) does.
+    // For requests from a file: relative paths start here, and the file may also be an object with
+    // the request under "request". NULL: only the request's own "base_dir" (absolute) counts.
     const char *base_dir;
 } request_source;
 

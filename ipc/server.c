@@ -19,6 +19,7 @@ struct server {
     char endpoint[ENDPOINT_MAX];
     int64_t max_message_bytes, frame_limit;
     int connections;
+    bool bound;
 };
 
 typedef struct server_frames {
@@ -83,7 +84,9 @@ static sight_err bind_private(server *s)
     const mode_t before = umask(0177);
     const int failed = zmq_bind(s->router, s->endpoint);
     umask(before);
-    return failed ? fail_zmq("serve", s->endpoint) : SIGHT_OK;
+    if (failed) return fail_zmq("serve", s->endpoint);
+    s->bound = true;
+    return SIGHT_OK;
 }
 
 sight_err server_open(server **out, const server_options *options)
@@ -111,6 +114,8 @@ void server_close(server **p)
     if (s->monitor) zmq_close(s->monitor);
     if (s->router) zmq_close(s->router);
     if (s->context) zmq_ctx_term(s->context); // waits for what lingers
+    const char *path = endpoint_path(s->endpoint);
+    if (s->bound && path) unlink(path);
     free(s);
     *p = NULL;
 }
