@@ -1,7 +1,8 @@
 // text/cache.h - what a sequence has seen: KV pages and delta-rule states.
 //
-// A pool owns all memory of one model's sequences, within a byte budget fixed at creation. Pages are
-// shared between forks and snapshots by count and copied when written. Threads: the engine's only.
+// A pool owns all memory of one model's sequences, within a byte budget fixed at creation. Pages
+// are shared between forks and snapshots by count and copied when written.
+// Threads: the engine's only.
 #ifndef SIGHT_TEXT_CACHE_H
 #define SIGHT_TEXT_CACHE_H
 
@@ -41,8 +42,8 @@ void sequence_drop(sequence **s); // accepts NULL; leaves NULL
 sight_err sequence_fork(sequence **out, const sequence *s);
 int64_t sequence_length(const sequence *s); // tokens seen
 
-// Rows that the MTP block has seen, and forgetting the last of them (rejected drafts). Its KV can be
-// cut, unlike the main model's states.
+// Rows that the MTP block has seen, and forgetting the last of them (rejected drafts). Its KV can
+// be cut, unlike the main model's states.
 int64_t sequence_mtp_length(const sequence *s);
 void sequence_cut_mtp(sequence *s, int64_t length); // length <= sequence_mtp_length
 

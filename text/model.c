@@ -65,7 +65,7 @@ static sight_err create_workspace(text_model *m)
 sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows)
 {
     if (max_rows < 1 || max_rows > 1 << 20) {
-        return sight_fail(SIGHT_E_ARGUMENT, "a step of at most %lld rows; 1 to 1048576 are possible",
+        return sight_fail(SIGHT_E_ARGUMENT, "steps of up to %lld rows; 1 to 1048576 are possible",
                           (long long)max_rows);
     }
     text_model *m = calloc(1, sizeof *m);
@@ -125,7 +125,7 @@ sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_
 static sight_err check_segment(const text_model *m, const segment *s)
 {
     int64_t limit = m->config->text.max_positions;
-    if (s->n < 1 || s->n_logits < 0 || s->n_logits > s->n) {
+    if (s->n < 1 || s->n_logits < 0 || s->n_logits > s->n || (s->n_logits && !s->logits)) {
         return sight_fail(SIGHT_E_ARGUMENT, "a segment of %d rows, %d with logits", s->n,
                           s->n_logits);
     }
@@ -151,7 +151,7 @@ static sight_err check_step(const text_model *m, const segment *segments, int32_
         rows += segments[i].n;
     }
     if (n < 1 || rows > m->max_rows) {
-        return sight_fail(SIGHT_E_ARGUMENT, "a step of %d segments and %lld rows; 1 to %lld rows fit",
+        return sight_fail(SIGHT_E_ARGUMENT, "a step of %d segments, %lld rows; 1 to %lld rows fit",
                           n, (long long)rows, (long long)m->max_rows);
     }
     return SIGHT_OK;

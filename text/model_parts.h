@@ -80,7 +80,7 @@ static inline int32_t model_rotary(const text_config *c)
 
 // ---- model_load.c ----
 
-// Fills embedding, head, norm, layers and mtp. What it has filled when it fails, model_unload frees.
+// Fills embedding, head, norm, layers and mtp. model_unload frees them, also after a failure.
 sight_err model_load(text_model *m, const checkpoint *c);
 void model_unload(text_model *m);
 

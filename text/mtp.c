@@ -18,7 +18,8 @@ static sight_err check(const text_model *m, const mtp_segment *s)
     }
     int64_t limit = m->config->text.max_positions;
     if (sequence_mtp_length(s->seq) + s->n > limit) {
-        return sight_fail(SIGHT_E_LIMIT, "%lld MTP rows and %d more exceed the context length of %lld",
+        return sight_fail(SIGHT_E_LIMIT,
+                          "%lld MTP rows and %d more exceed the context length of %lld",
                           (long long)sequence_mtp_length(s->seq), s->n, (long long)limit);
     }
     return model_check_rows(m, s->next_ids, s->next_visual, s->next_features, s->n);

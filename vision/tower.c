@@ -130,8 +130,9 @@ static sight_err check_grid(const tower *t, const vision_grid *g)
     if (g->t >= 1 && g->h >= 1 && g->w >= 1 && g->h % merge == 0 && g->w % merge == 0) {
         return SIGHT_OK;
     }
-    return sight_fail(SIGHT_E_ARGUMENT, "a grid of %d x %d x %d patches; sides must be multiples of %d",
-                      g->t, g->h, g->w, merge);
+    return sight_fail(SIGHT_E_ARGUMENT,
+                      "a grid of %d x %d x %d patches; sides must be multiples of %d", g->t, g->h,
+                      g->w, merge);
 }
 
 static sight_err create_memory(tower_job *job)

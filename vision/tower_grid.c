@@ -3,6 +3,7 @@
 // Sources: transformers, vision_utils.py (interpolation indices and weights) and models/qwen3_vl
 // (axial rotary embedding); float32 as there.
 #include <math.h>
+#include <string.h>
 
 #include "vision/tower_parts.h"
 
@@ -54,22 +55,30 @@ void tower_add_positions(const tower *t, float *x, int32_t h, int32_t w)
     }
 }
 
+// cos and sin [n] of position `at` times the frequencies theta^(-f / n).
+static void turn(float *cos_out, float *sin_out, int32_t at, float theta, int64_t n)
+{
+    for (int64_t f = 0; f < n; f++) {
+        float angle = (float)at * (1 / powf(theta, (float)f / (float)n));
+        cos_out[f] = cosf(angle);
+        sin_out[f] = sinf(angle);
+    }
+}
+
 void tower_angles(const tower *t, float *cos_out, float *sin_out, int32_t h, int32_t w)
 {
     const int64_t half = t->config->hidden / t->config->heads / 2;
-    for (int64_t j = 0; j < half; j++) {
+    const float theta = (float)t->config->rope_theta;
+    for (int64_t i = 0; i < (int64_t)h * w; i++) {
+        int32_t row, column;
+        float *c = cos_out + i * 3 * half, *s = sin_out + i * 3 * half;
+        place(i, w, t->config->merge, &row, &column);
         // The first half of the angles turns with the row, the second with the column.
-        int64_t f = j < half / 2 ? j : j - half / 2;
-        float inv = 1 / powf((float)t->config->rope_theta, (float)(2 * f) / (float)half);
-        for (int64_t i = 0; i < (int64_t)h * w; i++) {
-            int32_t row, column;
-            place(i, w, t->config->merge, &row, &column);
-            float angle = (float)(j < half / 2 ? row : column) * inv;
-            float *c = cos_out + i * 3 * half + j, *s = sin_out + i * 3 * half + j;
-            c[0] = c[half] = cosf(angle);
-            s[0] = s[half] = sinf(angle);
-            c[2 * half] = 1;
-            s[2 * half] = 0;
-        }
+        turn(c, s, row, theta, half / 2);
+        turn(c + half / 2, s + half / 2, column, theta, half / 2);
+        memcpy(c + half, c, (size_t)half * sizeof *c);
+        memcpy(s + half, s, (size_t)half * sizeof *s);
+        for (int64_t j = 0; j < half; j++) c[2 * half + j] = 1;
+        memset(s + 2 * half, 0, (size_t)half * sizeof *s);
     }
 }

@@ -79,7 +79,7 @@ static inline double golden_error(const float *a, const float *b, int64_t n)
 #define assert_close(a, b, n, limit, what)                                                         \
     do {                                                                                           \
         double error_ = golden_error(a, b, n);                                                     \
-        if (!(error_ <= (limit))) fail_msg("%s: error %.2e of max, limit %.0e", what, error_, limit); \
+        if (!(error_ <= (limit))) fail_msg("%s: error %.2e, limit %.0e", what, error_, limit);     \
     } while (0)
 
 static inline int32_t golden_argmax(const float *x, int64_t n)

@@ -119,7 +119,7 @@ static float *encode(const made_up *m, int threads, int32_t step)
 static void slices_and_threads_change_nothing(void **state)
 {
     (void)state;
-    made_up m = make((vision_grid){3, 30, 34}); // two groups of pairs, and several pieces of MLP rows
+    made_up m = make((vision_grid){3, 30, 34}); // two groups of pairs, two pieces of MLP rows
     float *want = encode(&m, 1, 0);
     const int threads[] = {1, 2, 3};
     for (int i = 0; i < 3; i++) {
