@@ -277,6 +277,13 @@ static sight_err filter_max(trun *r, tvalue *out, const tvalue *v, const tvalue 
 
 // ---- map, select and their like: generators in Python ----
 
+// Jinja's own filters of this kind take none, 0 and their like for an empty list.
+static sight_err iterate_unless_false(trun *r, tlist *out, const tvalue *v)
+{
+    *out = (tlist){ 0 };
+    return tvalue_true(v) ? template_iterate(r, out, v) : SIGHT_OK;
+}
+
 static sight_err name_argument(trun *r, tstr *out, const targuments *args, size_t i)
 {
     if (i >= args->n_positional || args->items[i].value.kind != T_STRING)
@@ -308,7 +315,7 @@ static sight_err filter_map(trun *r, tvalue *out, const tvalue *v, const targume
     tlist items;
     tgrow g = { 0 };
     tstr name;
-    TRY(template_iterate(r, &items, v));
+    TRY(iterate_unless_false(r, &items, v));
     if (args->n && !args->n_positional) {
         TRY(map_attribute(r, &g, items, args));
         set_list(out, &g, true);
@@ -337,7 +344,7 @@ static sight_err choose(trun *r, tvalue *out, const tvalue *v, const targuments 
     tgrow g = { 0 };
     tstr name;
     const ttest *test = NULL;
-    TRY(template_iterate(r, &items, v));
+    TRY(iterate_unless_false(r, &items, v));
     if (by_attribute && !args->n_positional) return template_fail(r, "an attribute's name is missing");
     tvalue attribute = by_attribute ? args->items[0].value : tvalue_of(T_ABSENT);
     targuments rest = after(args, by_attribute);

@@ -206,13 +206,14 @@ static size_t number_text(const lexer *l, char *text, size_t size, bool *is_floa
 {
     const char *p = l->src.text + l->at;
     size_t left = l->src.n - l->at, i = 0, n = 0;
+    bool index = l->at > 0 && p[-1] == '.'; // x.1.0 takes an item of an item
     *is_float = false;
     for (; i < left && n + 1 < size; i++) {
         char next = i + 1 < left ? p[i + 1] : ' ';
         if (p[i] == '_' && is_digit(next)) continue;
-        bool point = p[i] == '.' && !*is_float && is_digit(next);
-        bool exponent = (p[i] == 'e' || p[i] == 'E') &&
-                        (is_digit(next) || ((next == '+' || next == '-') && i + 2 < left && is_digit(p[i + 2])));
+        bool point = p[i] == '.' && !*is_float && !index && is_digit(next);
+        bool signed_next = (next == '+' || next == '-') && i + 2 < left && is_digit(p[i + 2]);
+        bool exponent = (p[i] == 'e' || p[i] == 'E') && !index && (is_digit(next) || signed_next);
         bool sign = (p[i] == '+' || p[i] == '-') && i > 0 && (p[i - 1] == 'e' || p[i - 1] == 'E');
         if (!is_digit(p[i]) && !point && !exponent && !sign) break;
         *is_float |= point || exponent;

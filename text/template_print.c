@@ -264,7 +264,7 @@ static void json_value(json_writer *w, const tvalue *v, int depth)
         w->r->too_long |= depth > TVALUE_MAX_DEPTH;
         return;
     }
-    switch (v->kind) {
+    switch (v->lazy ? T_ABSENT : v->kind) {
     case T_NONE: add_text(w->r, w->b, "null"); break;
     case T_BOOL: add_text(w->r, w->b, v->truth ? "true" : "false"); break;
     case T_INT: template_add_str(w->r, w->b, v); break;

@@ -52,7 +52,6 @@ typedef struct tmacro {
 typedef struct tloop {
     const tvalue *items;
     size_t n, i;
-    int depth; // 1 for an outermost loop
 } tloop;
 
 // What stands in the brackets of a call.

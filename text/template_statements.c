@@ -287,8 +287,7 @@ static sight_err run_for(trun *r, const tnode *n)
     if (!items.n) return template_statements(r, n->other);
     tloop *loop = template_alloc(r, sizeof *loop);
     if (!loop) return template_no_memory(r, sizeof *loop);
-    tvalue outer = template_lookup(r, n->name);
-    *loop = (tloop){ items.items, items.n, 0, outer.kind == T_LOOP ? outer.loop->depth + 1 : 1 };
+    *loop = (tloop){ items.items, items.n, 0 };
     for (; loop->i < loop->n; loop->i++) {
         TRY(run_turn(r, n, loop));
         tflow flow = r->flow;
