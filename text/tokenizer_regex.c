@@ -48,8 +48,9 @@ typedef struct translator {
 static sight_err refuse(const translator *t, const char *syntax, size_t n)
 {
     size_t left = (size_t)(t->end - syntax);
-    return sight_fail(SIGHT_E_UNSUPPORTED, "%s: '%.*s' in the pre-tokenizer's regex is not supported",
-                      t->what, (int)(n < left ? n : left), syntax);
+    return sight_fail(SIGHT_E_UNSUPPORTED,
+                      "%s: '%.*s' in the pre-tokenizer's regex is not supported", t->what,
+                      (int)(n < left ? n : left), syntax);
 }
 
 // A property: \p{L}, \P{Lu}, \p{^N} is refused.
