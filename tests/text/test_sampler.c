@@ -196,7 +196,7 @@ static void expect(naive *r, const float *logits, int32_t n, const sampler_optio
 // statistic is within 5 standard deviations of its mean (degrees of freedom d, variance 2 d).
 static void check_distribution(const float *logits, int32_t n, const sampler_options *o)
 {
-    enum { DRAWS = 40000 };
+    enum { DRAWS = 20000 };
     naive r;
     int32_t counts[512] = {0};
     expect(&r, logits, n, o);
@@ -230,7 +230,7 @@ static void draws_follow_the_reference(void **state)
     static const double min_ps[] = {0, 0.05};
     test_random random = {7};
     float logits[512];
-    for (int round = 0; round < 64; round++) {
+    for (int round = 0; round < 32; round++) {
         int32_t n = sizes[round % 4];
         // Quarter steps in half of the rounds: ties at every border.
         for (int32_t i = 0; i < n; i++) {
