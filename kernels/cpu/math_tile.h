@@ -10,9 +10,11 @@
 
 #define TILE_ROWS 6
 #if defined(__AVX2__) && !defined(__AVX512F__)
-#define TILE_VECS 2 // 12 of 16 registers
+#define TILE_VECS 2     // 12 of 16 registers
+#define TILE_MAX_VECS 2
 #else
-#define TILE_VECS 4 // 24 of 32
+#define TILE_VECS 4     // 24 of 32
+#define TILE_MAX_VECS 5 // by 5 rows, for what 5 vectors hold and 4 do not
 #endif
 
 #define TILE_INLINE static inline __attribute__((always_inline))
@@ -41,7 +43,7 @@ TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_ro
                                 const float *b, int64_t b_row, int64_t K, const float *scale,
                                 int64_t last)
 {
-    vec sum[TILE_ROWS][TILE_VECS];
+    vec sum[TILE_ROWS][TILE_MAX_VECS];
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
 #pragma GCC unroll 8
@@ -51,7 +53,7 @@ TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_ro
         }
     }
     for (int64_t k = 0; k < K; k++) {
-        vec row[TILE_VECS];
+        vec row[TILE_MAX_VECS];
 #pragma GCC unroll 8
         for (int j = 0; j < V; j++) row[j] = tile_load(b + k * b_row, j, V, last);
 #pragma GCC unroll 8
@@ -68,46 +70,45 @@ TILE_INLINE void tile_registers(const int R, const int V, float *c, int64_t c_ro
     }
 }
 
-// All M rows of one strip of V vectors.
-TILE_INLINE void tile_strip(const int V, float *c, int64_t c_row, tile_matrix a, const float *b,
-                            int64_t b_row, int64_t M, int64_t K, const float *scale, int64_t last)
+// All M rows of one strip of V vectors, R at a time.
+TILE_INLINE void tile_strip(const int R, const int V, float *c, int64_t c_row, tile_matrix a,
+                            const float *b, int64_t b_row, int64_t M, int64_t K,
+                            const float *scale, int64_t last)
 {
-    int64_t i = 0;
-    for (; i + TILE_ROWS <= M; i += TILE_ROWS) {
-        const tile_matrix rows = {a.p + i * a.row, a.row, a.column};
-        tile_registers(TILE_ROWS, V, c + i * c_row, c_row, rows, b, b_row, K,
-                       scale ? scale + i : NULL, last);
+    for (; M >= R; M -= R) {
+        tile_registers(R, V, c, c_row, a, b, b_row, K, scale, last);
+        a.p += R * a.row;
+        c += R * c_row;
+        if (scale) scale += R;
     }
-    const tile_matrix rows = {a.p + i * a.row, a.row, a.column};
-    c += i * c_row;
-    if (scale) scale += i;
-    switch (M - i) {
-    case 1: tile_registers(1, V, c, c_row, rows, b, b_row, K, scale, last); break;
-    case 2: tile_registers(2, V, c, c_row, rows, b, b_row, K, scale, last); break;
-    case 3: tile_registers(3, V, c, c_row, rows, b, b_row, K, scale, last); break;
-    case 4: tile_registers(4, V, c, c_row, rows, b, b_row, K, scale, last); break;
-    case 5: tile_registers(5, V, c, c_row, rows, b, b_row, K, scale, last); break;
+    switch (M) {
+    case 1: tile_registers(1, V, c, c_row, a, b, b_row, K, scale, last); break;
+    case 2: tile_registers(2, V, c, c_row, a, b, b_row, K, scale, last); break;
+    case 3: tile_registers(3, V, c, c_row, a, b, b_row, K, scale, last); break;
+    case 4: tile_registers(4, V, c, c_row, a, b, b_row, K, scale, last); break;
+    case 5: tile_registers(5, V, c, c_row, a, b, b_row, K, scale, last); break;
     default: break;
     }
 }
 
-// A strip of whole vectors, or one that ends in a part of a vector.
-#define TILE_STRIP_OF(V)                                                                           \
+// last: elements of the last vector, 0 when it is whole.
+#define TILE_STRIP_OF(R, V)                                                                        \
     static void tile_strip_##V(float *c, int64_t c_row, tile_matrix a, const float *b,             \
                                int64_t b_row, int64_t M, int64_t K, const float *scale,            \
                                int64_t last)                                                       \
     {                                                                                              \
-        if (!scale && !last) tile_strip(V, c, c_row, a, b, b_row, M, K, NULL, 0);                  \
-        else if (!last) tile_strip(V, c, c_row, a, b, b_row, M, K, scale, 0);                      \
-        else if (!scale) tile_strip(V, c, c_row, a, b, b_row, M, K, NULL, last);                   \
-        else tile_strip(V, c, c_row, a, b, b_row, M, K, scale, last);                              \
+        if (!scale && !last) tile_strip(R, V, c, c_row, a, b, b_row, M, K, NULL, 0);               \
+        else if (!last) tile_strip(R, V, c, c_row, a, b, b_row, M, K, scale, 0);                   \
+        else if (!scale) tile_strip(R, V, c, c_row, a, b, b_row, M, K, NULL, last);                \
+        else tile_strip(R, V, c, c_row, a, b, b_row, M, K, scale, last);                           \
     }
 
-TILE_STRIP_OF(1)
-TILE_STRIP_OF(2)
-#if TILE_VECS == 4
-TILE_STRIP_OF(3)
-TILE_STRIP_OF(4)
+TILE_STRIP_OF(TILE_ROWS, 1)
+TILE_STRIP_OF(TILE_ROWS, 2)
+#if TILE_MAX_VECS == 5
+TILE_STRIP_OF(TILE_ROWS, 3)
+TILE_STRIP_OF(TILE_ROWS, 4)
+TILE_STRIP_OF(5, 5)
 #endif
 
 // C = diag(scale) C + A B with scale [M], or C = A B with scale NULL. Rows of B and C are
@@ -117,15 +118,15 @@ static void tile_product(float *c, int64_t c_row, tile_matrix a, const float *b,
 {
     for (int64_t j = 0, vecs; j < N; j += vecs * VEC_N) {
         vecs = (N - j + VEC_N - 1) / VEC_N;
-        // a strip of one vector is slow, so 5 are 3 and 2
-        if (vecs > TILE_VECS) vecs = vecs == TILE_VECS + 1 && TILE_VECS > 2 ? 3 : TILE_VECS;
+        if (vecs > TILE_MAX_VECS) vecs = TILE_VECS;
         const int64_t last = j + vecs * VEC_N > N ? N % VEC_N : 0;
         switch (vecs) {
         case 1: tile_strip_1(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
         case 2: tile_strip_2(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
-#if TILE_VECS == 4
+#if TILE_MAX_VECS == 5
         case 3: tile_strip_3(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
-        default: tile_strip_4(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
+        case 4: tile_strip_4(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
+        default: tile_strip_5(c + j, c_row, a, b + j, b_row, M, K, scale, last); break;
 #endif
         }
     }
