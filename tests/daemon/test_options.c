@@ -1,0 +1,168 @@
+#include "support/test.h"
+
+#include <sys/un.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/notify.h"
+#include "daemon/options.h"
+
+static sight_err read_args(options *o, const char *a, const char *b)
+{
+    char *argv[] = {(char *)"sightd", (char *)a, (char *)b, NULL};
+    return options_read(o, b ? 3 : 2, argv);
+}
+
+static int alone(void **state)
+{
+    // No configuration of the one who runs the tests.
+    setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
+    return 0;
+}
+
+static void command_line_beats_the_file(void **state)
+{
+    const char *text = "# comment\n\n threads = 3\nmax-frames=99 \r\nmodel = a b\nmax-pixels = 4M\n";
+    char *path = test_write(test_folder(), "sightd.conf", text, strlen(text));
+    char *argv[] = {(char *)"sightd", (char *)"--config", path, (char *)"--threads=2", NULL};
+    options o;
+    assert_ok(options_read(&o, 4, argv));
+    assert_int_equal(o.engine.threads, 2);
+    assert_int_equal(o.limits.max_frames, 99);
+    assert_string_equal(o.model, "a b");
+    assert_int_equal(o.limits.max_pixels, 4 << 20);
+    options_done(&o);
+    free(path);
+}
+
+static void wrong_settings_are_named(void **state)
+{
+    options o;
+    const struct {
+        const char *a, *b, *says;
+    } cases[] = {
+        {"--threads", "x", "--threads is 'x'"}, {"--threads", "257", "from 0 to 256"},
+        {"--threads", NULL, "needs a value"},   {"--thread", "1", "no option '--thread'"},
+        {"ask", NULL, "'ask' is not an option"}, {"--max-frames", "1.5", "whole number"},
+        {"--max-frames", "nan", "--max-frames"}, {"--grace", "-1", "--grace"},
+        {"--max-pixels", "1Q", "--max-pixels"}, {"--model", "", "--model is empty"},
+        {"--kv", "int3", "bf16 or f32"},        {"--log", "loud", "log is 'loud'"},
+        {"--exact=maybe", NULL, "yes or no"},   {"--simd", "mmx", "mmx"},
+        {"--max-frames", "0x10", "--max-frames"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_fails(read_args(&o, cases[i].a, cases[i].b), SIGHT_E_ARGUMENT, cases[i].says);
+        options_done(&o);
+    }
+    assert_fails(read_args(&o, "--config", "/nonexistent/x"), SIGHT_E_NOT_FOUND, "/nonexistent/x");
+    options_done(&o);
+}
+
+static void lines_of_a_file_are_named(void **state)
+{
+    options o;
+    options_set_defaults(&o);
+    assert_fails(options_read_text(&o, "threads = 1\nthreads\n", "f"), SIGHT_E_ARGUMENT, "f:2:");
+    assert_fails(options_read_text(&o, "\n\nfoo = 1", "f"), SIGHT_E_ARGUMENT,
+                 "f:3: there is no setting 'foo'");
+    assert_fails(options_read_text(&o, "threads = -1", "f"), SIGHT_E_ARGUMENT, "f:1: threads is '-1'");
+    options_done(&o);
+}
+
+static void words_are_taken(void **state)
+{
+    options o;
+    assert_ok(read_args(&o, "--check", "--exact"));
+    assert_true(o.check && o.engine.exact && !o.help);
+    options_done(&o);
+    assert_ok(read_args(&o, "--allow-paths=no", "--kv=f32"));
+    assert_false(o.limits.allow_paths);
+    assert_int_equal(o.engine.kv_type, TENSOR_F32);
+    options_done(&o);
+}
+
+static void printed_settings_read_back_the_same(void **state)
+{
+    options o, again;
+    assert_ok(read_args(&o, "--max-queue-bytes=3G", "--model=/m"));
+    char text[16384], twice[16384];
+    FILE *f = fmemopen(text, sizeof text, "w");
+    options_print_config(&o, f);
+    fclose(f);
+    options_set_defaults(&again);
+    assert_ok(options_read_text(&again, text, "printed"));
+    f = fmemopen(twice, sizeof twice, "w");
+    options_print_config(&again, f);
+    fclose(f);
+    assert_string_equal(text, twice);
+    assert_non_null(strstr(text, "max-queue-bytes = 3221225472"));
+    options_done(&o);
+    options_done(&again);
+}
+
+static void the_example_file_holds_every_setting(void **state)
+{
+    FILE *f = fopen(TEST_SOURCE_DIR "/systemd/sightd.conf", "r");
+    assert_non_null(f);
+    char text[16384] = {0}, plain[16384], *to = plain;
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    // Settings stand there commented out ("#name = value"): all must be accepted as they are.
+    for (const char *c = text; *c; c++) {
+        if (*c == '#' && c[1] >= 'a' && c[1] <= 'z') continue;
+        *to++ = *c;
+    }
+    *to = 0;
+    options o;
+    options_set_defaults(&o);
+    assert_ok(options_read_text(&o, plain, "sightd.conf"));
+    char all[16384];
+    f = fmemopen(all, sizeof all, "w");
+    options_print_config(&o, f);
+    fclose(f);
+    for (char *line = strtok(all, "\n"); line; line = strtok(NULL, "\n")) {
+        if (*line == '#') line += 2; // "# name =": a setting without a value, or a help line
+        char *equals = strstr(line, " =");
+        if (!equals || memchr(line, ' ', (size_t)(equals - line))) continue;
+        equals[2] = 0;
+        if (!strstr(plain, line)) fail_msg("the example lacks '%s'", line);
+    }
+    options_done(&o);
+}
+
+static void systemd_hears_us(void **state)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof a.sun_path, "%s/n", test_folder());
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    unsetenv("NOTIFY_SOCKET");
+    notify_send("READY=1"); // nobody asked
+    setenv("NOTIFY_SOCKET", a.sun_path, 1);
+    notify_send("READY=1");
+    char got[32] = {0};
+    assert_int_equal(recv(fd, got, sizeof got, MSG_DONTWAIT), 7);
+    assert_string_equal(got, "READY=1");
+    close(fd);
+    unsetenv("NOTIFY_SOCKET");
+    setenv("WATCHDOG_USEC", "3000000", 1);
+    assert_float_equal(notify_watchdog_s(), 1.5, 1e-9);
+    setenv("WATCHDOG_PID", "1", 1);
+    assert_float_equal(notify_watchdog_s(), 0, 0);
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(command_line_beats_the_file),
+        cmocka_unit_test(wrong_settings_are_named),
+        cmocka_unit_test(lines_of_a_file_are_named),
+        cmocka_unit_test(words_are_taken),
+        cmocka_unit_test(printed_settings_read_back_the_same),
+        cmocka_unit_test(the_example_file_holds_every_setting),
+        cmocka_unit_test(systemd_hears_us),
+    };
+    return cmocka_run_group_tests(tests, alone, NULL);
+}
