@@ -1,6 +1,10 @@
 #include "decoder/frame.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+
+// No machine has a tebibyte for one picture; allocators differ in what they do when asked.
+#define MAX_BYTES ((size_t)1 << 40)
 
 sight_err frame_create(frame **out, int32_t width, int32_t height)
 {
@@ -9,7 +13,8 @@ sight_err frame_create(frame **out, int32_t width, int32_t height)
     }
     size_t bytes;
     frame *f = NULL;
-    if (!__builtin_mul_overflow((size_t)width * 3, (size_t)height, &bytes)) {
+    bool fits = !__builtin_mul_overflow((size_t)width * 3, (size_t)height, &bytes);
+    if (fits && bytes <= MAX_BYTES) {
         f = calloc(1, sizeof *f);
         if (f) f->rgb = malloc(bytes);
     }

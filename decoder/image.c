@@ -75,6 +75,10 @@ sight_err image_decode(frame **out, const void *bytes, size_t size, const char *
     case IMAGE_PNG: err = image_decode_png(&f, &in); break;
     default: err = image_decode_av(&f, &in, h.format); break;
     }
+    if (!err && (f->width != h.width || f->height != h.height)) {
+        err = sight_fail(SIGHT_E_MEDIA, "'%s' says that it is %lld x %lld and holds %d x %d", what,
+                         (long long)h.width, (long long)h.height, f->width, f->height);
+    }
     if (!err) err = orient_apply(&f, h.orientation);
     if (err) frame_unref(&f);
     else *out = f;

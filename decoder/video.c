@@ -214,7 +214,7 @@ static sight_err open_all(video *v, const video_range *range)
     if (err) return err;
     err = check_stream(track.stream, v);
     if (!err) describe(v, &track);
-    if (!err) err = video_index_build(&v->index, &track, v->name);
+    if (!err) err = video_index_build(&v->index, &track, v);
     if (!err) err = apply_range(v, range);
     video_track_close(&track);
     return err;

@@ -23,6 +23,10 @@ typedef struct video_limits {
     double max_seconds;  // 0: 86,400
     int64_t max_bytes;   // of in-memory clips; 0: 1 GiB
     int threads;         // of the decoder; 0: 1
+    // Polled while opening and reading, every few packets; true ends it with SIGHT_E_CANCELLED.
+    // NULL: never.
+    bool (*stop)(void *arg);
+    void *stop_arg;
 } video_limits;
 
 typedef struct video_info {

@@ -10,6 +10,8 @@
 // Frames that may be shown before a key frame that they follow in the file, where only the order
 // in the file is known.
 #define MAX_LEADING 16
+// Ticks between two frames of a table, so that sums of them stay in range.
+#define MAX_STEP (1LL << 36)
 // Packets read to learn the first frame's time.
 #define MAX_PEEK 48
 
@@ -24,6 +26,12 @@ typedef struct entries {
     int64_t timed;         // how many have a pts
     int64_t last_duration; // of the latest packet that says so
 } entries;
+
+sight_err video_check_stop(const video *v)
+{
+    if (!v->limits.stop || !v->limits.stop(v->limits.stop_arg)) return SIGHT_OK;
+    return sight_fail(SIGHT_E_CANCELLED, "reading '%s' was stopped", v->name);
+}
 
 void video_index_done(video_index *x)
 {
@@ -52,6 +60,8 @@ static int64_t last_not_after(const int64_t *pts, int64_t n, int64_t value)
 
 int64_t video_nearest(const video_index *x, int64_t pts)
 {
+    if (pts <= x->pts[0]) return 0; // also keeps differences in range
+    if (pts >= x->pts[x->n - 1]) return x->n - 1;
     int64_t i = last_not_after(x->pts, x->n, pts);
     if (i + 1 < x->n && pts > x->pts[i] && x->pts[i + 1] - pts < pts - x->pts[i]) i++;
     return i;
@@ -100,8 +110,9 @@ static int64_t sane(int64_t t)
 }
 
 static sight_err read_entries(entries *e, video_index *x, video_track *t, int64_t most,
-                              const char *name)
+                              const video *v)
 {
+    const char *name = v->name;
     AVPacket *p = av_packet_alloc();
     if (!p) return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", name);
     sight_err err = SIGHT_OK;
@@ -113,6 +124,7 @@ static sight_err read_entries(entries *e, video_index *x, video_track *t, int64_
                             name);
         }
         av_packet_unref(p);
+        if (!err && e->n % 64 == 0) err = video_check_stop(v);
     }
     x->cut_off = error < 0 && error != AVERROR_EOF;
     av_packet_free(&p);
@@ -261,10 +273,11 @@ static bool times_suffice(const entries *e, const AVStream *s)
     return fields && llabs(e->timed - untimed) * 10 <= e->n;
 }
 
-static sight_err from_packets(video_index *x, video_track *t, const char *name)
+static sight_err from_packets(video_index *x, video_track *t, const video *v)
 {
+    const char *name = v->name;
     entries e = {0};
-    sight_err err = read_entries(&e, x, t, INT64_MAX, name);
+    sight_err err = read_entries(&e, x, t, INT64_MAX, v);
     if (!err && e.n == 0) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' has a picture track without a frame", name);
     }
@@ -315,9 +328,10 @@ static bool read_table(table *out, const video_track *t)
             continue;
         }
         if (r.lost) return false; // samples out of file order
-        int64_t now = e->timestamp;
+        int64_t now = sane(e->timestamp);
+        if (now == AV_NOPTS_VALUE) return false;
         if (r.n == 1) r.step = now - before;
-        if (r.n > 0 && (r.step <= 0 || now - before != r.step)) return false;
+        if (r.n > 0 && (r.step <= 0 || r.step > MAX_STEP || now - before != r.step)) return false;
         before = now;
         r.n++;
         r.n_keys += (e->flags & AVINDEX_KEYFRAME) != 0;
@@ -377,14 +391,15 @@ static sight_err rewind_table(const video_track *t, const char *name)
 }
 
 // An hour of MP4 is listed without reading an hour of it. *took says whether that was possible.
-static sight_err from_table(video_index *x, bool *took, video_track *t, const char *name)
+static sight_err from_table(video_index *x, bool *took, video_track *t, const video *v)
 {
+    const char *name = v->name;
     table r;
     *took = false;
     if (!read_table(&r, t)) return SIGHT_OK;
     entries e = {0};
     int64_t first = 0;
-    sight_err err = read_entries(&e, x, t, MAX_PEEK, name);
+    sight_err err = read_entries(&e, x, t, MAX_PEEK, v);
     *took = !err && confirm(&first, &e, &r);
     free(e.data);
     if (!err && !*took) err = rewind_table(t, name);
@@ -415,13 +430,13 @@ static int64_t lost_of_avi(const video_index *x, const video_track *t)
     return avi && missing > x->n / 50 ? missing : 0;
 }
 
-sight_err video_index_build(video_index *x, video_track *t, const char *name)
+sight_err video_index_build(video_index *x, video_track *t, const video *v)
 {
     bool took;
-    sight_err err = from_table(x, &took, t, name);
+    sight_err err = from_table(x, &took, t, v);
     if (!err && !took) {
         video_index_done(x);
-        err = from_packets(x, t, name);
+        err = from_packets(x, t, v);
     }
     if (err) {
         video_index_done(x);

@@ -50,6 +50,9 @@ typedef struct video_track {
     AVStream *stream;
 } video_track;
 
+// SIGHT_E_CANCELLED when the limits' stop says so.
+sight_err video_check_stop(const video *v);
+
 sight_err video_track_open(video_track *t, const video *v);
 void video_track_close(video_track *t);
 
@@ -61,8 +64,8 @@ int64_t video_nearest(const video_index *x, int64_t pts);
 int64_t video_shown_at(const video_index *x, double time_s);
 
 // Reads the track to its end, or takes the container's own index. SIGHT_E_MEDIA, SIGHT_E_LIMIT,
-// SIGHT_E_MEMORY.
-sight_err video_index_build(video_index *x, video_track *t, const char *name);
+// SIGHT_E_MEMORY, SIGHT_E_CANCELLED.
+sight_err video_index_build(video_index *x, video_track *t, const video *v);
 void video_index_done(video_index *x);
 
 #endif

@@ -274,6 +274,7 @@ static sight_err run(reader *r)
     bool done = false;
     sight_err err = SIGHT_OK;
     while (!err && !done) {
+        if ((err = video_check_stop(r->v)) != SIGHT_OK) break;
         jump_ahead(r);
         int error = av_read_frame(r->track.container, r->packet);
         if (error == AVERROR(ENOMEM)) return no_memory(r);

@@ -455,6 +455,30 @@ static void test_sink_stops(void **state)
     free(path);
 }
 
+static bool count_down(void *arg)
+{
+    return --*(int *)arg < 0;
+}
+
+static void test_stop(void **state)
+{
+    char *path = clips_make(folder, 130, 98, N_FRAMES, "30", "-c:v mpeg4", "stop.mkv");
+    int left = 0;
+    video_limits limits = {.stop = count_down, .stop_arg = &left};
+    video *v = NULL;
+    assert_fails(video_open(&v, path, NULL, 0, NULL, &limits), SIGHT_E_CANCELLED, "stop.mkv");
+    assert_null(v);
+    left = 1000;
+    assert_ok(video_open(&v, path, NULL, 0, NULL, &limits));
+    left = 20;
+    const int64_t asked[] = {100};
+    collect c = {0};
+    assert_fails(video_read(v, asked, 1, 32, 32, keep, &c, NULL), SIGHT_E_CANCELLED, "stopped");
+    assert_int_equal(c.n, 0);
+    video_close(&v);
+    free(path);
+}
+
 static void test_not_videos(void **state)
 {
     video *v = NULL;
@@ -603,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_sink_stops),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_not_videos),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_one_frame),

@@ -140,9 +140,10 @@ static void run_case(tally *pictures, tally *clips, const char *model, const cha
     json_t *request = load("%s/%s", folder, "case.json");
     const json_t *media = json_object_get(request, "media");
     image_config image = {0};
-    video_config video = {0};
+    video_config clip_bounds = {0};
     load_bounds(model, "preprocessor_config.json", &image.min_pixels, &image.max_pixels);
-    load_bounds(model, "video_preprocessor_config.json", &video.min_pixels, &video.max_pixels);
+    load_bounds(model, "video_preprocessor_config.json", &clip_bounds.min_pixels,
+                &clip_bounds.max_pixels);
     int64_t at = 0, total = 0, total_clip = 0;
     safetensors *s = NULL, *s2 = NULL;
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
@@ -153,7 +154,7 @@ static void run_case(tally *pictures, tally *clips, const char *model, const cha
         snprintf(path, sizeof path, "%s/%s", folder, file);
         bool clip = strstr(file, ".mkv") != NULL;
         int64_t n;
-        float *rows = clip ? clip_rows(path, &video, &n) : picture_rows(path, &image, &n);
+        float *rows = clip ? clip_rows(path, &clip_bounds, &n) : picture_rows(path, &image, &n);
         assert_true(at + n <= (clip ? total_clip : total));
         compare(clip ? clips : pictures, rows, (clip ? want_clip : want) + at, n);
         at += n;
