@@ -120,6 +120,7 @@ static sight_err receive(sight_client *c, kept_event **out, int timeout_ms)
         if (timeout_ms >= 0 && left < 0) left = 0;
         const int slice = left < 0 || left > 1000 ? 1000 : left;
         wire_event w;
+        const double before = clock_now_s();
         sight_err err = connection_receive(c->link, &w, slice);
         const double now = clock_now_s();
         if (err == SIGHT_E_TIMEOUT) {
@@ -127,7 +128,7 @@ static sight_err receive(sight_client *c, kept_event **out, int timeout_ms)
                 return sight_fail(SIGHT_E_IO, "sightd has not said anything for %.0f s", SILENCE_S);
             }
             // A short wait that ended early was ended by a signal: the caller wants to know.
-            const bool interrupted = slice > 100 && (now - start) * 1000 < slice - 50;
+            const bool interrupted = slice > 100 && (now - before) * 1000 < slice - 50;
             if (left >= 0 && left <= slice) return err;
             if (interrupted) return err;
             continue;
