@@ -100,12 +100,18 @@ static void run_dot(linear_job *j)
 
 // ---- tile form ----
 
+// Rows are spread evenly over the tiles: two of 8 are faster than 14 and 2.
+static int64_t tile_start(const linear_job *j, int64_t t)
+{
+    return t * j->N / j->tiles;
+}
+
 static void pack_tiles(void *arg, int64_t begin, int64_t end, int worker)
 {
     const linear_job *j = arg;
     int64_t tile = j->lk->tile, size = j->J * LINEAR_LANES * j->lk->units * tile;
     for (int64_t t = begin; t < end; t++) {
-        int64_t row = t * tile, rows = j->N - row < tile ? j->N - row : tile;
+        int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
         j->lk->pack_rows((float *)j->packed + t * size, j->x + row * j->K, j->K, rows);
     }
 }
@@ -125,7 +131,7 @@ static void panel_product(const linear_job *j, linear_piece p, int64_t first, in
     if (two) lk->pack_weights(panel_b, weight_rows(j->w[1], p.first), j->w[1]->w.type, j->K, p.cols);
     for (int64_t t = first; t < last; t++) {
         const float *x = j->packed + t * step * lk->tile;
-        int64_t row = t * lk->tile, rows = j->N - row < lk->tile ? j->N - row : lk->tile;
+        int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
         lk->tile_product(a, x, panels, j->J, rows);
         if (two) lk->tile_product(b, x, panel_b, j->J, rows);
         finish(j, p, row, rows, a, b, lk->panel);

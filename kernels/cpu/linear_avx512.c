@@ -81,7 +81,7 @@ INLINE void dot_sums(__m512 sum[][W], const float *x, const char *const w[W], te
         if (a.turn-- == 0) {
             a.turn = a.turns - 1;
 #pragma GCC unroll 3
-            for (int c = 0; c < W; c++) _mm_prefetch(w[c] + k * bytes + a.bytes, _MM_HINT_T0);
+            for (int c = 0; c < W; c++) _mm_prefetch(w[c] + k * bytes + a.bytes, _MM_HINT_T1);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
@@ -137,7 +137,7 @@ INLINE void dot_typed(float *out, int64_t out_stride, const float *x, const char
                       tensor_type type, int64_t K, int64_t rows, int64_t cols)
 {
     const int64_t bytes = K * (type == TENSOR_F32 ? 4 : 2);
-    ahead a = plan_ahead(bytes, (rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK);
+    ahead a = plan_ahead(bytes, rows);
     for (int64_t c = 0; c < cols; c += W) {
         const char *p[W];
         for (int i = 0; i < W; i++) p[i] = w + (c + i < cols ? c + i : c) * bytes;
@@ -287,7 +287,7 @@ static const linear_kernels avx512_kernels = {
     .tile = TILE,
     .panel = PANEL,
     .units = 2,
-    .dot_rows = 24,
+    .dot_rows = 16,
     .lane_rows = lane_rows,
     .dot = dot,
     .pack_rows = pack_rows,

@@ -21,18 +21,17 @@ INLINE float lanes_sum(__m512 v)
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
-// Which lines of the weights to ask for early. The processor follows a row by itself but stops at
-// each page: with one block of rows, ask a little ahead. With more blocks the same weights are read
-// again from the nearest cache, and the blocks share out asking for the next W rows.
+// Which lines of the weights to ask for early: those of the next W rows, into the second cache (the
+// first may be busy with x). The processor's own reading ahead stops at each page of 4 KiB. Where
+// several blocks of rows pass over the same W rows, they share the asking out.
 typedef struct ahead {
     int64_t bytes;
     int turn, turns; // in every turns-th step, from step `turn`
 } ahead;
 
-static inline ahead plan_ahead(int64_t row_bytes, int64_t blocks)
+static inline ahead plan_ahead(int64_t row_bytes, int64_t rows)
 {
-    int64_t group = W * row_bytes;
-    return (ahead){blocks > 1 || group <= 8192 ? group : 2048, 0, (int)blocks};
+    return (ahead){W * row_bytes, 0, (int)((rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK)};
 }
 
 // Sixteen rows of sixteen become sixteen columns.

@@ -55,7 +55,7 @@ INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char
         if (a.turn-- == 0) {
             a.turn = a.turns - 1;
 #pragma GCC unroll 3
-            for (int c = 0; c < W; c++) _mm_prefetch(w[c] + 2 * k + a.bytes, _MM_HINT_T0);
+            for (int c = 0; c < W; c++) _mm_prefetch(w[c] + 2 * k + a.bytes, _MM_HINT_T1);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
@@ -99,7 +99,7 @@ static void dot_blocks(float *out, int64_t out_stride, const float *x, const cha
 static void dot(float *out, int64_t out_stride, const float *x, const void *w, tensor_type type,
                 int64_t K, int64_t rows, int64_t cols)
 {
-    ahead a = plan_ahead(K * 2, (rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK);
+    ahead a = plan_ahead(K * 2, rows);
     for (int64_t c = 0; c < cols; c += W) {
         const char *p[W];
         for (int i = 0; i < W; i++) p[i] = (const char *)w + (c + i < cols ? c + i : c) * K * 2;
@@ -208,7 +208,7 @@ static const linear_kernels bf16_kernels = {
     .tile = TILE,
     .panel = PANEL,
     .units = 1,
-    .dot_rows = 24,
+    .dot_rows = 16,
     .lane_rows = lane_rows,
     .dot = dot,
     .pack_rows = pack_rows,
