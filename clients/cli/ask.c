@@ -17,13 +17,11 @@ static sight_err build_messages(question *q, json_t **out, char **media, int n_m
         json_decref(messages);
         return err;
     }
-    if (q->system) {
-        json_array_append_new(messages,
-                              json_pack("{s:s, s:s}", "role", "system", "content", q->system));
-    }
+    err = question_add_system(q, messages);
     json_array_append_new(messages, user);
-    *out = messages;
-    return SIGHT_OK;
+    if (err) json_decref(messages);
+    else *out = messages;
+    return err;
 }
 
 // *no_server: what failed was reaching a daemon.
@@ -53,19 +51,15 @@ int cli_ask(int argc, char **argv)
 {
     question q;
     question_init(&q);
-    arg_option options[QUESTION_MAX_OPTIONS];
-    arg_spec spec = {"ask", "[MEDIA...] QUESTION", summary, options, 0};
-    spec.n_options = question_options(&q, options);
-    int n;
-    bool help, no_server = false;
-    sight_err err = args_parse(&spec, argc, argv, &n, &help);
-    if (!err && help) {
-        args_help(&spec);
-        return EXIT_OK;
+    int n, status = EXIT_OK;
+    if (question_args(&q, "ask", "[MEDIA...] QUESTION", summary, argc, argv, &n, &status)) {
+        return status;
     }
-    if (!err && n == 0) err = sight_fail(SIGHT_E_ARGUMENT, "no question (see sight ask --help)");
+    bool no_server = false;
     char *from_stdin = NULL;
-    if (!err && !strcmp(argv[n - 1], "-")) err = question_read_stdin(&from_stdin);
+    sight_err err = SIGHT_OK;
+    if (n == 0) err = sight_fail(SIGHT_E_ARGUMENT, "no question (see sight ask --help)");
+    else if (!strcmp(argv[n - 1], "-")) err = question_read_stdin(&from_stdin);
     if (!err) err = run(&q, argv, n - 1, from_stdin ? from_stdin : argv[n - 1], &no_server);
     free(from_stdin);
     question_done(&q);

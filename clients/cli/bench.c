@@ -130,7 +130,7 @@ int cli_bench(int argc, char **argv)
     };
     arg_spec spec = {"bench", "", summary, options, sizeof options / sizeof *options};
     int n, status = EXIT_OK;
-    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+    if (cli_args(&spec, argc, argv, &n, &status)) return status;
 
     engine_options eo = engine_options_default();
     eo.model = model;

@@ -27,6 +27,9 @@ static sight_err add_pending(conversation *c, const char *path)
     if (c->n_pending == QUESTION_MAX_MEDIA) {
         return sight_fail(SIGHT_E_LIMIT, "%d media at most go with one question", QUESTION_MAX_MEDIA);
     }
+    bool picture;
+    sight_err err = question_look_at(path, &picture);
+    if (err) return err;
     char *copy = strdup(path);
     if (!copy) return sight_fail(SIGHT_E_MEMORY, "no memory for '%s'", path);
     c->pending[c->n_pending++] = copy;
@@ -40,11 +43,7 @@ static sight_err reset(conversation *c)
     question_done(&c->q);
     c->messages = json_array();
     if (!c->messages) return sight_fail(SIGHT_E_MEMORY, "no memory for a conversation");
-    if (c->q.system) {
-        json_array_append_new(c->messages,
-                              json_pack("{s:s, s:s}", "role", "system", "content", c->q.system));
-    }
-    return SIGHT_OK;
+    return question_add_system(&c->q, c->messages);
 }
 
 // Sends the conversation as it stands and shows the answer, which is appended to it.
@@ -67,16 +66,18 @@ static sight_err answer(conversation *c)
     return err;
 }
 
-// One question; on failure the conversation is as before it.
+// One question; on failure the conversation is as before it, but for media that cannot be read:
+// waiting on, they would fail every question.
 static sight_err ask(conversation *c, const char *text)
 {
     json_t *user;
     sight_err err = question_message(&c->q, &user, c->pending, c->n_pending, text);
-    if (err) return err;
-    json_array_append_new(c->messages, user);
-    err = answer(c);
-    if (err) json_array_remove(c->messages, json_array_size(c->messages) - 1);
-    else drop_pending(c);
+    if (!err) {
+        json_array_append_new(c->messages, user);
+        err = answer(c);
+        if (err) json_array_remove(c->messages, json_array_size(c->messages) - 1);
+    }
+    if (!err || err == SIGHT_E_MEDIA) drop_pending(c);
     return err;
 }
 
@@ -121,16 +122,10 @@ int cli_chat(int argc, char **argv)
 {
     conversation c = {0};
     question_init(&c.q);
-    arg_option options[QUESTION_MAX_OPTIONS];
-    arg_spec spec = {"chat", "[MEDIA...]", summary, options, 0};
-    spec.n_options = question_options(&c.q, options);
-    int n;
-    bool help, no_server = false;
-    sight_err err = args_parse(&spec, argc, argv, &n, &help);
-    if (!err && help) {
-        args_help(&spec);
-        return EXIT_OK;
-    }
+    int n, status = EXIT_OK;
+    if (question_args(&c.q, "chat", "[MEDIA...]", summary, argc, argv, &n, &status)) return status;
+    bool no_server = false;
+    sight_err err = SIGHT_OK;
     for (int i = 0; i < n && !err; i++) err = add_pending(&c, argv[i]);
     if (!err) err = reset(&c);
     if (!err) no_server = (err = connect_open(&c.client, &c.q.connect)) != SIGHT_OK;

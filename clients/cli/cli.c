@@ -56,6 +56,15 @@ int cli_fail_asking(sight_err code, bool connecting)
     return unreachable || code == SIGHT_E_IO ? EXIT_NO_SERVER : status;
 }
 
+bool cli_args(const arg_spec *spec, int argc, char **argv, int *n, int *status)
+{
+    bool help;
+    sight_err err = args_parse(spec, argc, argv, n, &help);
+    if (err) *status = cli_fail(err, sight_error());
+    else if (help) args_help(spec);
+    return err || help;
+}
+
 static void print_help(void)
 {
     printf("usage: sight COMMAND [OPTION...] [ARGUMENT...]\n\n");

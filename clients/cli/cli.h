@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "clients/cli/args.h"
 
 // Exit codes, as documented in sight(1).
 enum {
@@ -37,6 +38,10 @@ int cli_models(int argc, char **argv);
 
 // The whole program, for main and for tests.
 int cli_main(int argc, char **argv);
+
+// Reads a command's arguments; true when it is over, with *status: help was shown, or an error
+// printed.
+bool cli_args(const arg_spec *spec, int argc, char **argv, int *n, int *status);
 
 // Prints "sight: sentence" on stderr (colour on a terminal) and gives the exit code.
 int cli_fail(sight_err code, const char *sentence);

@@ -8,15 +8,6 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/terminal.h"
 
-bool inspect_args(const arg_spec *spec, int argc, char **argv, int *n, int *status)
-{
-    bool help;
-    sight_err err = args_parse(spec, argc, argv, n, &help);
-    if (err) *status = cli_fail(err, sight_error());
-    else if (help) args_help(spec);
-    return err || help;
-}
-
 void inspect_warnings(const engine *e)
 {
     for (int i = 0; engine_warning(e, i); i++) terminal_warning(engine_warning(e, i));

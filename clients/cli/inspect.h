@@ -7,13 +7,9 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "clients/cli/args.h"
 #include "daemon/engine.h"
 
 #define INSPECT_MAX_FILE ((size_t)256 << 20)
-
-// Reads arguments; true when the command is over (help was shown, or an error printed): *status.
-bool inspect_args(const arg_spec *spec, int argc, char **argv, int *n, int *status);
 
 // Opens config, tokenizer and template of --model, no weights. SIGHT_E_ARGUMENT when it
 // is NULL; codes of engine_open.

@@ -99,18 +99,11 @@ int cli_plan(int argc, char **argv)
 {
     question q;
     question_init(&q);
-    arg_option options[QUESTION_MAX_OPTIONS];
-    arg_spec spec = {"plan", "MEDIA...", summary, options, 0};
-    spec.n_options = question_options(&q, options);
-    int n;
-    bool help, no_server = false;
-    sight_err err = args_parse(&spec, argc, argv, &n, &help);
-    if (!err && help) {
-        args_help(&spec);
-        return EXIT_OK;
-    }
-    if (!err && n == 0) err = sight_fail(SIGHT_E_ARGUMENT, "no picture or clip to plan for");
-    if (!err) err = run(&q, argv, n, &no_server);
+    int n, status = EXIT_OK;
+    if (question_args(&q, "plan", "MEDIA...", summary, argc, argv, &n, &status)) return status;
+    bool no_server = false;
+    sight_err err = n ? run(&q, argv, n, &no_server)
+                      : sight_fail(SIGHT_E_ARGUMENT, "no picture or clip to plan for");
     question_done(&q);
     return err ? cli_fail_asking(err, no_server) : EXIT_OK;
 }

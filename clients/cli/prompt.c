@@ -15,7 +15,7 @@ int cli_prompt(int argc, char **argv)
     arg_spec spec = {"prompt", "", "Prints the prompt a request becomes, before media are expanded.",
                      options, sizeof options / sizeof *options};
     int n, status = EXIT_OK;
-    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+    if (cli_args(&spec, argc, argv, &n, &status)) return status;
     request_file file = {0};
     engine *e = NULL;
     request *r = NULL;

@@ -11,8 +11,8 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "clients/cli/cli.h"
 
-#define MAX_ATTACHED ((size_t)1 << 30)
 #define MAX_STDIN    ((size_t)16 << 20)
 
 void question_init(question *q)
@@ -24,11 +24,15 @@ void question_init(question *q)
 
 void question_done(question *q)
 {
-    for (size_t i = 0; i < q->n_parts; i++) free((void *)q->parts[i].data);
+    for (size_t i = 0; i < q->n_parts; i++) {
+        file_map map = {q->parts[i].data, q->parts[i].size};
+        file_map_close(&map);
+    }
     q->n_parts = 0;
 }
 
-size_t question_options(question *q, arg_option *options)
+bool question_args(question *q, const char *command, const char *positional, const char *summary,
+                   int argc, char **argv, int *n, int *status)
 {
     const arg_option table[] = {
         {"model", 'm', ARG_TEXT, &q->connect.model, "DIR|NAME",
@@ -38,7 +42,7 @@ size_t question_options(question *q, arg_option *options)
         {"system", 0, ARG_TEXT, &q->system, "TEXT", "a system message first", 0, 0},
         {"start", 0, ARG_TIME, &q->start_s, "TIME", "clips: from here (seconds, m:ss, h:mm:ss)", 0, 0},
         {"end", 0, ARG_TIME, &q->end_s, "TIME", "clips: to here", 0, 0},
-        {"fps", 0, ARG_NUMBER, &q->fps, "N", "clips: frames a second to look at", 1e-6, 1000},
+        {"fps", 0, ARG_NUMBER, &q->fps, "N", "clips: frames a second to look at", 1e-6, 240},
         {"frames", 0, ARG_COUNT, &q->frames, "N", "clips: exactly so many frames", 1, 1e6},
         {"min-pixels", 0, ARG_COUNT, &q->min_pixels, "N", "scale each medium up to so many", 1, 1e12},
         {"max-pixels", 0, ARG_COUNT, &q->max_pixels, "N", "scale each medium down to so many", 1, 1e12},
@@ -59,8 +63,8 @@ size_t question_options(question *q, arg_option *options)
         {"quiet", 'q', ARG_FLAG, &q->quiet, NULL, "the answer only: no progress, no notes", 0, 0},
         {"verbose", 'v', ARG_FLAG, &q->verbose, NULL, "tokens and times after the answer", 0, 0},
     };
-    memcpy(options, table, sizeof table);
-    return sizeof table / sizeof *table;
+    arg_spec spec = {command, positional, summary, table, sizeof table / sizeof *table};
+    return cli_args(&spec, argc, argv, n, status);
 }
 
 static bool starts_with(const unsigned char *head, size_t n, const char *magic, size_t size)
@@ -77,18 +81,33 @@ static bool is_picture(const unsigned char *head, size_t n)
            starts_with(head, n, "MM\0*", 4);
 }
 
-static sight_err look_at(const char *path, bool *picture)
+// Whatever keeps a file from being read is SIGHT_E_MEDIA here: the code says which exit code.
+static sight_err fail_to_open(const char *path, int error_number)
+{
+    if (strstr(path, "://")) {
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "'%s' is an address and nothing is fetched; give the path of a file", path);
+    }
+    return sight_fail(SIGHT_E_MEDIA, "cannot open '%s': %s", path, strerror(error_number));
+}
+
+sight_err question_look_at(const char *path, bool *picture)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return file_fail("open", path, errno);
-    struct stat st;
+    if (fd < 0) return fail_to_open(path, errno);
+    struct stat st = {0};
     unsigned char head[16];
-    ssize_t n = fstat(fd, &st) || !S_ISREG(st.st_mode) ? -1 : read(fd, head, sizeof head);
+    int failed = fstat(fd, &st) ? errno : 0;
+    bool regular = !failed && S_ISREG(st.st_mode);
+    ssize_t n = regular ? read(fd, head, sizeof head) : 0;
+    if (n < 0) failed = errno;
     close(fd);
-    if (n < 0) {
-        bool folder = S_ISDIR(st.st_mode);
-        return sight_fail(SIGHT_E_IO, "'%s' is %s, not a picture or clip", path,
-                          folder ? "a folder" : "a device or pipe");
+    if (failed) {
+        return sight_fail(SIGHT_E_MEDIA, "cannot read '%s': %s", path, strerror(failed));
+    }
+    if (!regular) {
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is %s, not a picture or clip", path,
+                          S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
     }
     if (n == 0) return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", path);
     *picture = is_picture(head, (size_t)n);
@@ -100,11 +119,11 @@ static sight_err attach(question *q, json_t *part, const char *path)
     if (q->n_parts == QUESTION_MAX_MEDIA) {
         return sight_fail(SIGHT_E_ARGUMENT, "%d files may be attached at most", QUESTION_MAX_MEDIA);
     }
-    char *data;
-    size_t size;
-    sight_err err = file_read(&data, &size, path, MAX_ATTACHED);
+    // Mapped, not read: what is over the server's limit is refused without a byte of it in memory.
+    file_map map;
+    sight_err err = file_map_open(&map, path);
     if (err) return err;
-    q->parts[q->n_parts] = (sight_part){data, size};
+    q->parts[q->n_parts] = (sight_part){map.data, map.size};
     json_object_set_new(part, "attachment", json_integer((json_int_t)q->n_parts++));
     return SIGHT_OK;
 }
@@ -122,7 +141,7 @@ static void set_count(json_t *object, const char *key, int64_t v)
 static sight_err add_medium(question *q, json_t *content, const char *path)
 {
     bool picture = false;
-    sight_err err = look_at(path, &picture);
+    sight_err err = question_look_at(path, &picture);
     if (err) return err;
     const char *type = picture ? "image" : "video";
     json_t *part = json_pack("{s:s}", "type", type);
@@ -171,6 +190,38 @@ sight_err question_message(question *q, json_t **out, char *const *media, int n_
     return *out ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for the question");
 }
 
+sight_err question_add_system(const question *q, json_t *messages)
+{
+    if (!q->system) return SIGHT_OK;
+    json_t *text = json_string(q->system);
+    if (!text) return sight_fail(SIGHT_E_ARGUMENT, "--system is not valid UTF-8");
+    json_t *message = json_pack("{s:s, s:o}", "role", "system", "content", text);
+    if (!message || json_array_append_new(messages, message)) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for the question");
+    }
+    return SIGHT_OK;
+}
+
+static sight_err add_stops(const question *q, json_t *request)
+{
+    if (!q->stop.n) return SIGHT_OK;
+    json_t *stop = json_array();
+    json_object_set_new(request, "stop", stop);
+    for (size_t i = 0; i < q->stop.n; i++) {
+        json_t *text = json_string(q->stop.items[i]);
+        if (!text) return sight_fail(SIGHT_E_ARGUMENT, "--stop is not valid UTF-8");
+        json_array_append_new(stop, text);
+    }
+    return SIGHT_OK;
+}
+
+static sight_err check_range(const question *q)
+{
+    if (!(q->end_s > 0) || q->end_s > q->start_s) return SIGHT_OK;
+    return sight_fail(SIGHT_E_ARGUMENT, "--end %g is not after --start %g (seconds)", q->end_s,
+                      q->start_s);
+}
+
 static void set_given(json_t *object, const char *key, double v)
 {
     if (!isnan(v)) json_object_set_new(object, key, json_real(v));
@@ -190,13 +241,11 @@ sight_err question_request(const question *q, char **out, json_t *messages)
     set_given(r, "frequency_penalty", q->frequency_penalty);
     set_given(r, "repetition_penalty", q->repetition_penalty);
     if (q->think || q->no_think) json_object_set_new(r, "enable_thinking", json_boolean(q->think));
-    if (q->stop.n) {
-        json_t *stop = json_array();
-        for (size_t i = 0; i < q->stop.n; i++) json_array_append_new(stop, json_string(q->stop.items[i]));
-        json_object_set_new(r, "stop", stop);
-    }
-    *out = json_dumps(r, JSON_COMPACT);
+    sight_err err = add_stops(q, r);
+    if (!err) err = check_range(q);
+    if (!err) *out = json_dumps(r, JSON_COMPACT);
     json_decref(r);
+    if (err) return err;
     return *out ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for the request");
 }
 
@@ -218,6 +267,10 @@ sight_err question_read_stdin(char **out)
             buf_done(&b);
             return sight_fail(SIGHT_E_LIMIT, "standard input has over %zu bytes", MAX_STDIN);
         }
+    }
+    if (b.size && memchr(b.data, 0, b.size)) {
+        buf_done(&b);
+        return sight_fail(SIGHT_E_ARGUMENT, "the question on standard input holds a NUL byte: not text");
     }
     while (b.size && b.data[b.size - 1] == '\n') b.data[--b.size] = 0;
     *out = buf_take(&b);

@@ -31,20 +31,27 @@ typedef struct question {
 void question_init(question *q);
 void question_done(question *q); // frees what was attached; the options stay
 
-// The options above as a table for args_parse, followed by `extra`. options has room for
-// QUESTION_MAX_OPTIONS. Gives their number.
-#define QUESTION_MAX_OPTIONS 32
-size_t question_options(question *q, arg_option *options);
+// Reads a command's arguments into q: what is no option is argv[0..*n-1]. true when the command is
+// over, with *status: help was shown, or an error printed.
+bool question_args(question *q, const char *command, const char *positional, const char *summary,
+                   int argc, char **argv, int *n, int *status);
 
+// Whether a file is a picture or a clip, by its first bytes.
+// SIGHT_E_MEDIA (missing, a folder, empty, not to be read), SIGHT_E_UNSUPPORTED (a network address).
+sight_err question_look_at(const char *path, bool *picture);
 // A user message of these media and this text (NULL: none yet). Paths are made absolute; whether a
 // file is a picture or a clip is told from its first bytes.
-// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
+// As question_look_at; SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
 sight_err question_message(question *q, json_t **out, char *const *media, int n_media,
                            const char *text);
+// Appends --system's text, if there is one. SIGHT_E_ARGUMENT (not UTF-8), SIGHT_E_MEMORY.
+sight_err question_add_system(const question *q, json_t *messages);
 // The whole request around messages (borrowed); *out is malloced text.
+// SIGHT_E_ARGUMENT (a stop text that is not UTF-8, an end before the start), SIGHT_E_MEMORY.
 sight_err question_request(const question *q, char **out, json_t *messages);
 
-// The whole of stdin as text (malloc). SIGHT_E_IO, SIGHT_E_LIMIT over 16 MiB.
+// The whole of stdin as text (malloc). SIGHT_E_IO, SIGHT_E_LIMIT over 16 MiB, SIGHT_E_ARGUMENT
+// for a NUL byte in it.
 sight_err question_read_stdin(char **out);
 
 #endif

@@ -49,20 +49,17 @@ static sight_err ask_server(sight_verb verb, const char *endpoint, bool json, bo
 static int run(int argc, char **argv, const char *command, const char *summary, sight_verb verb)
 {
     const char *endpoint = NULL;
-    bool json = false, help, no_server = false;
+    bool json = false, no_server = false;
     const arg_option options[] = {
         {"endpoint", 'e', ARG_TEXT, &endpoint, "URL", "the daemon to ask", 0, 0},
         {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
     };
     arg_spec spec = {command, "", summary, options, sizeof options / sizeof *options};
-    int n;
-    sight_err err = args_parse(&spec, argc, argv, &n, &help);
-    if (!err && help) {
-        args_help(&spec);
-        return EXIT_OK;
-    }
-    if (!err && n) err = sight_fail(SIGHT_E_ARGUMENT, "'%s' is one argument too many", argv[0]);
-    if (!err) err = ask_server(verb, endpoint, json, &no_server);
+    int n, status = EXIT_OK;
+    if (cli_args(&spec, argc, argv, &n, &status)) return status;
+    sight_err err = SIGHT_OK;
+    if (n) err = sight_fail(SIGHT_E_ARGUMENT, "'%s' is one argument too many", argv[0]);
+    else err = ask_server(verb, endpoint, json, &no_server);
     return err ? cli_fail_asking(err, no_server) : EXIT_OK;
 }
 

@@ -98,9 +98,15 @@ static void show_done(stream *s, const json_t *body)
     free(timings);
 }
 
+// Files are all that a server looks for or opens for a request: when it cannot, the medium is bad,
+// which is not the same as a server that is gone.
 static sight_err error_of(const json_t *body)
 {
-    return sight_fail(sight_err_parse(text_of(body, "code")), "%s", text_of(body, "message"));
+    sight_err code = sight_err_parse(text_of(body, "code"));
+    if (code == SIGHT_E_IO || code == SIGHT_E_NOT_FOUND || code == SIGHT_E_PERMISSION) {
+        code = SIGHT_E_MEDIA;
+    }
+    return sight_fail(code, "%s", text_of(body, "message"));
 }
 
 static void show_event(stream *s, const sight_event *e, const json_t *body)

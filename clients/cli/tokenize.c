@@ -55,7 +55,7 @@ int cli_tokenize(int argc, char **argv)
     arg_spec spec = {"tokenize", "[TEXT]", "Prints the token ids of a text (- or none: standard input).",
                      options, sizeof options / sizeof *options};
     int n, status = EXIT_OK;
-    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+    if (cli_args(&spec, argc, argv, &n, &status)) return status;
     tokenizer_mode mode = plain ? TOKENIZER_PLAIN : TOKENIZER_TOKENS;
     engine *e = NULL;
     char *from_stdin = NULL;

@@ -31,7 +31,7 @@ int cli_trace(int argc, char **argv)
                      "way: ids, positions, pixels, features, logits.",
                      options, sizeof options / sizeof *options};
     int n, status = EXIT_OK;
-    if (inspect_args(&spec, argc, argv, &n, &status)) return status;
+    if (cli_args(&spec, argc, argv, &n, &status)) return status;
     request_file file = {0};
     engine *e = NULL;
     engine_options eo = engine_options_exact();
