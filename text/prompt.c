@@ -139,16 +139,16 @@ static sight_err expand(expansion *e, const prompt_media *media, int32_t n, bool
             continue; // counted for the message below
         }
         if (media[i].video != video)
-            return sight_fail(SIGHT_E_ARGUMENT, "medium %d is a %s, but the messages have a %s there",
-                              i + 1, media[i].video ? "video" : "picture",
-                              video ? "video" : "picture");
+            return sight_fail(SIGHT_E_ARGUMENT,
+                              "medium %d is a %s, but the messages have a %s there", i + 1,
+                              media[i].video ? "video" : "picture", video ? "video" : "picture");
         if (video) expand_video(e, &media[i], keep_outer);
         else expand_image(e, &media[i]);
         i++;
     }
     if (pads != n)
-        return sight_fail(SIGHT_E_ARGUMENT, "the messages have %d pictures and videos, but %d are given",
-                          pads, n);
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "the messages have %d pictures and videos, but %d are given", pads, n);
     return buf_failed(&e->out) ? sight_fail(SIGHT_E_MEMORY, "no memory for a prompt") : SIGHT_OK;
 }
 

@@ -37,7 +37,8 @@ sight_err template_bind(trun *r, tvalue *out, const char *parameters, const targ
         if (i < args->n_positional) out[i] = args->items[i].value;
         else if (by_name) out[i] = by_name->value;
         else if (required)
-            return template_fail(r, "%s() misses its argument '%.*s'", what, (int)name.n, name.text);
+            return template_fail(r, "%s() misses its argument '%.*s'", what, (int)name.n,
+                                 name.text);
         used += i < args->n_positional || by_name;
     }
     if (used == args->n) return SIGHT_OK;
@@ -156,7 +157,8 @@ static sight_err eval_dict(trun *r, tvalue *out, const tnode *n)
         if (!can_be_key(&pair.key))
             return template_fail(r, "unhashable type: '%s'", tvalue_type(&pair.key));
         const tvalue *same = tdict_find((tdict){ pairs, used }, &pair.key);
-        if (same) pairs[((const char *)same - (const char *)pairs) / sizeof *pairs].value = pair.value;
+        if (same)
+            pairs[((const char *)same - (const char *)pairs) / sizeof *pairs].value = pair.value;
         else pairs[used++] = pair;
     }
     *out = (tvalue){ .kind = T_DICT, .dict = { pairs, used } };

@@ -51,9 +51,12 @@ static sight_err parse_name(tparser *p, const tnode **out)
         const char *name;
         tvalue value;
     } constants[] = {
-        { "true", { .kind = T_BOOL, .truth = true } }, { "True", { .kind = T_BOOL, .truth = true } },
-        { "false", { .kind = T_BOOL } },               { "False", { .kind = T_BOOL } },
-        { "none", { .kind = T_NONE } },                { "None", { .kind = T_NONE } },
+        {"true", {.kind = T_BOOL, .truth = true}},
+        {"True", {.kind = T_BOOL, .truth = true}},
+        {"false", {.kind = T_BOOL}},
+        {"False", {.kind = T_BOOL}},
+        {"none", {.kind = T_NONE}},
+        {"None", {.kind = T_NONE}},
     };
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
         if (template_at_name(p, constants[i].name)) return parse_value(p, out, constants[i].value);
@@ -282,7 +285,8 @@ sight_err template_parse_filter(tparser *p, const tnode **out, const tnode *inne
     n->line = p->at->line;
     n->filter = template_filter_find(p->at->text);
     if (!n->filter)
-        return template_refuse(p, "there is no filter '%.*s'", (int)p->at->text.n, p->at->text.text);
+        return template_refuse(p, "there is no filter '%.*s'", (int)p->at->text.n,
+                               p->at->text.text);
     p->at++;
     if (template_at_operator(p, "(")) TRY(template_parse_arguments(p, &n->list));
     TRY(check_named(p, n));

@@ -196,7 +196,8 @@ static tvalue read_number(tstr s, bool whole)
     for (size_t i = 0; i < s.n; i++) {
         bool digit = s.text[i] >= '0' && s.text[i] <= '9';
         if (s.text[i] == '_' && i > 0) continue;
-        if (!digit && !strchr(whole ? "+-" : "+-.eEinfatyINFATY", s.text[i])) return tvalue_of(T_ABSENT);
+        if (!digit && (!s.text[i] || !strchr(whole ? "+-" : "+-.eEinfatyINFATY", s.text[i])))
+            return tvalue_of(T_ABSENT);
         text[n++] = s.text[i];
     }
     text[n] = '\0';
@@ -272,7 +273,8 @@ static sight_err filter_round(trun *r, tvalue *out, const tvalue *v, const tvalu
     if (args[0].kind != T_ABSENT && args[0].kind != T_INT)
         return template_fail(r, "round() precision is no whole number");
     int64_t precision = args[0].kind == T_INT ? args[0].i : 0;
-    if (precision < -300 || precision > 30) return template_fail(r, "round() precision out of range");
+    if (precision < -300 || precision > 30)
+        return template_fail(r, "round() precision out of range");
     double f = tvalue_to_float(v), power = pow(10, (double)precision);
     if (tstr_equal(method, TSTR("common"))) {
         if (v->kind != T_FLOAT && precision >= 0) *out = tvalue_int(tvalue_to_int(v));
@@ -327,27 +329,29 @@ static sight_err filter_tojson(trun *r, tvalue *out, const tvalue *v, const tval
 // ---- the table ----
 
 static const tfilter filters[] = {
-    { .name = "abs", .parameters = "", .run = filter_abs },
-    { .name = "capitalize", .parameters = "", .run = filter_capitalize },
-    { .name = "count", .parameters = "", .run = filter_length },
-    { .name = "d", .parameters = "default_value boolean", .run = filter_default },
-    { .name = "default", .parameters = "default_value boolean", .run = filter_default },
-    { .name = "e", .parameters = "", .run = filter_escape },
-    { .name = "escape", .parameters = "", .run = filter_escape },
-    { .name = "float", .parameters = "default", .run = filter_float },
-    { .name = "indent", .parameters = "width first blank", .run = filter_indent },
-    { .name = "int", .parameters = "default base", .run = filter_int },
-    { .name = "length", .parameters = "", .run = filter_length },
-    { .name = "lower", .parameters = "", .run = filter_lower },
-    { .name = "replace", .parameters = "old! new! count", .run = filter_replace },
-    { .name = "round", .parameters = "precision method", .run = filter_round },
-    { .name = "safe", .parameters = "", .run = filter_safe },
-    { .name = "string", .parameters = "", .run = filter_string },
-    { .name = "title", .parameters = "", .run = filter_title },
-    { .name = "tojson", .parameters = "ensure_ascii indent separators sort_keys", .run = filter_tojson },
-    { .name = "trim", .parameters = "chars", .run = filter_trim },
-    { .name = "upper", .parameters = "", .run = filter_upper },
-    { .name = NULL },
+    {.name = "abs", .parameters = "", .run = filter_abs},
+    {.name = "capitalize", .parameters = "", .run = filter_capitalize},
+    {.name = "count", .parameters = "", .run = filter_length},
+    {.name = "d", .parameters = "default_value boolean", .run = filter_default},
+    {.name = "default", .parameters = "default_value boolean", .run = filter_default},
+    {.name = "e", .parameters = "", .run = filter_escape},
+    {.name = "escape", .parameters = "", .run = filter_escape},
+    {.name = "float", .parameters = "default", .run = filter_float},
+    {.name = "indent", .parameters = "width first blank", .run = filter_indent},
+    {.name = "int", .parameters = "default base", .run = filter_int},
+    {.name = "length", .parameters = "", .run = filter_length},
+    {.name = "lower", .parameters = "", .run = filter_lower},
+    {.name = "replace", .parameters = "old! new! count", .run = filter_replace},
+    {.name = "round", .parameters = "precision method", .run = filter_round},
+    {.name = "safe", .parameters = "", .run = filter_safe},
+    {.name = "string", .parameters = "", .run = filter_string},
+    {.name = "title", .parameters = "", .run = filter_title},
+    {.name = "tojson",
+     .parameters = "ensure_ascii indent separators sort_keys",
+     .run = filter_tojson},
+    {.name = "trim", .parameters = "chars", .run = filter_trim},
+    {.name = "upper", .parameters = "", .run = filter_upper},
+    {.name = NULL},
 };
 
 static const tfilter *find_in(const tfilter *table, tstr name)

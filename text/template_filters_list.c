@@ -345,7 +345,8 @@ static sight_err choose(trun *r, tvalue *out, const tvalue *v, const targuments 
     tstr name;
     const ttest *test = NULL;
     TRY(iterate_unless_false(r, &items, v));
-    if (by_attribute && !args->n_positional) return template_fail(r, "an attribute's name is missing");
+    if (by_attribute && !args->n_positional)
+        return template_fail(r, "an attribute's name is missing");
     tvalue attribute = by_attribute ? args->items[0].value : tvalue_of(T_ABSENT);
     targuments rest = after(args, by_attribute);
     if (rest.n) {

@@ -344,7 +344,7 @@ static sight_err lex_next(lexer *l)
 
 sight_err template_lex(ttokens *out, tarena *a, tstr source, const char *what)
 {
-    lexer l = { .arena = a, .out = out, .src = source, .line = 1, .line_start = true, .what = what };
+    lexer l = {.arena = a, .out = out, .src = source, .line = 1, .line_start = true, .what = what};
     while (l.at < l.src.n) TRY(lex_next(&l));
     return add(&l, (ttoken){ .kind = TK_END });
 }

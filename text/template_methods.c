@@ -1,4 +1,4 @@
-// Methods of texts, lists and mappings, as Python has them.
+// Methods of texts, as Python has them. Those of lists and mappings: template_methods_list.c.
 #include <stdio.h>
 #include <string.h>
 
@@ -116,7 +116,8 @@ static sight_err split_at(trun *r, tgrow *g, tstr s, tstr separator, int64_t max
     return template_push(r, g, tvalue_str(s));
 }
 
-static sight_err split(trun *r, tvalue *out, const tvalue *self, const tvalue *args, bool from_right)
+static sight_err split(trun *r, tvalue *out, const tvalue *self, const tvalue *args,
+                       bool from_right)
 {
     tgrow g = { 0 };
     int64_t max;
@@ -455,7 +456,8 @@ static sight_err format_field(trun *r, tvalue *out, tstr field, size_t *next,
         *out = args->items[i].value;
         return SIGHT_OK;
     }
-    return template_fail(r, "format() has no value for '{%.*s}'", (int)(field.n & 0xff), field.text);
+    return template_fail(r, "format() has no value for '{%.*s}'", (int)(field.n & 0xff),
+                         field.text);
 }
 
 static sight_err format_into(trun *r, buf *b, tstr s, const targuments *args)
@@ -493,69 +495,8 @@ static sight_err str_format(trun *r, tvalue *out, const tvalue *self, const targ
     return err;
 }
 
-// ---- lists and mappings ----
+// ---- the table ----
 
-static sight_err list_index(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    TRY(template_step(r, self->list.n));
-    for (size_t i = 0; i < self->list.n; i++) {
-        if (!tvalue_equal(&self->list.items[i], &args[0])) continue;
-        *out = tvalue_int((int64_t)i);
-        return SIGHT_OK;
-    }
-    return template_fail(r, "the value is not in the list");
-}
-
-static sight_err list_count(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    int64_t count = 0;
-    TRY(template_step(r, self->list.n));
-    for (size_t i = 0; i < self->list.n; i++)
-        count += tvalue_equal(&self->list.items[i], &args[0]);
-    *out = tvalue_int(count);
-    return SIGHT_OK;
-}
-
-static sight_err copy(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    *out = *self; // nothing can change it
-    return SIGHT_OK;
-}
-
-static sight_err dict_keys(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    tlist keys;
-    TRY(template_iterate(r, &keys, self));
-    *out = tvalue_list(T_LIST, keys.items, keys.n);
-    return SIGHT_OK;
-}
-
-static sight_err dict_values(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    tgrow g = { 0 };
-    for (size_t i = 0; i < self->dict.n; i++)
-        TRY(template_push(r, &g, self->dict.pairs[i].value));
-    *out = tvalue_list(T_LIST, g.items, g.n);
-    return SIGHT_OK;
-}
-
-static sight_err dict_items(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    static const targuments none = { 0 };
-    TRY(template_filter_run(r, out, template_filter_find(TSTR("items")), self, &none));
-    out->lazy = false; // a view: it has a length
-    return SIGHT_OK;
-}
-
-static sight_err dict_get(trun *r, tvalue *out, const tvalue *self, const tvalue *args)
-{
-    const tvalue *v = tdict_find(self->dict, &args[0]);
-    if (v) *out = *v;
-    else *out = args[1].kind == T_ABSENT ? tvalue_of(T_NONE) : args[1];
-    return template_step(r, self->dict.n / 8);
-}
-
-// Methods that would change a value have no function: the reference's sandbox refuses them too.
 static const tmethod_info methods[] = {
     { .kind = T_STRING, .name = "capitalize", .parameters = "", .run = str_capitalize },
     { .kind = T_STRING, .name = "center", .parameters = "width! fill", .run = str_center },
@@ -590,42 +531,25 @@ static const tmethod_info methods[] = {
     { .kind = T_STRING, .name = "swapcase", .parameters = "", .run = str_swapcase },
     { .kind = T_STRING, .name = "title", .parameters = "", .run = str_title },
     { .kind = T_STRING, .name = "upper", .parameters = "", .run = str_upper },
-    { .kind = T_LIST, .name = "append" },
-    { .kind = T_LIST, .name = "clear" },
-    { .kind = T_LIST, .name = "copy", .parameters = "", .run = copy },
-    { .kind = T_LIST, .name = "count", .parameters = "value!", .run = list_count },
-    { .kind = T_LIST, .name = "extend" },
-    { .kind = T_LIST, .name = "index", .parameters = "value!", .run = list_index },
-    { .kind = T_LIST, .name = "insert" },
-    { .kind = T_LIST, .name = "pop" },
-    { .kind = T_LIST, .name = "remove" },
-    { .kind = T_LIST, .name = "reverse" },
-    { .kind = T_LIST, .name = "sort" },
-    { .kind = T_TUPLE, .name = "count", .parameters = "value!", .run = list_count },
-    { .kind = T_TUPLE, .name = "index", .parameters = "value!", .run = list_index },
-    { .kind = T_DICT, .name = "clear" },
-    { .kind = T_DICT, .name = "copy", .parameters = "", .run = copy },
-    { .kind = T_DICT, .name = "get", .parameters = "key! default", .run = dict_get },
-    { .kind = T_DICT, .name = "items", .parameters = "", .run = dict_items },
-    { .kind = T_DICT, .name = "keys", .parameters = "", .run = dict_keys },
-    { .kind = T_DICT, .name = "pop" },
-    { .kind = T_DICT, .name = "popitem" },
-    { .kind = T_DICT, .name = "setdefault" },
-    { .kind = T_DICT, .name = "update" },
-    { .kind = T_DICT, .name = "values", .parameters = "", .run = dict_values },
+    { .name = NULL },
 };
+
+static const tmethod_info *find_in(const tmethod_info *table, tkind kind, tstr name)
+{
+    for (; table->name; table++) {
+        if (table->kind == kind && tstr_equal(name, (tstr){ table->name, strlen(table->name) }))
+            return table;
+    }
+    return NULL;
+}
 
 const tmethod_info *template_method_find(tkind kind, tstr name)
 {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        const tmethod_info *m = &methods[i];
-        if (m->kind == kind && tstr_equal(name, (tstr){ m->name, strlen(m->name) })) return m;
-    }
-    return NULL;
+    return find_in(kind == T_STRING ? methods : template_list_methods, kind, name);
 }
 
 bool template_method_known(tstr name)
 {
     return template_method_find(T_STRING, name) || template_method_find(T_LIST, name) ||
-           template_method_find(T_DICT, name) || template_method_find(T_LOOP, name);
+           template_method_find(T_DICT, name);
 }

@@ -1,4 +1,5 @@
-// Statements. What Jinja has beyond these (include, import, extends, block, ...) is refused by name.
+// Statements. What Jinja has beyond these (include, import, extends, ...) is refused by name.
+// name.
 #include "text/template_parser.h"
 
 #include <stdarg.h>
@@ -62,7 +63,8 @@ void template_leave(tparser *p)
 
 static bool token_is(const ttoken *t, ttoken_kind kind, const char *text)
 {
-    return t->kind == kind && t->text.n == strlen(text) && memcmp(t->text.text, text, t->text.n) == 0;
+    return t->kind == kind && t->text.n == strlen(text) &&
+           memcmp(t->text.text, text, t->text.n) == 0;
 }
 
 bool template_at_operator(const tparser *p, const char *op)

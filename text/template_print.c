@@ -50,7 +50,8 @@ static bool at_mark(tstr s)
 
 static void add_repr_string(trun *r, buf *b, tstr s)
 {
-    bool has_single = s.n && memchr(s.text, '\'', s.n), has_double = s.n && memchr(s.text, '"', s.n);
+    bool has_single = s.n && memchr(s.text, '\'', s.n),
+         has_double = s.n && memchr(s.text, '"', s.n);
     char quote = has_single && !has_double ? '"' : '\'';
     size_t n;
     template_add(r, b, (tstr){ &quote, 1 });

@@ -1,5 +1,5 @@
-// text/template_run.h - one rendering of a template: its state, and what the evaluator's parts offer
-// each other.
+// text/template_run.h - one rendering of a template: its state, and what the evaluator's parts
+// offer each other.
 //
 // Internal to text/template*. Threads: a run belongs to one.
 #ifndef SIGHT_TEXT_TEMPLATE_RUN_H
@@ -181,6 +181,7 @@ const tmethod_info *template_method_find(tkind kind, tstr name);
 bool template_method_known(tstr name); // of any type
 const tfunction *template_function_find(tstr name);
 
-extern const tfilter template_list_filters[]; // ended by a NULL name
+extern const tfilter template_list_filters[]; // ended by a NULL name, as the next
+extern const tmethod_info template_list_methods[];
 
 #endif

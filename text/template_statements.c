@@ -204,7 +204,8 @@ static sight_err run_call(trun *r, tvalue *out, const tmacro *m, const targument
     r->line = line;
     if (used != args->n) {
         tstr name = r->t->names[m->node->name];
-        return template_fail(r, "macro '%.*s' does not take these arguments", (int)name.n, name.text);
+        return template_fail(r, "macro '%.*s' does not take these arguments", (int)name.n,
+                             name.text);
     }
     return capture(r, out, m->node->body);
 }

@@ -42,12 +42,14 @@ static void cases_render_as_the_reference(void **state)
 static void refuses_to_compile(const char *text, const char *sentence)
 {
     template *t;
-    assert_fails(template_compile(&t, text, strlen(text), "t.jinja"), SIGHT_E_UNSUPPORTED, sentence);
+    assert_fails(template_compile(&t, text, strlen(text), "t.jinja"), SIGHT_E_UNSUPPORTED,
+                 sentence);
 }
 
 static void what_is_beyond_it_is_refused_with_its_line(void **state)
 {
-    refuses_to_compile("a\n\n{% include 'x' %}", "t.jinja:3: the statement 'include' is not supported");
+    refuses_to_compile("a\n\n{% include 'x' %}",
+                       "t.jinja:3: the statement 'include' is not supported");
     refuses_to_compile("{% for x in y recursive %}{% endfor %}", "t.jinja:1: recursive loops");
     refuses_to_compile("\n{{ x | nonsense }}", "t.jinja:2: there is no filter 'nonsense'");
     refuses_to_compile("{{ x | map('nonsense') }}", "there is no filter 'nonsense'");
@@ -115,7 +117,8 @@ static void values_of_the_wrong_type_are_refused_with_their_line(void **state)
     refuses_to_render("{{ (-9223372036854775807 - 1) // -1 }}", SIGHT_E_ARGUMENT, "64 bits");
     refuses_to_render("{{ [1].append(2) }}", SIGHT_E_ARGUMENT, "is unsafe");
     refuses_to_render("{{ s.split('') }}", SIGHT_E_ARGUMENT, "empty separator");
-    refuses_to_render("{% for x in n %}{% endfor %}", SIGHT_E_ARGUMENT, "'int' object is not iterable");
+    refuses_to_render("{% for x in n %}{% endfor %}", SIGHT_E_ARGUMENT,
+                      "'int' object is not iterable");
     refuses_to_render("{% set a, b = 1, 2, 3 %}", SIGHT_E_ARGUMENT, "3 values for 2 names");
     refuses_to_render("{% set s.x = 1 %}", SIGHT_E_ARGUMENT, "non-namespace object");
     refuses_to_render("{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", SIGHT_E_ARGUMENT, "macro 'm'");
@@ -133,11 +136,13 @@ static void raise_exception_gives_its_message_alone(void **state)
 
 static void work_is_bounded(void **state)
 {
-    refuses_to_render("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
-                      SIGHT_E_LIMIT, "");
+    refuses_to_render(
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        SIGHT_E_LIMIT, "");
     refuses_to_render("{% set x = range(99999) %}{% for a in x %}{{ -1 in x }}{% endfor %}",
                       SIGHT_E_LIMIT, "steps");
-    refuses_to_render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", SIGHT_E_LIMIT, "levels deep");
+    refuses_to_render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", SIGHT_E_LIMIT,
+                      "levels deep");
     refuses_to_render("{{ 'x' * 9999999999 }}", SIGHT_E_LIMIT, "64 MiB");
     refuses_to_render("{% set ns = namespace(s='xx') %}{% for i in range(99) %}"
                       "{% set ns.s = ns.s + ns.s %}{% endfor %}", SIGHT_E_LIMIT, "64 MiB");
@@ -152,7 +157,8 @@ static void work_is_bounded(void **state)
 static void source_that_is_not_text_is_refused(void **state)
 {
     template *t;
-    assert_fails(template_compile(&t, "a\n\xff", 3, "t.jinja"), SIGHT_E_MODEL, "t.jinja:2: not UTF-8");
+    assert_fails(template_compile(&t, "a\n\xff", 3, "t.jinja"), SIGHT_E_MODEL,
+                 "t.jinja:2: not UTF-8");
     size_t n = (size_t)2 << 20;
     char *big = calloc(1, n);
     assert_fails(template_compile(&t, big, n, "t.jinja"), SIGHT_E_MODEL, "the limit is");
@@ -161,7 +167,8 @@ static void source_that_is_not_text_is_refused(void **state)
 
 static void variables_are_read_as_json(void **state)
 {
-    template *t = compile("{{ a }}{{ b }}{{ c[0] }}{{ c | length }}{{ range }}{{ '\\x00' | length }}");
+    template *t =
+        compile("{{ a }}{{ b }}{{ c[0] }}{{ c | length }}{{ range }}{{ '\\x00' | length }}");
     json_t *v = json_pack("{s:f, s:n, s:[s%], s:i}", "a", 0.5, "b", "c", "\0y", 2, "range", 3);
     char *out;
     size_t n;
