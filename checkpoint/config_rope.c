@@ -5,6 +5,8 @@
 
 #include "checkpoint/config_parts.h"
 
+#define MAX_SECTION 4096
+
 // transformers gives default_theta to a config that names none.
 static double default_theta(model_family family)
 {
@@ -61,34 +63,30 @@ static sight_err read_yarn(rope_config *r, const json_fields *f, const json_fiel
     return SIGHT_OK;
 }
 
-static sight_err read_section(rope_config *r, const json_fields *f, int32_t half)
+// A section larger than there are frequencies reaches to the last one, a sum that falls short
+// leaves the rest to t: so the reference has it (apply_interleaved_mrope).
+static sight_err read_section(rope_config *r, const json_fields *f)
 {
     const json_t *list = json_object_get(f->object, "mrope_section");
-    if (list && !json_is_null(list)) {
-        if (!json_is_array(list) || json_array_size(list) != 3) {
-            return sight_fail(SIGHT_E_MODEL, "%s: 'mrope_section' must list three numbers",
-                              f->what);
-        }
-        for (size_t i = 0; i < 3; i++) {
-            const json_t *v = json_array_get(list, i);
-            if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > half) {
-                return sight_fail(SIGHT_E_MODEL,
-                                  "%s: 'mrope_section' must hold whole numbers of 0 to %d",
-                                  f->what, half);
-            }
-            r->mrope_section[i] = (int32_t)json_integer_value(v);
-        }
+    if (!list || json_is_null(list)) return SIGHT_OK;
+    if (!json_is_array(list) || json_array_size(list) != 3) {
+        return sight_fail(SIGHT_E_MODEL, "%s: 'mrope_section' must list three numbers", f->what);
     }
-    int32_t sum = r->mrope_section[0] + r->mrope_section[1] + r->mrope_section[2];
-    if (sum == half) return SIGHT_OK;
-    return sight_fail(SIGHT_E_MODEL,
-                      "%s: mrope_section [%d, %d, %d] sums to %d, half the rotated width is %d",
-                      f->what, r->mrope_section[0], r->mrope_section[1], r->mrope_section[2], sum,
-                      half);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *v = json_array_get(list, i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+            json_integer_value(v) > MAX_SECTION) {
+            return sight_fail(SIGHT_E_MODEL,
+                              "%s: 'mrope_section' must hold whole numbers of 0 to %d", f->what,
+                              MAX_SECTION);
+        }
+        r->mrope_section[i] = (int32_t)json_integer_value(v);
+    }
+    return SIGHT_OK;
 }
 
 // Rotated components of a head: even, at least 2.
-static sight_err rotated_width(int32_t *out, const text_config *t, const json_fields *f)
+static sight_err check_rotated_width(const text_config *t, const json_fields *f)
 {
     int32_t width = (int32_t)(t->head_dim * t->rope.partial_rotary_factor);
     if (width < 2 || width % 2) {
@@ -97,7 +95,6 @@ static sight_err rotated_width(int32_t *out, const text_config *t, const json_fi
                           "even number is needed",
                           f->what, t->rope.partial_rotary_factor, t->head_dim, width);
     }
-    *out = width;
     return SIGHT_OK;
 }
 
@@ -132,9 +129,8 @@ sight_err config_read_rope(text_config *out, const json_fields *text, model_fami
                          r->partial_rotary_factor);
     }
     if (!err && r->yarn) err = read_yarn(r, &f, text, out->max_positions);
-    int32_t width = 0;
-    if (!err) err = rotated_width(&width, out, &f);
-    if (!err) err = read_section(r, &f, width / 2);
+    if (!err) err = check_rotated_width(out, &f);
+    if (!err) err = read_section(r, &f);
     // What YaRN stretches to counts as context where the file still gives the length before it.
     double stretched = r->factor * r->original_max_positions;
     if (!err && r->yarn && stretched > (double)out->max_positions) {
