@@ -141,7 +141,7 @@ static sight_err pick_format(const AVInputFormat **out, av_source *s, const char
     }
     int score = av_probe_input_buffer2(s->io, out, "", NULL, 0, 0);
     if (score < 0 || !*out) {
-        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a video: no known container", name);
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a video (nor a picture) of a known kind", name);
     }
     if (reaches_out(*out)) {
         return sight_fail(SIGHT_E_UNSUPPORTED,
@@ -217,6 +217,15 @@ static sight_err reserve(av_converter *c, const AVFrame *f, bool alpha, const ch
                       f->height, name);
 }
 
+// Without FULL_CHR_H_INT swscale halves chroma across, which loses nothing where the source has
+// half already, and is several times faster there.
+static int conversion_flags(enum AVPixelFormat format)
+{
+    const AVPixFmtDescriptor *kind = av_pix_fmt_desc_get(format);
+    if (kind && kind->log2_chroma_w > 0) return SWS_BICUBIC;
+    return SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP;
+}
+
 static sight_err prepare_sws(av_converter *c, const AVFrame *f, enum AVPixelFormat to,
                              const char *name)
 {
@@ -226,9 +235,7 @@ static sight_err prepare_sws(av_converter *c, const AVFrame *f, enum AVPixelForm
                                                                : "unknown");
     }
     c->sws = sws_getCachedContext(c->sws, f->width, f->height, f->format, f->width, f->height, to,
-                                  SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT |
-                                      SWS_FULL_CHR_H_INP,
-                                  NULL, NULL, NULL);
+                                  conversion_flags(f->format), NULL, NULL, NULL);
     if (!c->sws) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' has frames of %d x %d that cannot be converted",
                           name, f->width, f->height);

@@ -55,14 +55,7 @@ static const resize_passes plain = {"plain", across_plain, down_plain};
 #define AVX2   __attribute__((target("avx2")))
 #define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
 
-// Two neighbouring weights in every 32-bit lane, for multiply-add of byte pairs.
-static inline int32_t weight_pair(const int16_t *w)
-{
-    int32_t pair;
-    memcpy(&pair, w, sizeof pair);
-    return pair;
-}
-
+// Two weights in every 32-bit lane, for multiply-add of byte pairs.
 static inline int32_t weight_couple(int16_t a, int16_t b)
 {
     return (int32_t)((uint32_t)(uint16_t)a | (uint32_t)(uint16_t)b << 16);
@@ -75,6 +68,7 @@ AVX2 static void across_avx2(uint8_t *out, const uint8_t *in, const resize_axis 
     const __m256i spread = _mm256_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
         6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+    const __m256i pairs = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
     const __m128i shift = _mm_cvtsi32_si128(a->precision);
     for (int32_t i = 0; i < a->n; i++, out += 3) {
         const uint8_t *p = in + 3 * (int64_t)a->first[i];
@@ -82,8 +76,8 @@ AVX2 static void across_avx2(uint8_t *out, const uint8_t *in, const resize_axis 
         __m256i sum = _mm256_setzero_si256();
         for (int32_t j = 0; j < a->count[i]; j += 4, p += 12) {
             __m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
-            __m256i k = _mm256_set_m128i(_mm_set1_epi32(weight_pair(w + j + 2)),
-                                         _mm_set1_epi32(weight_pair(w + j)));
+            __m256i k = _mm256_broadcastq_epi64(_mm_loadl_epi64((const __m128i *)(w + j)));
+            k = _mm256_permutevar8x32_epi32(k, pairs);
             sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(x, spread), k));
         }
         __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));

@@ -88,7 +88,10 @@ sight_err video_track_open(video_track *t, const video *v)
         err = sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", v->name);
     }
     if (!err) t->stream = pick_stream(t->container);
-    if (!err && !t->stream) {
+    if (!err && !t->container->nb_streams) {
+        err = sight_fail(SIGHT_E_MEDIA, "'%s' holds no tracks: it was cut off or never finished",
+                         v->name);
+    } else if (!err && !t->stream) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' has no picture track", v->name);
     }
     if (err) {

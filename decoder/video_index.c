@@ -378,6 +378,12 @@ static sight_err table_keys(video_index *x, const table *r, const video_track *t
         }
         number++;
     }
+    // Asked for a key's decoding time, the demuxer may take the key before, which is shown by then.
+    for (int64_t i = 0; i < x->n_keys; i++) {
+        video_key *k = &x->keys[i];
+        int64_t room = i + 1 < x->n_keys ? (k[1].seek - k->seek) / r->step - 1 : leading;
+        if (room > 0) k->seek += r->step * (room < leading ? room : leading);
+    }
     return SIGHT_OK;
 }
 

@@ -470,7 +470,7 @@ static void test_stop(void **state)
     assert_null(v);
     left = 1000;
     assert_ok(video_open(&v, path, NULL, 0, NULL, &limits));
-    left = 20;
+    left = 2;
     const int64_t asked[] = {100};
     collect c = {0};
     assert_fails(video_read(v, asked, 1, 32, 32, keep, &c, NULL), SIGHT_E_CANCELLED, "stopped");
