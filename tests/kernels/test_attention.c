@@ -236,6 +236,36 @@ static void pieces_give_the_whole(void **state)
     causal_free(&c);
 }
 
+// More sequences than the shared scratch holds the parts of, each of many chunks.
+static void many_sequences_are_each_alone(void **state)
+{
+    const levels *l = *state;
+    enum { S = 40, N = 2, H = 8, G = 2, C = 256, PAST = 8190, PAGE = 512 };
+    kernels *k = l->k[l->n - 1];
+    if (l->n == 1) return; // plain cuts nothing, and would take long
+    test_random r = {5};
+    paged p = paged_new(TENSOR_BF16, PAST + N, PAGE, G, C);
+    float *kv = guarded_normal((int64_t)PAGE * G * C, &r, 1);
+    for (int64_t t = 0; t < PAST + N; t += PAGE) {
+        op_kv_write(k, &p.kv, kv, kv, t, PAST + N - t < PAGE ? PAST + N - t : PAGE, G, C);
+    }
+    float *q = guarded_normal(S * N * H * C, &r, 1);
+    float *together = guarded(S * N * H * C), *alone = guarded(S * N * H * C);
+    attention_seq seqs[S];
+    for (int64_t s = 0; s < S; s++) {
+        const int64_t at = s * N * H * C;
+        seqs[s] = (attention_seq){q + at, alone + at, N, PAST, p.kv};
+        op_attention(k, &seqs[s], 1, H, G, C, 0.0625f);
+        seqs[s].out = together + at;
+    }
+    op_attention(k, seqs, S, H, G, C, 0.0625f);
+    check_guards(together, S * N * H * C, "many sequences");
+    assert_memory_equal(together, alone, (size_t)(S * N * H * C) * sizeof *alone);
+    float *const all[] = {kv, q, together, alone};
+    for (int i = 0; i < 4; i++) guarded_free(all[i]);
+    paged_free(&p);
+}
+
 // ---- spans ----
 
 typedef struct spans_case {
@@ -308,12 +338,47 @@ static void spans_agree(void **state)
     }
 }
 
+// A span whose keys and values do not fit the shared scratch; a few rows are checked.
+static void a_span_too_long_to_pack(void **state)
+{
+    const levels *l = *state;
+    enum { SPAN = 1030, C = 2048 };
+    test_random r = {6};
+    float *qkv = guarded_normal((int64_t)SPAN * 3 * C, &r, 1);
+    static double score[SPAN], row[C];
+    for (int i = 1; i < l->n; i++) { // plain would take long
+        float *out = guarded((int64_t)SPAN * C);
+        op_attention_spans(l->k[i], out, qkv, 1, SPAN, 1, C, 0.02f);
+        check_guards(out, (int64_t)SPAN * C, "long span");
+        for (int64_t n = 0; n < SPAN; n += 147) {
+            double sum = 0;
+            for (int64_t t = 0; t < SPAN; t++) {
+                score[t] = 0;
+                for (int64_t c = 0; c < C; c++) {
+                    score[t] += (double)qkv[n * 3 * C + c] * qkv[t * 3 * C + C + c];
+                }
+                sum += score[t] = exp(score[t] * 0.02f);
+            }
+            memset(row, 0, sizeof row);
+            for (int64_t t = 0; t < SPAN; t++) {
+                const float *value = qkv + t * 3 * C + 2 * C;
+                for (int64_t c = 0; c < C; c++) row[c] += score[t] / sum * value[c];
+            }
+            assert_true(largest_error(out + n * C, row, C) < 1e-6);
+        }
+        guarded_free(out);
+    }
+    guarded_free(qkv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kv_write_rounds_and_places), cmocka_unit_test(causal_agrees),
         cmocka_unit_test(sharp_scores_stay_finite),   cmocka_unit_test(pieces_give_the_whole),
+        cmocka_unit_test(many_sequences_are_each_alone),
         cmocka_unit_test(spans_agree),
+        cmocka_unit_test(a_span_too_long_to_pack),
     };
     return cmocka_run_group_tests(tests, levels_open, levels_close);
 }
