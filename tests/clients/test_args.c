@@ -27,7 +27,7 @@ static sight_err parse(int *n, bool *help, char **argv)
     return args_parse(&spec, argc, argv, n, help);
 }
 
-#define ARGS(...) ((char *[]){__VA_ARGS__, NULL})
+#define ARGS(...) ((char **)(const char *[]){__VA_ARGS__, NULL})
 
 static void every_form_of_an_option_is_read(void **state)
 {
