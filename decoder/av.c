@@ -141,7 +141,8 @@ static sight_err pick_format(const AVInputFormat **out, av_source *s, const char
     }
     int score = av_probe_input_buffer2(s->io, out, "", NULL, 0, 0);
     if (score < 0 || !*out) {
-        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a video (nor a picture) of a known kind", name);
+        return sight_fail(SIGHT_E_MEDIA, "'%s' is not a video (nor a picture) of a known kind",
+                          name);
     }
     if (reaches_out(*out)) {
         return sight_fail(SIGHT_E_UNSUPPORTED,
@@ -237,7 +238,7 @@ static sight_err prepare_sws(av_converter *c, const AVFrame *f, enum AVPixelForm
     c->sws = sws_getCachedContext(c->sws, f->width, f->height, f->format, f->width, f->height, to,
                                   conversion_flags(f->format), NULL, NULL, NULL);
     if (!c->sws) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' has frames of %d x %d that cannot be converted",
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' has frames of %d x %d, not convertible",
                           name, f->width, f->height);
     }
     const int *matrix = sws_getCoefficients(f->colorspace); // unspecified: BT.601

@@ -44,7 +44,9 @@ static int find_streams(AVFormatContext *c)
     unsigned n = c->nb_streams;
     AVDictionary **options = calloc(n ? n : 1, sizeof *options);
     if (!options) return AVERROR(ENOMEM);
-    for (unsigned i = 0; i < n; i++) av_dict_set_int(&options[i], "max_pixels", PROBE_MAX_PIXELS, 0);
+    for (unsigned i = 0; i < n; i++) {
+        av_dict_set_int(&options[i], "max_pixels", PROBE_MAX_PIXELS, 0);
+    }
     int error = avformat_find_stream_info(c, n ? options : NULL);
     for (unsigned i = 0; i < n; i++) av_dict_free(&options[i]);
     free(options);
@@ -156,7 +158,7 @@ static sight_err check_range(const video_range *r, const char *name)
                           r->start_s, r->end_s);
     }
     if (r->end_s != 0 && r->end_s <= r->start_s) {
-        return sight_fail(SIGHT_E_ARGUMENT, "'%s': the range ends at %g s, before its start at %g s",
+        return sight_fail(SIGHT_E_ARGUMENT, "'%s': the range ends at %g s and starts at %g s",
                           name, r->end_s, r->start_s);
     }
     return SIGHT_OK;

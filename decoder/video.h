@@ -3,8 +3,8 @@
 // video_open reads the container and, where the header lacks them, counts frames by demuxing;
 // video_choose decides which frames; video_read decodes and hands over only these, resized, in
 // order. Nothing but the given file or bytes is ever opened. Frame choice at a constant rate equals
-// the reference (transformers, Qwen3VLVideoProcessor sample_frames); at a variable rate it picks the
-// frame shown at each evenly spaced time.
+// the reference (transformers, Qwen3VLVideoProcessor sample_frames); at a variable rate it picks
+// the frame shown at each evenly spaced time.
 // Threads: one at a time per video.
 #ifndef SIGHT_DECODER_VIDEO_H
 #define SIGHT_DECODER_VIDEO_H
@@ -60,11 +60,11 @@ void video_close(video **v); // accepts NULL; leaves NULL
 const video_info *video_get_info(const video *v);
 
 // Chooses frames; *times_s and *indices are malloced arrays of *n (free both). Nothing is decoded.
-// Indices count frames from the start of the clip, whatever the range, and ascend; at a variable rate
-// one may repeat.
+// Indices count frames from the start of the clip, whatever the range, and ascend; at a variable
+// rate one may repeat.
 // times_s are what the prompt says: true presentation times from the clip's first frame, or
-// index / fps at a constant rate (the same thing there, and what the reference computes). A repeated
-// frame has the time it was asked for.
+// index / fps at a constant rate (the same thing there, and what the reference computes). A
+// repeated frame has the time it was asked for.
 // SIGHT_E_ARGUMENT (fps 0, negative or NaN, bounds crossed), SIGHT_E_MEMORY.
 sight_err video_choose(const video *v, const video_choice *choice, int64_t **indices,
                        double **times_s, int32_t *n);

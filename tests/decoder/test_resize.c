@@ -52,7 +52,9 @@ static void check_against_formula(test_random *r, int32_t w, int32_t h, int32_t 
         for (int32_t y = 0; y < h; y++) {
             line(half + 3 * y * w2 + c, 3, w2, in->rgb + 3 * y * w + c, 3, w);
         }
-        for (int32_t x = 0; x < w2; x++) line(want + 3 * x + c, 3 * w2, h2, half + 3 * x + c, 3 * w2, h);
+        for (int32_t x = 0; x < w2; x++) {
+            line(want + 3 * x + c, 3 * w2, h2, half + 3 * x + c, 3 * w2, h);
+        }
     }
     assert_ok(resize_bicubic(&out, in, w2, h2));
     assert_int_equal(out->width, w2);

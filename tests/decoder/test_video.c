@@ -77,8 +77,8 @@ static const kind kinds[] = {
      130, 98},
     {"hevc.mp4", "-c:v libx265 -preset fast -x265-params log-level=none:keyint=24 -tag:v hvc1",
      "hevc", 130, 98},
-    {"vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 40 -pix_fmt yuv420p", "vp9", 131,
-     99},
+    {"vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 40 -pix_fmt yuv420p", "vp9",
+     131, 99},
     {"vp8.webm", "-c:v libvpx -deadline good -cpu-used 4 -auto-alt-ref 1 -lag-in-frames 12 -g 40 "
                  "-b:v 2M", "vp8", 131, 99},
     {"av1.mkv", "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 40 -pix_fmt yuv420p", "av1", 130,
@@ -234,7 +234,8 @@ static void test_range(void **state)
     free(indices);
     free(times);
     video_close(&v);
-    const video_range bad[] = {{-1, 0}, {NAN, 0}, {0, NAN}, {2, 1}, {2, 2}, {4.5, 0}, {INFINITY, 0}};
+    const video_range bad[] = {{-1, 0}, {NAN, 0}, {0, NAN}, {2, 1},
+                               {2, 2},  {4.5, 0},  {INFINITY, 0}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(video_open(&v, path, NULL, 0, &bad[i], NULL), SIGHT_E_ARGUMENT);
         assert_null(v);
@@ -327,7 +328,8 @@ static void test_rotation(void **state)
 
 static void test_pixel_aspect(void **state)
 {
-    char *path = clips_make(folder, 130, 98, 8, "25", "-vf setsar=2/1 -c:v mpeg4 -q:v 2", "sar.mp4");
+    char *path = clips_make(folder, 130, 98, 8, "25", "-vf setsar=2/1 -c:v mpeg4 -q:v 2",
+                            "sar.mp4");
     video *v = NULL;
     assert_ok(video_open(&v, path, NULL, 0, NULL, NULL));
     assert_int_equal(video_get_info(v)->width, 260);
