@@ -76,7 +76,8 @@ struct kernels {
     simd_level level;
     bool exact;
     cpu_ops ops;
-    float *scratch; // [workers][KERNELS_SCRATCH_FLOATS], then [KERNELS_SHARED_FLOATS]
+    size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
+    float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], then [KERNELS_SHARED_FLOATS]
     size_t scratch_bytes;
 };
 

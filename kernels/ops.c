@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "kernels/backend.h"
 
@@ -39,6 +40,15 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
 #endif
 }
 
+static size_t second_cache_bytes(void)
+{
+    long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (size_t)bytes : (size_t)1 << 20;
+}
+
 // Anonymous pages: nothing is used until a kernel writes to it.
 static sight_err scratch_create(kernels *k)
 {
@@ -70,6 +80,7 @@ sight_err kernels_create(kernels **out, const kernels_options *options)
     if (!k) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
     k->level = level;
     k->exact = options->exact;
+    k->cache_bytes = second_cache_bytes();
     fill_table(&k->ops, level, options->exact);
     sight_err err = threads_create(&k->pool, options->threads);
     if (!err) err = scratch_create(k);

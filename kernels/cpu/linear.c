@@ -2,6 +2,8 @@
 
 // Outputs of one piece of the dot form: a multiple of what the levels take at once (4 and 3).
 #define DOT_PIECE 24
+#define MAX_GROUP 4 // panels of a piece of the tile form
+#define PART_TILES 16
 
 typedef struct linear_job {
     kernels *k;
@@ -14,7 +16,8 @@ typedef struct linear_job {
     int64_t skip; // rows of y before these
     linear_mode mode;
     const float *packed;      // the rows in units
-    int64_t row_parts, tiles; // tile form: the rows are cut too where panels alone are too few
+    int64_t tiles;            // tile form: of the rows
+    int64_t group, row_parts; // panels and cuts of the rows that make a piece
 } linear_job;
 
 // The piece of index i when every product is cut into pieces of `size` outputs.
@@ -116,54 +119,90 @@ static void pack_tiles(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-// Panel of outputs times tiles first .. last - 1 of the rows.
-static void panel_product(const linear_job *j, linear_piece p, int64_t first, int64_t last,
-                          float *panels)
+// One panel of the outputs and, for the gated form, its twin.
+typedef struct linear_panel {
+    linear_piece at;
+    float *a, *b; // packed
+} linear_panel;
+
+static void pack_panel(const linear_job *j, const linear_panel *p)
 {
-    const linear_kernels *lk = j->lk;
-    int64_t step = j->J * LINEAR_LANES * lk->units; // units of a row
-    bool two = j->mode == LINEAR_SILU_MUL;
-    _Alignas(64) float a[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
-    _Alignas(64) float b[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
-    float *panel_b = panels + step * lk->panel;
-    const weight *w = j->w[p.product];
-    lk->pack_weights(panels, weight_rows(w, p.first), w->w.type, j->K, p.cols);
-    if (two) lk->pack_weights(panel_b, weight_rows(j->w[1], p.first), j->w[1]->w.type, j->K, p.cols);
-    for (int64_t t = first; t < last; t++) {
-        const float *x = j->packed + t * step * lk->tile;
-        int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
-        lk->tile_product(a, x, panels, j->J, rows);
-        if (two) lk->tile_product(b, x, panel_b, j->J, rows);
-        finish(j, p, row, rows, a, b, lk->panel);
-    }
+    const weight *w = j->w[p->at.product];
+    j->lk->pack_weights(p->a, weight_rows(w, p->at.first), w->w.type, j->K, p->at.cols);
+    if (j->mode != LINEAR_SILU_MUL) return;
+    w = j->w[1];
+    j->lk->pack_weights(p->b, weight_rows(w, p->at.first), w->w.type, j->K, p->at.cols);
 }
 
+static void tile_times_panel(const linear_job *j, int64_t t, const linear_panel *p)
+{
+    const linear_kernels *lk = j->lk;
+    _Alignas(64) float a[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
+    _Alignas(64) float b[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
+    const float *x = j->packed + t * j->J * LINEAR_LANES * lk->units * lk->tile;
+    int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
+    lk->tile_product(a, x, p->a, j->J, rows);
+    if (j->mode == LINEAR_SILU_MUL) lk->tile_product(b, x, p->b, j->J, rows);
+    finish(j, p->at, row, rows, a, b, lk->panel);
+}
+
+static size_t panel_floats(const linear_job *j)
+{
+    size_t one = (size_t)(j->J * LINEAR_LANES * j->lk->units * j->lk->panel);
+    return j->mode == LINEAR_SILU_MUL ? 2 * one : one;
+}
+
+// A few panels over part of the rows: each tile is fetched once for all of them.
 static void panel_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
     const linear_job *j = arg;
-    size_t size = (size_t)(j->J * LINEAR_LANES * j->lk->units * j->lk->panel);
-    float *panels = kernels_scratch(j->k, worker, j->mode == LINEAR_SILU_MUL ? 2 * size : size);
+    const linear_kernels *lk = j->lk;
+    size_t size = panel_floats(j);
+    float *packed = kernels_scratch(j->k, worker, (size_t)j->group * size);
     for (int64_t i = begin; i < end; i++) {
-        int64_t part = i % j->row_parts;
-        linear_piece p = find_piece(j, i / j->row_parts, j->lk->panel);
-        panel_product(j, p, part * j->tiles / j->row_parts, (part + 1) * j->tiles / j->row_parts,
-                      panels);
+        linear_piece piece = find_piece(j, i / j->row_parts, lk->panel * j->group);
+        linear_panel panels[MAX_GROUP];
+        int n = 0;
+        for (int64_t c = 0; c < piece.cols; c += lk->panel, n++) {
+            int64_t cols = piece.cols - c < lk->panel ? piece.cols - c : lk->panel;
+            float *a = packed + (size_t)n * size;
+            panels[n] = (linear_panel){{piece.product, piece.first + c, cols}, a, a + size / 2};
+            pack_panel(j, &panels[n]);
+        }
+        int64_t part = i % j->row_parts, last = (part + 1) * j->tiles / j->row_parts;
+        for (int64_t t = part * j->tiles / j->row_parts; t < last; t++) {
+            for (int p = 0; p < n; p++) tile_times_panel(j, t, &panels[p]);
+        }
     }
+}
+
+// Cuts the outputs into pieces of as many panels as stay in the second cache together, and the rows
+// too where that gives threads too little to share. Packing a panel costs as much as a few rows,
+// so parts of the rows are long.
+static int64_t plan_pieces(linear_job *j)
+{
+    size_t bytes = panel_floats(j) * sizeof(float);
+    int64_t enough = 8 * threads_count(j->k->pool), pieces;
+    int64_t parts = j->tiles < 2 * PART_TILES ? 1 : j->tiles / PART_TILES;
+    for (j->group = MAX_GROUP;; j->group /= 2) {
+        pieces = pieces_of(j, j->group * j->lk->panel);
+        bool fits = (size_t)j->group * bytes <= j->k->cache_bytes / 2;
+        if (j->group == 1 || (fits && pieces * parts >= enough)) break;
+    }
+    j->row_parts = (enough + pieces - 1) / pieces;
+    if (j->row_parts > parts) j->row_parts = parts;
+    return pieces * j->row_parts;
 }
 
 static void run_tiles(linear_job *j)
 {
     const linear_kernels *lk = j->lk;
-    int64_t panels = pieces_of(j, lk->panel);
     j->tiles = (j->N + lk->tile - 1) / lk->tile;
     j->packed = kernels_shared(
         j->k, (size_t)(j->tiles * lk->tile * j->J * LINEAR_LANES * lk->units));
-    // Packing a panel costs as much as a dozen rows: cut rows only where threads would idle.
-    j->row_parts = 4 * threads_count(j->k->pool) / panels;
-    if (j->row_parts > j->tiles / 8) j->row_parts = j->tiles / 8;
-    if (j->row_parts < 1) j->row_parts = 1;
+    int64_t pieces = plan_pieces(j);
     threads_for(j->k->pool, j->tiles, 1, pack_tiles, j);
-    threads_for(j->k->pool, panels * j->row_parts, 1, panel_pieces, j);
+    threads_for(j->k->pool, pieces, 1, panel_pieces, j);
 }
 
 // ---- both ----
