@@ -1,8 +1,9 @@
 // daemon/answer.h - drawn ids to text in channels.
 //
 // Whole characters only; thinking and tool calls go to channels of their own, told apart by the ids
-// of <think>, </think>, <tool_call>, </tool_call>, never by looking at text. Stop strings are looked
-// for in the answer channel alone, so that thinking never ends an answer. Threads: one at a time.
+// of <think>, </think>, <tool_call>, </tool_call>, never by looking at text. Stop strings are
+// looked for in the answer channel alone, so that thinking never ends an answer.
+// Threads: one at a time.
 #ifndef SIGHT_DAEMON_ANSWER_H
 #define SIGHT_DAEMON_ANSWER_H
 

@@ -97,7 +97,7 @@ static sight_err set_allowed(engine *e)
         add_eos(e, tokenizer_find(e->tokens, "<|endoftext|>"));
     }
     const int32_t vocab = e->config.text.vocab;
-    e->allowed = malloc((size_t)vocab);
+    e->allowed = malloc((size_t)vocab + 1);
     if (!e->allowed) return sight_fail(SIGHT_E_MEMORY, "no memory for %d ids", vocab);
     for (int32_t id = 0; id < vocab; id++) {
         e->allowed[id] = !e->tokens || tokenizer_has(e->tokens, id);
@@ -202,6 +202,8 @@ static sight_err open_all(engine *e, const engine_options *o)
     if (err) return err;
     if (o->text_side_only) {
         err = config_load(&e->config, e->dir);
+        // A tokenizer by itself is enough for its texts and prompts.
+        if (err == SIGHT_E_NOT_FOUND) err = SIGHT_OK;
     } else {
         err = o->shape ? checkpoint_made_up(&e->weights, o->shape, o->seed)
                        : checkpoint_open(&e->weights, e->dir);

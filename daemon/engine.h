@@ -29,7 +29,8 @@ typedef struct engine_options {
     const char *model; // a folder, or a published name found by checkpoint_find
     const char *shape; // instead of model: made-up weights of a size ("0.8b"); no tokenizer
     uint64_t seed;     // of made-up weights
-    bool text_side_only; // config, tokenizer and chat only: no weights are opened (prompt, tokenize)
+    bool text_side_only; // config (zero where missing), tokenizer and chat only: no weights are
+                         // opened (prompt, tokenize)
     int threads;         // 0: all processors of this process
     simd_level simd;
     bool exact;              // products in float32 always
@@ -65,7 +66,7 @@ int64_t engine_context(const engine *e);        // tokens of prompt and answer t
 // was cut to fit memory); NULL past the end.
 const char *engine_warning(const engine *e, int i);
 
-// 1 where sampling may draw an id [vocab]: it has text or ends the answer, and stands for no medium.
+// [vocab] 1 where sampling may draw an id: it has a token, and stands for no medium.
 const uint8_t *engine_allowed(const engine *e);
 bool engine_is_eos(const engine *e, int32_t id);
 

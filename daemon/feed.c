@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/task_media.h"
 #include "decoder/image.h"
 #include "decoder/resize.h"
 
@@ -113,9 +114,18 @@ static sight_err decode_image(feed *f, int32_t media, const task_media *m)
 {
     frame *whole = NULL, *sized = NULL;
     const char *name = m->asked->path ? m->asked->path : m->asked->name;
-    // The plan has checked size and pixels against the server's limits.
-    const image_limits limits = {.max_pixels = INT64_MAX, .max_bytes = INT64_MAX};
-    sight_err err = image_decode(&whole, m->bytes, m->size, name, &limits);
+    const image_limits limits = {.max_pixels = m->max_source_pixels, .max_bytes = m->max_bytes};
+    const void *bytes;
+    size_t size;
+    char *owned;
+    sight_err err = task_media_read(m, &bytes, &size, &owned);
+    if (err) return err;
+    err = image_decode(&whole, bytes, size, name, &limits);
+    free(owned);
+    if (!err && (whole->width != m->width || whole->height != m->height)) {
+        err = sight_fail(SIGHT_E_MEDIA, "'%s' changed while its request waited: it was %d x %d, "
+                         "it is %d x %d", name, m->width, m->height, whole->width, whole->height);
+    }
     if (!err) err = resize_bicubic(&sized, whole, m->plan.width, m->plan.height);
     frame_unref(&whole);
     if (!err) {
@@ -151,17 +161,13 @@ static sight_err take_frame(void *arg, int32_t i, frame *fr)
     return err;
 }
 
-static void keep_warning(feed *f, char *line, const char *name)
+// Takes over line.
+static void keep_warning(feed *f, char *line)
 {
     if (!line) return;
-    char full[600];
-    snprintf(full, sizeof full, "'%s': %s", name, line);
-    free(line);
     pthread_mutex_lock(&f->mutex);
-    if (f->n_warnings < MAX_WARNINGS) {
-        char *copy = strdup(full);
-        if (copy) f->warnings[f->n_warnings++] = copy;
-    }
+    if (f->n_warnings < MAX_WARNINGS) f->warnings[f->n_warnings++] = line;
+    else free(line);
     pthread_mutex_unlock(&f->mutex);
 }
 
@@ -171,7 +177,7 @@ static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
     char *warning = NULL;
     sight_err err = video_read(m->clip, m->indices, m->n_frames, m->plan.width, m->plan.height,
                                take_frame, &sink, &warning);
-    keep_warning(f, warning, m->asked->name);
+    keep_warning(f, warning);
     if (!err && f->filling.patches) {
         err = sight_fail(SIGHT_E_INTERNAL, "'%s': fewer frames came than were chosen",
                          m->asked->name);

@@ -18,7 +18,8 @@ void notify_send(const char *state)
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return;
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-    const ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&a, size);
+    const ssize_t sent =
+        sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&a, size);
     (void)sent;
     close(fd);
 }

@@ -27,33 +27,45 @@ typedef struct setting {
 
 // In the order of --help and --print-config.
 static const setting settings[] = {
-    {"model", TEXT, AT(model), 0, 0, "FOLDER|NAME", "checkpoint to serve (default: the bundled small one)"},
+    {"model", TEXT, AT(model), 0, 0, "FOLDER|NAME",
+     "checkpoint to serve (default: the bundled small one)"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16 or f32"},
     {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
     {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS", "0: the model's"},
-    {"memory", BYTES, AT(engine.memory_bytes), 0, NO_LIMIT, "BYTES", "for everything; 0: what is free"},
-    {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N", "prompt tokens read at once; 0: by the model"},
+    {"memory", BYTES, AT(engine.memory_bytes), 0, NO_LIMIT, "BYTES",
+     "for everything; 0: what is free"},
+    {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N",
+     "prompt tokens read at once; 0: by the model"},
     {"max-jobs", INT32, AT(queue.max_jobs), 1, 100000, "N", "requests waiting and running"},
-    {"max-jobs-per-client", INT32, AT(queue.max_jobs_per_client), 1, 100000, "N", "of one connection"},
-    {"max-queue-bytes", BYTES, AT(queue.max_bytes), 1024, NO_LIMIT, "BYTES", "of all waiting messages"},
-    {"max-message-bytes", BYTES, AT(max_message_bytes), 1024, NO_LIMIT, "BYTES", "of one message with its media"},
-    {"max-json-bytes", BYTES, AT(limits.max_json_bytes), 1024, NO_LIMIT, "BYTES", "of a request's JSON"},
+    {"max-jobs-per-client", INT32, AT(queue.max_jobs_per_client), 1, 100000, "N",
+     "of one connection"},
+    {"max-queue-bytes", BYTES, AT(queue.max_bytes), 1024, NO_LIMIT, "BYTES",
+     "of all waiting messages"},
+    {"max-message-bytes", BYTES, AT(max_message_bytes), 1024, NO_LIMIT, "BYTES",
+     "of one message with its media"},
+    {"max-json-bytes", BYTES, AT(limits.max_json_bytes), 1024, NO_LIMIT, "BYTES",
+     "of a request's JSON"},
     {"max-media", INT64, AT(limits.max_media), 0, 1000, "N", "pictures and clips in a request"},
-    {"max-media-bytes", BYTES, AT(limits.max_media_bytes), 1, NO_LIMIT, "BYTES", "of a picture file or sent medium"},
-    {"max-source-pixels", BYTES, AT(limits.max_source_pixels), 1, NO_LIMIT, "PIXELS", "of a picture or source frame"},
-    {"max-pixels", BYTES, AT(limits.max_pixels), 4096, NO_LIMIT, "PIXELS", "of a medium after resizing, all frames"},
+    {"max-media-bytes", BYTES, AT(limits.max_media_bytes), 1, NO_LIMIT, "BYTES",
+     "of a picture file or sent medium"},
+    {"max-source-pixels", BYTES, AT(limits.max_source_pixels), 1, NO_LIMIT, "PIXELS",
+     "of a picture or source frame"},
+    {"max-pixels", BYTES, AT(limits.max_pixels), 4096, NO_LIMIT, "PIXELS",
+     "of a medium after resizing, all frames"},
     {"max-frames", INT32, AT(limits.max_frames), 1, 100000, "N", "taken from a clip"},
     {"max-seconds", SECONDS, AT(limits.max_seconds), 1, NO_LIMIT, "S", "a clip may last"},
     {"max-prompt-tokens", INT64, AT(limits.max_prompt_tokens), 0, NO_LIMIT, "N", "0: the context"},
     {"max-tokens", INT32, AT(limits.max_tokens), 1, 10000000, "N", "of an answer"},
     {"max-request-seconds", SECONDS, AT(max_request_s), 1, NO_LIMIT, "S", "from arrival to end"},
-    {"allow-paths", FLAG, AT(limits.allow_paths), 0, 0, NULL, "media may be named by path (default yes)"},
+    {"allow-paths", FLAG, AT(limits.allow_paths), 0, 0, NULL,
+     "media may be named by path (default yes)"},
     {"send-queue", INT32, AT(send_queue), 10, 1000000, "N", "events kept for a slow reader"},
     {"grace", SECONDS, AT(grace_s), 0, 3600, "S", "for the running request after SIGTERM"},
-    {"private", INT32, AT(private_s), 0, 1000000, "S", "end so long after the last client has gone"},
+    {"private", INT32, AT(private_s), 0, 1000000, "S",
+     "end so long after the last client has gone"},
     {"log", TEXT, AT(log), 0, 0, "LEVEL", "error, warning, info, debug"},
 };
 
@@ -100,7 +112,8 @@ static double parse_number(const char *text, kind k)
 
 static sight_err set_flag(bool *out, const char *value, const char *where)
 {
-    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
+    static const char *const yes[] = {"yes", "true", "on", "1"};
+    static const char *const no[] = {"no", "false", "off", "0"};
     for (int i = 0; i < 4; i++) {
         if (!strcmp(value, yes[i]) || !strcmp(value, no[i])) {
             *out = !strcmp(value, yes[i]);
@@ -171,7 +184,8 @@ static sight_err read_line(options *o, char *line, const char *what, int number)
     char *name = trim(line), *value = trim(equals + 1);
     const setting *s = find(name, strlen(name));
     if (!s) {
-        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: there is no setting '%.80s'", what, number, name);
+        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: there is no setting '%.80s'", what, number,
+                          name);
     }
     snprintf(where, sizeof where, "%s:%d: %s", what, number, name);
     return set_value(o, s, value, where);
@@ -209,8 +223,9 @@ static sight_err read_default_file(options *o)
 {
     char path[PATH_MAX] = "";
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    if (config && *config == '/') snprintf(path, sizeof path, "%s/sightd/sightd.conf", config);
-    else if (home && *home == '/') snprintf(path, sizeof path, "%s/.config/sightd/sightd.conf", home);
+    static const char rest[] = "sightd/sightd.conf";
+    if (config && *config == '/') snprintf(path, sizeof path, "%s/%s", config, rest);
+    else if (home && *home == '/') snprintf(path, sizeof path, "%s/.config/%s", home, rest);
     if (*path && !access(path, F_OK)) return read_file(o, path);
     if (!access("/etc/sightd/sightd.conf", F_OK)) return read_file(o, "/etc/sightd/sightd.conf");
     return SIGHT_OK;

@@ -1,6 +1,7 @@
 // daemon/outbox.h - what worker threads have to say, waiting for the server thread.
 //
-// A bounded queue with a file descriptor to wait on: a worker that is far ahead of the server waits.
+// A bounded queue with a file descriptor to wait on: a worker that is far ahead of the server
+// waits.
 // Threads: outbox_put from any; the rest from the server's.
 #ifndef SIGHT_DAEMON_OUTBOX_H
 #define SIGHT_DAEMON_OUTBOX_H

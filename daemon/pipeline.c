@@ -170,7 +170,9 @@ static sight_err generate(run *r)
         }
         err = i + 1 < most ? advance(r, id, i) : SIGHT_OK;
         if (err) return err;
-        if (answer_failed(&r->answer)) return sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
+        if (answer_failed(&r->answer)) {
+            return sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
+        }
     }
     return SIGHT_OK;
 }

@@ -73,7 +73,8 @@ static sight_err read_sampling(request *q, const json_fields *f, const generatio
 static sight_err add_stop(request *q, const json_t *value)
 {
     if (!json_is_string(value)) {
-        return sight_fail(SIGHT_E_ARGUMENT, "request: 'stop' must be a string or a list of strings");
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "request: 'stop' must be a string or a list of strings");
     }
     size_t n = json_string_length(value);
     if (n == 0 || n > STOP_MAX_BYTES || n != strlen(json_string_value(value))) {
@@ -113,8 +114,9 @@ static sight_err read_part(request_reader *r, json_t *part, const char *where)
     }
     if (request_is_media_type(type)) return request_read_media(r, part, where);
     if (strcmp(type, "text")) {
-        return sight_fail(SIGHT_E_ARGUMENT,
-                          "%s: type '%.40s' is none of text, image, video, image_url, video_url",
+        return sight_fail(SIGHT_E_ARGUMENT, // a template's own words, then what would be right
+                          "%s: Unexpected item type in content. '%.40s' is none of text, image, "
+                          "video, image_url, video_url",
                           where, type);
     }
     if (!json_is_string(json_object_get(part, "text"))) {
@@ -152,8 +154,12 @@ static sight_err read_message(request_reader *r, json_t *message, size_t i)
 static sight_err read_messages(request_reader *r, const json_t *root)
 {
     json_t *messages = json_object_get(root, "messages");
-    if (!json_is_array(messages) || json_array_size(messages) == 0) {
+    if (!json_is_array(messages)) {
         return sight_fail(SIGHT_E_ARGUMENT, "request: 'messages' must be a list of at least one");
+    }
+    if (json_array_size(messages) == 0) {
+        return sight_fail(SIGHT_E_ARGUMENT, "request: Cannot apply chat template to an empty "
+                          "conversation. Provide at least one message.");
     }
     if (json_array_size(messages) > MAX_MESSAGES) {
         return sight_fail(SIGHT_E_LIMIT, "request: %zu messages, the limit is %d",

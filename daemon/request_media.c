@@ -111,8 +111,8 @@ static sight_err from_data_url(request_reader *r, request_media *m, const char *
 {
     const char *comma = strchr(url, ',');
     if (!comma || comma - url < 7 || strncmp(comma - 7, ";base64", 7)) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "%s: a data URL must be base64 (data:...;base64,...)",
-                          where);
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "%s: a data URL must be base64 (data:...;base64,...)", where);
     }
     size_t n = strlen(comma + 1);
     sight_err err = check_size(r, n / 4 * 3, where);

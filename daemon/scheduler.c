@@ -69,15 +69,15 @@ int scheduler_retry_after_s(const scheduler *s)
 sight_err scheduler_add(scheduler *s, job *j)
 {
     if (scheduler_find(s, j->client, j->client_size, j->id)) {
-        return sight_fail(SIGHT_E_ARGUMENT, "the request id '%s' is in use by an unfinished request",
-                          j->id);
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "the request id '%s' is in use by an unfinished request", j->id);
     }
     int own = 0;
     for (int i = 0; i < s->n; i++) own += same_client(s->jobs[i], j->client, j->client_size);
     const int wait = scheduler_retry_after_s(s);
     if (s->n >= s->limits.max_jobs) {
-        return sight_fail(SIGHT_E_BUSY, "the queue is full with %d requests; try again in about %d s",
-                          s->n, wait);
+        return sight_fail(SIGHT_E_BUSY,
+                          "the queue is full with %d requests; try again in about %d s", s->n, wait);
     }
     if (own >= s->limits.max_jobs_per_client) {
         return sight_fail(SIGHT_E_BUSY,

@@ -119,12 +119,19 @@ static void send_early_end(service *s, ticket *t)
 
 // ---- the life of a ticket ----
 
+// Takes the ticket out of the queue and then tells its client: who reads `done` may use the id, and
+// the place in the queue, again.
 static void finish(service *s, ticket *t)
 {
+    scheduler_remove(s->queue, &t->job, s->now_s);
+    // A limit that cut the answer short is an error, not a result.
+    const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_STOPPING;
+    if (t->end && !(cut && t->end->event == SIGHT_DONE)) {
+        send_event(s, t, t->end->event, t->end->json);
+    }
     if (!t->ended) send_early_end(s, t);
     if (!t->ended) send_error(s, t, SIGHT_E_MEMORY, "no memory to report the result");
     log_line(LOG_INFO, "%s: over after %.2f s", t->job.id, s->now_s - t->job.arrived_s);
-    scheduler_remove(s->queue, &t->job, s->now_s);
     s->served++;
     ticket_destroy(&t);
 }
@@ -136,13 +143,15 @@ static void end_early(service *s, ticket *t, ticket_why why)
     atomic_store(&t->cancel, true);
 }
 
-static void forward(service *s, ticket *t, const outbox_item *item)
+// Sends an event on; a last one is kept until the worker has let go of the ticket.
+static void forward(service *s, ticket *t, outbox_item **item)
 {
-    // A limit that cut the answer short is an error, not a result.
-    if (item->event == SIGHT_DONE && (t->why == WHY_TIMEOUT || t->why == WHY_STOPPING)) {
-        send_early_end(s, t);
+    if ((*item)->event == SIGHT_DONE || (*item)->event == SIGHT_ERROR) {
+        outbox_item_destroy(&t->end);
+        t->end = *item;
+        *item = NULL;
     } else {
-        send_event(s, t, item->event, item->json);
+        send_event(s, t, (*item)->event, (*item)->json);
     }
 }
 
@@ -152,7 +161,7 @@ static void hear_workers(service *s)
         ticket *t = item->ticket;
         s->now_s = clock_now_s();
         if (item->kind == OUTBOX_EVENT) {
-            forward(s, t, item);
+            forward(s, t, &item);
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
             finish(s, t);
         } else {

@@ -13,8 +13,8 @@
 #include "daemon/engine.h"
 #include "daemon/options.h"
 
-// Serves the endpoint until *stops (counted up by a signal handler) is not 0 and requests have ended,
-// or a private daemon is left alone. 1: the running request has the grace time; 2: it is ended.
+// Serves the endpoint until *stops (counted up by a signal handler) is not 0 and requests have
+// ended, or a private daemon is left alone. 1: the running request has the grace time; 2: it is ended.
 // Says READY, STOPPING and WATCHDOG to systemd. Borrows all; takes the endpoint's lock as held.
 sight_err service_run(engine *model, const options *o, const char *endpoint,
                       const volatile sig_atomic_t *stops);

@@ -153,7 +153,10 @@ sight_err stages_read(sequence *seq, const read_outputs *out, const task *t, con
         const int64_t n = p->n - at < most ? p->n - at : most;
         const float *deepstack[CONFIG_MAX_DEEPSTACK];
         for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + visual * f->width;
-        segment s = {.seq = seq, .n = (int32_t)n, .ids = p->ids + at, .positions = p->positions + at,
+        segment s = {.seq = seq,
+                     .n = (int32_t)n,
+                     .ids = p->ids + at,
+                     .positions = p->positions + at,
                      .position_stride = p->n};
         if (f->n) {
             s.visual = p->visual + at;

@@ -9,7 +9,7 @@
 
 static char *dump(json_t *body)
 {
-    char *json = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
 }

@@ -31,7 +31,8 @@ static sight_err open_media(task *t, const request_limits *limits)
     const model_config *config = engine_config(t->model);
     const request *q = t->asked;
     if (q->n_media && !config->has_vision) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' is a text model: it takes no pictures or clips",
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "'%s' is a text model: it takes no pictures or clips",
                           engine_model_name(t->model));
     }
     t->media = calloc((size_t)q->n_media + 1, sizeof *t->media);
@@ -53,12 +54,29 @@ static sight_err open_media(task *t, const request_limits *limits)
 
 // ---- the prompt ----
 
+// Templates refuse a role without saying which.
+static sight_err name_strange_role(sight_err err, const json_t *messages)
+{
+    static const char *const usual[] = {"system", "user", "assistant", "tool"};
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        const json_t *message = json_array_get(messages, i);
+        const char *role = json_string_value(json_object_get(message, "role"));
+        bool found = false;
+        for (int k = 0; role && k < 4 && !found; k++) found = !strcmp(role, usual[k]);
+        if (!found) {
+            return sight_fail_in(err, "messages[%zu] has the role '%.40s'", i, role ? role : "");
+        }
+    }
+    return err;
+}
+
 static sight_err render(char **text, size_t *size, const engine *e, const request *q)
 {
     if (!engine_chat(e)) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "made-up weights have no tokenizer to ask with");
     }
-    return chat_render(engine_chat(e), text, size, q->messages, q->tools, &q->chat);
+    sight_err err = chat_render(engine_chat(e), text, size, q->messages, q->tools, &q->chat);
+    return err == SIGHT_E_ARGUMENT ? name_strange_role(err, q->messages) : err;
 }
 
 static sight_err build_prompt(task *t)
@@ -94,8 +112,8 @@ static sight_err bound_tokens(task *t, const request_limits *limits)
                              ? limits->max_prompt_tokens : context - 1;
     if (n > most) {
         return sight_fail(SIGHT_E_LIMIT,
-                          "the prompt has %lld tokens (%d of them pictures and clips), the limit is "
-                          "%lld", (long long)n, t->prompt.n_visual, (long long)most);
+                          "the prompt has %lld tokens (%d of them pictures and clips), the limit "
+                          "is %lld", (long long)n, t->prompt.n_visual, (long long)most);
     }
     const int32_t asked = t->asked->max_tokens;
     int64_t want = asked ? asked : DEFAULT_MAX_TOKENS;

@@ -10,7 +10,6 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "daemon/engine.h"
 #include "daemon/request.h"
 #include "decoder/video.h"
@@ -24,10 +23,8 @@ typedef struct task_media {
     vision_plan plan;  // size, grid, patches and tokens as encoded
     int32_t width, height; // as in the file
     char format[32];   // "png", "h264"
-    // Pictures: the encoded bytes.
-    const void *bytes;
-    size_t size;
-    file_map map;
+    // Pictures: the bounds under which they were opened, for reading them again.
+    int64_t max_bytes, max_source_pixels;
     // Clips.
     video *clip;
     int64_t *indices;   // [n_frames]

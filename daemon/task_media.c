@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "decoder/image.h"
 #include "ipc/text.h"
 
@@ -13,24 +14,21 @@ static const char *source_name(const request_media *asked)
     return asked->path ? asked->path : asked->name;
 }
 
-static sight_err open_bytes(task_media *m, const request_limits *limits)
+sight_err task_media_read(const task_media *m, const void **bytes, size_t *size, char **owned)
 {
     const request_media *asked = m->asked;
-    if (!asked->path) {
-        m->bytes = asked->bytes;
-        m->size = asked->size;
-    } else {
-        sight_err err = file_map_open(&m->map, asked->path);
+    *owned = NULL;
+    *bytes = asked->bytes;
+    *size = asked->size;
+    if (asked->path) {
+        sight_err err = file_read(owned, size, asked->path, (size_t)m->max_bytes);
         if (err) return err;
-        m->bytes = m->map.data;
-        m->size = m->map.size;
+        *bytes = *owned;
     }
-    if (m->size == 0) return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", source_name(asked));
-    if ((int64_t)m->size > limits->max_media_bytes) {
-        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the server's limit is %lld",
-                          source_name(asked), m->size, (long long)limits->max_media_bytes);
-    }
-    return SIGHT_OK;
+    if (*size) return SIGHT_OK;
+    free(*owned);
+    *owned = NULL;
+    return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", source_name(asked));
 }
 
 // The checkpoint's bounds on pixels, then the request's, under the server's.
@@ -50,12 +48,17 @@ static void bound_pixels(int64_t *min, int64_t *max, const request_media *asked,
 
 static sight_err open_image(task_media *m, const model_config *config, const request_limits *limits)
 {
-    sight_err err = open_bytes(m, limits);
-    if (err) return err;
-    const image_limits il = {.max_pixels = limits->max_source_pixels,
-                             .max_bytes = limits->max_media_bytes};
+    m->max_bytes = limits->max_media_bytes;
+    m->max_source_pixels = limits->max_source_pixels;
+    const image_limits il = {.max_pixels = m->max_source_pixels, .max_bytes = m->max_bytes};
+    const void *bytes;
+    size_t size;
+    char *owned;
     image_info info;
-    err = image_probe(&info, m->bytes, m->size, source_name(m->asked), &il);
+    sight_err err = task_media_read(m, &bytes, &size, &owned);
+    if (err) return err;
+    err = image_probe(&info, bytes, size, source_name(m->asked), &il);
+    free(owned);
     if (err) return err;
     m->width = info.width;
     m->height = info.height;
@@ -146,7 +149,6 @@ sight_err task_media_open(task_media *out, const request_media *asked, const mod
 void task_media_done(task_media *m)
 {
     video_close(&m->clip);
-    file_map_close(&m->map);
     free(m->indices);
     free(m->times_s);
     free(m->pair_times);

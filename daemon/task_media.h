@@ -10,6 +10,11 @@ sight_err task_media_open(task_media *out, const request_media *asked, const mod
                           const request_limits *limits);
 void task_media_done(task_media *m);
 
+// A picture's encoded bytes: the message's, or the file's, read anew (*owned, free it; else NULL).
+// Nothing is kept while a request waits, nor mapped: a file that shrinks under a map would end the
+// process. SIGHT_E_MEDIA (empty), SIGHT_E_LIMIT, those of file_read.
+sight_err task_media_read(const task_media *m, const void **bytes, size_t *size, char **owned);
+
 // The entry of a plan's "media". NULL: no memory.
 json_t *task_media_describe(const task_media *m);
 

@@ -31,6 +31,7 @@ void ticket_destroy(ticket **p)
     if (!t) return;
     task_destroy(&t->task); // before the message that it points into
     server_message_destroy(&t->message);
+    outbox_item_destroy(&t->end);
     free(t);
     *p = NULL;
 }
@@ -42,7 +43,7 @@ char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
     if (body && retry_after_s) {
         json_object_set_new(body, "retry_after_s", json_integer(retry_after_s));
     }
-    char *json = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
 }
@@ -53,7 +54,7 @@ char *ticket_cancelled_json(const ticket *t)
         "{s:s, s:s, s:{s:i, s:i, s:i, s:i}, s:{s:f}}", "model", engine_model_name(t->model),
         "finish_reason", "cancelled", "usage", "prompt_tokens", 0, "visual_tokens", 0,
         "completion_tokens", 0, "total_tokens", 0, "timings", "total_s", 0.0);
-    char *json = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
 }
@@ -69,7 +70,7 @@ static void put(ticket *t, outbox_kind kind, sight_event_kind event, char *json)
 
 static void on_event(void *arg, sight_event_kind kind, const json_t *body)
 {
-    put(arg, OUTBOX_EVENT, kind, json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)));
+    put(arg, OUTBOX_EVENT, kind, json_dumps(body, TICKET_JSON));
 }
 
 static sight_err make_task(ticket *t)
@@ -98,7 +99,7 @@ void ticket_plan(void *arg)
         put(t, OUTBOX_EVENT, SIGHT_ERROR, ticket_error_json(err, sight_error(), 0));
     } else if (t->job.plan_only) {
         json_t *plan = task_describe(t->task);
-        put(t, OUTBOX_EVENT, SIGHT_DONE, plan ? json_dumps(plan, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL);
+        put(t, OUTBOX_EVENT, SIGHT_DONE, plan ? json_dumps(plan, TICKET_JSON) : NULL);
         json_decref(plan);
     }
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);

@@ -15,6 +15,9 @@
 #include "daemon/task.h"
 #include "ipc/server.h"
 
+// How JSON is written on the wire: no spaces, numbers no finer than anybody measures.
+#define TICKET_JSON (JSON_COMPACT | JSON_REAL_PRECISION(9))
+
 typedef enum ticket_why { WHY_NOT, WHY_CLIENT, WHY_TIMEOUT, WHY_STOPPING, WHY_GONE } ticket_why;
 
 typedef struct ticket {
@@ -27,9 +30,10 @@ typedef struct ticket {
     task *task; // after planning
     atomic_bool cancel;
     // The server's part.
-    ticket_why why; // it is to end early
-    bool ended;     // its client has been sent done or error
-    bool failed;    // planning reported an error
+    ticket_why why;   // it is to end early
+    outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
+    bool ended;       // its client has been sent done or error
+    bool failed;      // planning reported an error
     double last_sent_s;
 } ticket;
 

@@ -66,7 +66,8 @@ static sight_err check_ipc(const char *path)
 {
     const size_t most = sizeof((struct sockaddr_un *)0)->sun_path - 1;
     if (path[0] != '/') {
-        return sight_fail(SIGHT_E_ARGUMENT, "endpoint: 'ipc://%s' must hold an absolute path", path);
+        return sight_fail(SIGHT_E_ARGUMENT, "endpoint: 'ipc://%s' must hold an absolute path",
+                          path);
     }
     if (strlen(path) > most) {
         return sight_fail(SIGHT_E_ARGUMENT,

@@ -45,8 +45,8 @@ typedef struct server_message {
 sight_err server_receive(server *s, server_message **out);
 void server_message_destroy(server_message **m); // accepts NULL; leaves NULL; any thread
 
-// Sends without waiting. SIGHT_E_NOT_FOUND: that client is gone. SIGHT_E_BUSY: it does not read, and
-// send_queue events wait for it already.
+// Sends without waiting. SIGHT_E_NOT_FOUND: that client is gone. SIGHT_E_BUSY: it does not read,
+// and send_queue events wait for it already.
 sight_err server_send(server *s, const server_peer *to, const char *id, sight_event_kind kind,
                       const char *json, size_t json_size);
 

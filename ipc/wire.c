@@ -82,7 +82,8 @@ sight_err wire_read_request(wire_request *out, const wire_frame *frames, size_t 
     }
     out->verb = sight_verb_parse(frames[2].data, frames[2].size);
     if (out->verb == SIGHT_VERB_COUNT) {
-        return sight_fail(SIGHT_E_PROTOCOL, "the verb is none of ask, cancel, plan, models, status");
+        return sight_fail(SIGHT_E_PROTOCOL,
+                          "the verb is none of ask, cancel, plan, models, status");
     }
     out->json = frames[3].data;
     out->json_size = frames[3].size;

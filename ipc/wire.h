@@ -25,8 +25,8 @@ typedef struct wire_request {
     size_t n_parts;
 } wire_request;
 
-// SIGHT_E_PROTOCOL with what is wrong; out->id is set as soon as it is known to be good ("" before),
-// so that the refusal can carry it. SIGHT_E_UNSUPPORTED: a verb of the protocol that this build
+// SIGHT_E_PROTOCOL with what is wrong; out->id is set as soon as it is known to be good (""
+// before), so that the refusal can carry it. SIGHT_E_UNSUPPORTED: a verb of the protocol that this build
 // lacks.
 sight_err wire_read_request(wire_request *out, const wire_frame *frames, size_t n);
 

@@ -61,5 +61,6 @@ sight_err probe_endpoint(const char *endpoint)
 {
     if (!strncmp(endpoint, "ipc://", 6)) return probe_ipc(endpoint, endpoint + 6);
     if (!strncmp(endpoint, "tcp://", 6)) return probe_tcp(endpoint, endpoint + 6);
-    return sight_fail(SIGHT_E_ARGUMENT, "endpoint: '%s' must begin with ipc:// or tcp://", endpoint);
+    return sight_fail(SIGHT_E_ARGUMENT, "endpoint: '%s' must begin with ipc:// or tcp://",
+                      endpoint);
 }

@@ -10,7 +10,8 @@
 //   sight_client *c;
 //   if (sight_client_connect(&c, NULL, 2000)) ...sight_error()...
 //   char id[SIGHT_ID_SIZE];
-//   sight_client_ask(c, id, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}", NULL, 0);
+//   const char *json = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}";
+//   sight_client_ask(c, id, json, NULL, 0);
 //   for (sight_event e; !sight_client_next(c, &e, -1);) {
 //       if (e.kind == SIGHT_DELTA) ...e.json...
 //       if (e.kind == SIGHT_DONE || e.kind == SIGHT_ERROR) break;

@@ -53,7 +53,8 @@ static inline void daemon_spawn(running *r, const char *const *more)
 {
     const char *argv[32] = {TEST_BINARY_DIR "/sightd", "--endpoint", r->endpoint};
     int n = 3;
-    for (int i = 0; more && more[i]; i++) argv[n++] = more[i];
+    for (int i = 0; more && more[i]; i++)
+        argv[n++] = more[i];
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (r->pid) return;

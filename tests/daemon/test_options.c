@@ -22,7 +22,8 @@ static int alone(void **state)
 
 static void command_line_beats_the_file(void **state)
 {
-    const char *text = "# comment\n\n threads = 3\nmax-frames=99 \r\nmodel = a b\nmax-pixels = 4M\n";
+    const char *text =
+        "# comment\n\n threads = 3\nmax-frames=99 \r\nmodel = a b\nmax-pixels = 4M\n";
     char *path = test_write(test_folder(), "sightd.conf", text, strlen(text));
     char *argv[] = {(char *)"sightd", (char *)"--config", path, (char *)"--threads=2", NULL};
     options o;
@@ -41,13 +42,13 @@ static void wrong_settings_are_named(void **state)
     const struct {
         const char *a, *b, *says;
     } cases[] = {
-        {"--threads", "x", "--threads is 'x'"}, {"--threads", "257", "from 0 to 256"},
-        {"--threads", NULL, "needs a value"},   {"--thread", "1", "no option '--thread'"},
-        {"ask", NULL, "'ask' is not an option"}, {"--max-frames", "1.5", "whole number"},
-        {"--max-frames", "nan", "--max-frames"}, {"--grace", "-1", "--grace"},
-        {"--max-pixels", "1Q", "--max-pixels"}, {"--model", "", "--model is empty"},
-        {"--kv", "int3", "bf16 or f32"},        {"--log", "loud", "log is 'loud'"},
-        {"--exact=maybe", NULL, "yes or no"},   {"--simd", "mmx", "mmx"},
+        {"--threads", "x", "--threads is 'x'"},   {"--threads", "257", "from 0 to 256"},
+        {"--threads", NULL, "needs a value"},     {"--thread", "1", "no option '--thread'"},
+        {"ask", NULL, "'ask' is not an option"},  {"--max-frames", "1.5", "whole number"},
+        {"--max-frames", "nan", "--max-frames"},  {"--grace", "-1", "--grace"},
+        {"--max-pixels", "1Q", "--max-pixels"},   {"--model", "", "--model is empty"},
+        {"--kv", "int3", "bf16 or f32"},          {"--log", "loud", "log is 'loud'"},
+        {"--exact=maybe", NULL, "yes or no"},     {"--simd", "mmx", "mmx"},
         {"--max-frames", "0x10", "--max-frames"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -65,7 +66,8 @@ static void lines_of_a_file_are_named(void **state)
     assert_fails(options_read_text(&o, "threads = 1\nthreads\n", "f"), SIGHT_E_ARGUMENT, "f:2:");
     assert_fails(options_read_text(&o, "\n\nfoo = 1", "f"), SIGHT_E_ARGUMENT,
                  "f:3: there is no setting 'foo'");
-    assert_fails(options_read_text(&o, "threads = -1", "f"), SIGHT_E_ARGUMENT, "f:1: threads is '-1'");
+    assert_fails(options_read_text(&o, "threads = -1", "f"), SIGHT_E_ARGUMENT,
+                 "f:1: threads is '-1'");
     options_done(&o);
 }
 

@@ -30,9 +30,8 @@ static int close_model(void **state)
 static sight_err make(task **out, const char *content, const char *fields, const request_limits *l)
 {
     char json[4096];
-    snprintf(json, sizeof json,
-             "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}]%s%s}", content, *fields ? ", " : "",
-             fields);
+    snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}]%s%s}",
+             content, *fields ? ", " : "", fields);
     const request_source source = {.json = json, .size = strlen(json)};
     const request_limits limits = l ? *l : request_limits_default();
     request *r = NULL;
@@ -105,10 +104,12 @@ static void events_come_in_order(void **state)
 static void the_same_seed_gives_the_same_answer(void **state)
 {
     heard a = {0}, b = {0}, c = {0};
-    const char *fields = "\"max_tokens\": 24, \"temperature\": 1, \"seed\": 5, \"enable_thinking\": false";
+    const char *fields =
+        "\"max_tokens\": 24, \"temperature\": 1, \"seed\": 5, \"enable_thinking\": false";
     run(&a, TEXT("hi"), fields);
     run(&b, TEXT("hi"), fields);
-    run(&c, TEXT("hi"), "\"max_tokens\": 24, \"temperature\": 1, \"seed\": 6, \"enable_thinking\": false");
+    run(&c, TEXT("hi"),
+        "\"max_tokens\": 24, \"temperature\": 1, \"seed\": 6, \"enable_thinking\": false");
     assert_string_equal(a.text[0], b.text[0]);
     assert_string_not_equal(a.text[0], c.text[0]);
     assert_int_equal(json_integer_value(json_object_get(a.end, "seed")), 5);
@@ -124,7 +125,8 @@ static void stop_strings_end_the_answer(void **state)
     run(&all, IMAGE(PIC) "," TEXT("Read the total."), fields);
     assert_non_null(strstr(all.text[0], "commercially"));
     run(&cut, IMAGE(PIC) "," TEXT("Read the total."),
-        "\"max_tokens\": 16, \"temperature\": 0, \"enable_thinking\": false, \"stop\": \"mercially\"");
+        "\"max_tokens\": 16, \"temperature\": 0, \"enable_thinking\": false, \"stop\": "
+        "\"mercially\"");
     assert_string_equal(reason(&cut), "stop");
     assert_null(strstr(cut.text[0], "mercially"));
     assert_memory_equal(all.text[0], cut.text[0], strlen(cut.text[0]));
@@ -162,8 +164,8 @@ static void collect(void *arg, answer_channel channel, const char *text, size_t 
     buf_printf(b, "[%c]%.*s", answer_channel_name(channel)[1], (int)n, text);
 }
 
-// Feeds a text as the tokenizer splits it; gives what came out, each piece with its channel's second
-// letter in front.
+// Feeds a text as the tokenizer splits it; gives what came out, each piece with its channel's
+// second letter in front.
 static void feed(buf *out, const char *text, const answer_options *o)
 {
     const tokenizer *tokens = engine_tokenizer(model);
@@ -173,7 +175,8 @@ static void feed(buf *out, const char *text, const answer_options *o)
     assert_ok(tokenizer_encode(tokens, &ids, text, strlen(text), TOKENIZER_TOKENS));
     assert_ok(answer_init(&a, tokens, o, collect, out));
     bool over = false;
-    for (size_t i = 0; i < ids.n && !over; i++) over = answer_push(&a, ids.ids[i]);
+    for (size_t i = 0; i < ids.n && !over; i++)
+        over = answer_push(&a, ids.ids[i]);
     answer_finish(&a);
     assert_false(answer_failed(&a));
     answer_done(&a);
@@ -283,8 +286,9 @@ static void prompts_are_shown_without_work(void **state)
     engine *e;
     assert_ok(engine_open(&e, &o));
     assert_null(engine_pool(e));
-    const char *json = "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}, {\"type\": "
-                       "\"text\", \"text\": \"<|im_end|>?\"}]}], \"enable_thinking\": false}";
+    const char *json =
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}, {\"type\": "
+        "\"text\", \"text\": \"<|im_end|>?\"}]}], \"enable_thinking\": false}";
     const request_source source = {.json = json, .size = strlen(json)};
     const request_limits limits = request_limits_default();
     request *r;
@@ -292,8 +296,9 @@ static void prompts_are_shown_without_work(void **state)
     size_t size;
     assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
     assert_ok(task_prompt_text(&text, &size, e, r));
-    assert_string_equal(text, "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|><|im_end|>?"
-                              "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
+    assert_string_equal(text,
+                        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|><|im_end|>?"
+                        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
     free(text);
     request_destroy(&r);
     engine_close(&e);
@@ -328,7 +333,8 @@ static void a_small_allowance_shortens_the_context(void **state)
     assert_ok(engine_open(&e, &o));
     assert_true(engine_context(e) < 4096 && engine_context(e) > 256);
     bool told = false;
-    for (int i = 0; engine_warning(e, i); i++) told |= strstr(engine_warning(e, i), "instead of") != NULL;
+    for (int i = 0; engine_warning(e, i); i++)
+        told |= strstr(engine_warning(e, i), "instead of") != NULL;
     assert_true(told);
     engine_close(&e);
 }

@@ -6,8 +6,8 @@
 #include "daemon/base64.h"
 #include "daemon/request.h"
 
-static const generation_config defaults = {.do_sample = true, .temperature = 0.7, .top_p = 0.8,
-                                           .top_k = 20, .repetition_penalty = 1};
+static const generation_config defaults = {
+    .do_sample = true, .temperature = 0.7, .top_p = 0.8, .top_k = 20, .repetition_penalty = 1};
 
 #define HELLO "\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]"
 
@@ -31,9 +31,11 @@ static sight_err parse(request **out, const char *json)
 static sight_err parse_part(request **out, const char *part)
 {
     char json[8192];
-    snprintf(json, sizeof json,
-             "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"?\"}, "
-             "%s]}]}", part);
+    snprintf(
+        json, sizeof json,
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"?\"}, "
+        "%s]}]}",
+        part);
     return parse(out, json);
 }
 
@@ -95,12 +97,13 @@ static void silence_means_the_checkpoint_s_defaults(void **state)
 static void every_field_is_read(void **state)
 {
     request *r;
-    assert_ok(parse(&r, "{" HELLO ", \"model\": \"m\", \"temperature\": 0, \"top_p\": 0.5, \"top_k\": -1,"
-                        "\"min_p\": 0.1, \"presence_penalty\": 1.5, \"frequency_penalty\": -2,"
-                        "\"repetition_penalty\": 1.1, \"seed\": -3, \"stop\": [\"a\", \"bc\"],"
-                        "\"max_completion_tokens\": 7, \"enable_thinking\": false, \"stream\": false,"
-                        "\"add_vision_id\": true, \"tools\": [{}], \"n\": 1,"
-                        "\"response_format\": {\"type\": \"text\"}}"));
+    assert_ok(
+        parse(&r, "{" HELLO ", \"model\": \"m\", \"temperature\": 0, \"top_p\": 0.5, \"top_k\": -1,"
+                  "\"min_p\": 0.1, \"presence_penalty\": 1.5, \"frequency_penalty\": -2,"
+                  "\"repetition_penalty\": 1.1, \"seed\": -3, \"stop\": [\"a\", \"bc\"],"
+                  "\"max_completion_tokens\": 7, \"enable_thinking\": false, \"stream\": false,"
+                  "\"add_vision_id\": true, \"tools\": [{}], \"n\": 1,"
+                  "\"response_format\": {\"type\": \"text\"}}"));
     assert_string_equal(r->model, "m");
     assert_float_equal(r->sampling.temperature, 0, 0);
     assert_int_equal(r->sampling.top_k, 0);
@@ -149,9 +152,10 @@ static void fields_out_of_range_are_named(void **state)
 static void unknown_fields_are_named_in_warnings(void **state)
 {
     request *r;
-    assert_ok(parse(&r, "{\"messages\": [{\"role\": \"user\", \"colour\": 1, \"content\": [{\"type\": "
-                        "\"text\", \"text\": \"x\", \"size\": 2}, {\"type\": \"image\", \"attachment\": 0, "
-                        "\"fps\": 2}]}], \"temprature\": 1}"));
+    assert_ok(parse(
+        &r, "{\"messages\": [{\"role\": \"user\", \"colour\": 1, \"content\": [{\"type\": "
+            "\"text\", \"text\": \"x\", \"size\": 2}, {\"type\": \"image\", \"attachment\": 0, "
+            "\"fps\": 2}]}], \"temprature\": 1}"));
     assert_true(warns(r, "request: unknown field 'temprature'"));
     assert_true(warns(r, "messages[0]: unknown field 'colour'"));
     assert_true(warns(r, "messages[0].content[0]: unknown field 'size'"));
@@ -187,7 +191,8 @@ static void deep_nesting_is_refused(void **state)
     memset(json + n, ']', n);
     json[2 * n] = 0;
     refused(json, SIGHT_E_ARGUMENT, "depth");
-    for (size_t i = 0; i + 5 < n; i += 5) memcpy(json + i, "{\"a\":", 5);
+    for (size_t i = 0; i + 5 < n; i += 5)
+        memcpy(json + i, "{\"a\":", 5);
     refused(json, SIGHT_E_ARGUMENT, "depth");
     free(json);
 }
@@ -205,13 +210,14 @@ static void large_json_is_refused_before_it_is_read(void **state)
 static void media_are_found_where_they_are(void **state)
 {
     request *r;
-    assert_ok(parse(&r, "{\"base_dir\": \"/films\", \"messages\": [{\"role\": \"user\", \"content\": ["
-                        "{\"type\": \"video\", \"video\": \"a b.mp4\", \"start\": \"1:30\", \"end\": 95.5, "
-                        "\"fps\": 0.5},"
-                        "{\"type\": \"image_url\", \"image_url\": {\"url\": \"data:image/png;base64,aGk=\", "
-                        "\"detail\": \"low\"}},"
-                        "{\"type\": \"video_url\", \"video_url\": {\"url\": \"file:///x/%41.mkv\"}, "
-                        "\"frames\": 8, \"max_pixels\": 100000}]}]}"));
+    assert_ok(parse(
+        &r, "{\"base_dir\": \"/films\", \"messages\": [{\"role\": \"user\", \"content\": ["
+            "{\"type\": \"video\", \"video\": \"a b.mp4\", \"start\": \"1:30\", \"end\": 95.5, "
+            "\"fps\": 0.5},"
+            "{\"type\": \"image_url\", \"image_url\": {\"url\": \"data:image/png;base64,aGk=\", "
+            "\"detail\": \"low\"}},"
+            "{\"type\": \"video_url\", \"video_url\": {\"url\": \"file:///x/%41.mkv\"}, "
+            "\"frames\": 8, \"max_pixels\": 100000}]}]}"));
     assert_int_equal(r->n_media, 3);
     assert_string_equal(r->media[0].path, "/films/a b.mp4");
     assert_string_equal(r->media[0].name, "a b.mp4");
@@ -245,7 +251,8 @@ static void attachments_are_counted(void **state)
     assert_int_equal(r->media[0].size, 0); // its emptiness is found when it is opened
     assert_non_null(r->media[0].bytes);
     request_destroy(&r);
-    part_refused("{\"type\": \"image\", \"attachment\": 2}", SIGHT_E_ARGUMENT, "has 2 binary parts");
+    part_refused("{\"type\": \"image\", \"attachment\": 2}", SIGHT_E_ARGUMENT,
+                 "has 2 binary parts");
     part_refused("{\"type\": \"image\", \"attachment\": -1}", SIGHT_E_ARGUMENT, "'attachment'");
     part_refused("{\"type\": \"image\", \"attachment\": \"0\"}", SIGHT_E_ARGUMENT, "'attachment'");
     part_refused("{\"type\": \"image\", \"attachment\": 0, \"image\": \"/a\"}", SIGHT_E_ARGUMENT,
@@ -262,22 +269,27 @@ static void places_that_cannot_be_are_refused(void **state)
                  "fetches nothing");
     part_refused("{\"type\": \"video\", \"video\": \"rtsp://camera\"}", SIGHT_E_UNSUPPORTED,
                  "fetches nothing");
-    part_refused("{\"type\": \"image\", \"image\": \"file://host/a\"}", SIGHT_E_ARGUMENT, "file URL");
-    part_refused("{\"type\": \"image\", \"image\": \"file:///a%00b\"}", SIGHT_E_ARGUMENT, "file URL");
+    part_refused("{\"type\": \"image\", \"image\": \"file://host/a\"}", SIGHT_E_ARGUMENT,
+                 "file URL");
+    part_refused("{\"type\": \"image\", \"image\": \"file:///a%00b\"}", SIGHT_E_ARGUMENT,
+                 "file URL");
     part_refused("{\"type\": \"image\", \"image\": \"file:///a%0\"}", SIGHT_E_ARGUMENT, "file URL");
     part_refused("{\"type\": \"image\", \"image\": \"data:image/png,abc\"}", SIGHT_E_UNSUPPORTED,
                  "base64");
-    part_refused("{\"type\": \"image\", \"image\": \"data:;base64,a*\"}", SIGHT_E_ARGUMENT, "base64");
+    part_refused("{\"type\": \"image\", \"image\": \"data:;base64,a*\"}", SIGHT_E_ARGUMENT,
+                 "base64");
     part_refused("{\"type\": \"video\", \"video\": [\"/a.png\"]}", SIGHT_E_UNSUPPORTED, "list");
     part_refused("{\"type\": \"hologram\"}", SIGHT_E_ARGUMENT, "'hologram'");
+    part_refused("{\"type\": \"hologram\"}", SIGHT_E_ARGUMENT, "Unexpected item type in content.");
     part_refused("{\"type\": \"text\", \"text\": 3}", SIGHT_E_ARGUMENT, "'text' must be");
 }
 
 static void too_much_media_is_refused(void **state)
 {
-    part_refused("{\"type\": \"image\", \"attachment\": 0}, {\"type\": \"image\", \"attachment\": 0}, "
-                 "{\"type\": \"image\", \"attachment\": 0}, {\"type\": \"image\", \"attachment\": 0}",
-                 SIGHT_E_LIMIT, "more than 3");
+    part_refused(
+        "{\"type\": \"image\", \"attachment\": 0}, {\"type\": \"image\", \"attachment\": 0}, "
+        "{\"type\": \"image\", \"attachment\": 0}, {\"type\": \"image\", \"attachment\": 0}",
+        SIGHT_E_LIMIT, "more than 3");
     char part[2048] = "{\"type\": \"image\", \"image\": \"data:;base64,";
     const size_t n = strlen(part);
     memset(part + n, 'A', 1600);
@@ -287,15 +299,20 @@ static void too_much_media_is_refused(void **state)
 
 static void ranges_are_checked(void **state)
 {
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": 0}", SIGHT_E_ARGUMENT, "'fps' is 0");
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": -1}", SIGHT_E_ARGUMENT, "'fps'");
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": NaN}", SIGHT_E_ARGUMENT, "JSON");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": 0}", SIGHT_E_ARGUMENT,
+                 "'fps' is 0");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": -1}", SIGHT_E_ARGUMENT,
+                 "'fps'");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"fps\": NaN}", SIGHT_E_ARGUMENT,
+                 "JSON");
     part_refused("{\"type\": \"video\", \"video\": \"/a\", \"start\": \"NaN\"}", SIGHT_E_ARGUMENT,
                  "'start'");
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"start\": -1}", SIGHT_E_ARGUMENT, "'start'");
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"start\": 5, \"end\": 5}", SIGHT_E_ARGUMENT,
-                 "'end' 5 s is not after 'start' 5 s");
-    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"frames\": 0}", SIGHT_E_ARGUMENT, "'frames'");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"start\": -1}", SIGHT_E_ARGUMENT,
+                 "'start'");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"start\": 5, \"end\": 5}",
+                 SIGHT_E_ARGUMENT, "'end' 5 s is not after 'start' 5 s");
+    part_refused("{\"type\": \"video\", \"video\": \"/a\", \"frames\": 0}", SIGHT_E_ARGUMENT,
+                 "'frames'");
     part_refused("{\"type\": \"video\", \"video\": \"/a\", \"frames\": 769}", SIGHT_E_ARGUMENT,
                  "must be 1 to 768");
     part_refused("{\"type\": \"image\", \"image\": \"/a\", \"min_pixels\": 9, \"max_pixels\": 8}",
@@ -319,15 +336,22 @@ static void times_are_read(void **state)
     const struct {
         const char *text;
         double s;
-    } good[] = {{"0", 0}, {"90", 90}, {"1.5", 1.5}, {"0:30", 30}, {"1:30.5", 90.5}, {"90:00", 5400},
-                {"1:02:03.25", 3723.25}, {"00:00:00", 0}};
+    } good[] = {{"0", 0},
+                {"90", 90},
+                {"1.5", 1.5},
+                {"0:30", 30},
+                {"1:30.5", 90.5},
+                {"90:00", 5400},
+                {"1:02:03.25", 3723.25},
+                {"00:00:00", 0}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         double s = -1;
         assert_ok(request_parse_time(&s, good[i].text, "start"));
         assert_float_equal(s, good[i].s, 1e-9);
     }
-    const char *const bad[] = {"", ":", "1:", ":30", "1:60", "1:2:3:4", "-1", "+1", "1e3", "nan", "inf",
-                               "0x10", "1.2.3", "1:2.5:3", " 1", "1 ", "1:75:00", "99999999999", "."};
+    const char *const bad[] = {"",   ":",   "1:",      ":30",         "1:60", "1:2:3:4", "-1",
+                               "+1", "1e3", "nan",     "inf",         "0x10", "1.2.3",   "1:2.5:3",
+                               " 1", "1 ",  "1:75:00", "99999999999", "."};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         double s = -1;
         assert_fails(request_parse_time(&s, bad[i], "start"), SIGHT_E_ARGUMENT, "start is");
@@ -339,8 +363,9 @@ static void base64_follows_the_rfc(void **state)
 {
     const struct {
         const char *text, *bytes;
-    } good[] = {{"", ""}, {"Zg==", "f"}, {"Zm8=", "fo"}, {"Zm9v", "foo"}, {"Zm9vYg", "foob"},
-                {"Zm9vYmE=", "fooba"}, {"Zm9vYmFy", "foobar"}, {"/+8=", "\xff\xef"}};
+    } good[] = {
+        {"", ""},           {"Zg==", "f"},         {"Zm8=", "fo"},         {"Zm9v", "foo"},
+        {"Zm9vYg", "foob"}, {"Zm9vYmE=", "fooba"}, {"Zm9vYmFy", "foobar"}, {"/+8=", "\xff\xef"}};
     uint8_t out[64];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         int64_t n = base64_decode(out, good[i].text, strlen(good[i].text));
@@ -355,8 +380,9 @@ static void base64_follows_the_rfc(void **state)
 
 static void files_may_wrap_a_request(void **state)
 {
-    const char *json = "{\"request\": {\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": "
-                       "\"image\", \"image\": \"a.png\"}]}]}, \"answer\": 1}";
+    const char *json =
+        "{\"request\": {\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": "
+        "\"image\", \"image\": \"a.png\"}]}]}, \"answer\": 1}";
     request_source source = {.json = json, .size = strlen(json), .base_dir = "/case"};
     const request_limits limits = request_limits_default();
     request *r;

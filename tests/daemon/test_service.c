@@ -3,10 +3,12 @@
 
 #include <zmq.h>
 
-#define HELLO   "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 0, " \
-                "\"max_tokens\": 8, \"enable_thinking\": false}"
-#define ENDLESS "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 0, " \
-                "\"max_tokens\": 4000}"
+#define HELLO                                                                                      \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 0, "             \
+    "\"max_tokens\": 8, \"enable_thinking\": false}"
+#define ENDLESS                                                                                    \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 0, "             \
+    "\"max_tokens\": 4000}"
 
 static char endless[256];
 
@@ -21,8 +23,8 @@ static running start_golden(void)
 // Slow enough that much can happen meanwhile.
 static running start_endless(const char *option, const char *value)
 {
-    const char *const args[] = {"--model", endless, "--threads", "1", "--simd", "plain", option, value,
-                                NULL};
+    const char *const args[] = {"--model", endless, "--threads", "1", "--simd",
+                                "plain",   option,  value,       NULL};
     running r;
     daemon_start(&r, args);
     return r;
@@ -88,9 +90,10 @@ static void media_come_by_path_and_by_bytes_alike(void **state)
     const sight_part part = {bytes, fread(bytes, 1, sizeof bytes, f)};
     fclose(f);
     sight_event_kind kind;
-    const char *form = "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"video\", %s}, "
-                       "{\"type\": \"text\", \"text\": \"What moves?\"}]}], \"temperature\": 0, "
-                       "\"max_tokens\": 8, \"stream\": false, \"enable_thinking\": false}";
+    const char *form =
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"video\", %s}, "
+        "{\"type\": \"text\", \"text\": \"What moves?\"}]}], \"temperature\": 0, "
+        "\"max_tokens\": 8, \"stream\": false, \"enable_thinking\": false}";
     char by_path[1024], by_bytes[1024];
     snprintf(by_path, sizeof by_path, form,
              "\"video\": \"" GOLDEN "/cases/video-96x80-30f/v.mkv\"");
@@ -114,8 +117,9 @@ static void plans_price_without_work(void **state)
     char *reply;
     assert_ok(sight_client_call(
         c, &reply, SIGHT_PLAN,
-        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"video\", \"video\": \"" GOLDEN
-        "/cases/video-96x80-30f/v.mkv\"}]}], \"max_tokens\": 5000, \"colour\": 1}", NULL, 0, 30000));
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"video\", \"video\": "
+        "\"" GOLDEN "/cases/video-96x80-30f/v.mkv\"}]}], \"max_tokens\": 5000, \"colour\": 1}",
+        NULL, 0, 30000));
     json_t *plan = json_loads(reply, 0, NULL);
     const json_t *m = json_array_get(json_object_get(plan, "media"), 0);
     assert_string_equal(text_at(m, "kind"), "video");
@@ -139,8 +143,9 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
     char *empty = test_write(r.folder, "empty.png", "", 0);
     char *text = test_write(r.folder, "text.mp4", "not a film at all, only words\n", 30);
     char json[2048];
-    const char *form = "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"%s\", \"%s\": "
-                       "\"%s\"}]}]}";
+    const char *form =
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"%s\", \"%s\": "
+        "\"%s\"}]}]}";
     const struct {
         const char *type, *path, *code, *says;
     } media[] = {
@@ -157,12 +162,16 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
         expect_error(c, json, media[i].code, media[i].says);
     }
     expect_error(c, "{", "argument", "not valid JSON");
-    expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}", "argument", "JSON");
-    expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"max_tokens\": -4}",
+    expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}", "argument",
+                 "UTF-8");
+    expect_error(c,
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"max_tokens\": -4}",
                  "argument", "'max_tokens' is -4");
-    expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"temperature\": NaN}",
+    expect_error(c,
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"temperature\": NaN}",
                  "argument", "NaN");
-    expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"model\": \"other\"}",
+    expect_error(c,
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"model\": \"other\"}",
                  "not_found", "'other' is not loaded");
     expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}",
                  "argument", "says where it is");
@@ -175,7 +184,8 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
     char *longer = malloc(100200);
     strcpy(longer, "{\"messages\": [{\"role\": \"user\", \"content\": \"");
     const size_t head = strlen(longer);
-    for (size_t i = 0; i < 50000; i++) memcpy(longer + head + 2 * i, "z ", 2);
+    for (size_t i = 0; i < 50000; i++)
+        memcpy(longer + head + 2 * i, "z ", 2);
     strcpy(longer + head + 100000, "\"}]}");
     expect_error(c, longer, "limit", "the prompt has");
     free(longer);
@@ -215,8 +225,8 @@ static void a_second_client_is_told_its_place(void **state)
     assert_ok(sight_client_cancel(a, first));
     body = wait_event(a, first, SIGHT_DONE);
     assert_string_equal(text_at(body, "finish_reason"), "cancelled");
-    assert_true(json_integer_value(json_object_get(json_object_get(body, "usage"),
-                                                   "completion_tokens")) > 0);
+    assert_true(json_integer_value(
+                    json_object_get(json_object_get(body, "usage"), "completion_tokens")) > 0);
     json_decref(body);
     do {
         body = wait_event(b, second, SIGHT_ACCEPTED);
@@ -256,7 +266,8 @@ static double time_until_free(const running *r)
 {
     sight_client *c = daemon_connect(r);
     const double start = clock_now_s();
-    while (count_requests(c) && clock_now_s() - start < 20) pause_ms(20);
+    while (count_requests(c) && clock_now_s() - start < 20)
+        pause_ms(20);
     sight_client_close(&c);
     return clock_now_s() - start;
 }
@@ -272,7 +283,8 @@ static void a_killed_client_frees_its_work(void **state)
         sight_client *c;
         char id[2][SIGHT_ID_SIZE];
         if (sight_client_connect(&c, r.endpoint, 60000)) _exit(1);
-        for (int i = 0; i < 2; i++) sight_client_ask(c, id[i], ENDLESS, NULL, 0);
+        for (int i = 0; i < 2; i++)
+            sight_client_ask(c, id[i], ENDLESS, NULL, 0);
         for (sight_event e; !sight_client_next(c, &e, 60000);) {
             if (e.kind == SIGHT_DELTA && write(told[1], "", 1) == 1) pause();
         }
@@ -320,7 +332,8 @@ static void a_reader_that_sleeps_is_dropped(void **state)
     }
     sight_client *c = daemon_connect(&r);
     const double start = clock_now_s();
-    while (!daemon_logged(&r, "does not read") && clock_now_s() - start < 120) pause_ms(100);
+    while (!daemon_logged(&r, "does not read") && clock_now_s() - start < 120)
+        pause_ms(100);
     assert_true(daemon_logged(&r, "does not read"));
     pause_ms(1500);
     assert_int_equal(count_requests(c), 0);
@@ -377,9 +390,11 @@ static void told_to_stop_it_refuses_and_ends(void **state)
     // The running one after its grace.
     sight_event e;
     sight_err err;
-    while (!(err = sight_client_next(c, &e, 20000)) && e.kind == SIGHT_DELTA) continue;
+    while (!(err = sight_client_next(c, &e, 20000)) && e.kind == SIGHT_DELTA)
+        continue;
     assert_int_equal(daemon_wait(&r, 30), 0);
-    while (!err) err = sight_client_next(c, &e, 20000);
+    while (!err)
+        err = sight_client_next(c, &e, 20000);
     assert_int_equal(err, SIGHT_E_IO); // and then the server is gone
     sight_client_close(&c);
     assert_int_not_equal(access(endpoint_file(&r), F_OK), 0);
@@ -493,7 +508,8 @@ static void strange_frames_are_refused(void **state)
             zmq_send(dealer, cases[i].frames[k], strlen(cases[i].frames[k]), more);
         }
         char got[4][512] = {{0}};
-        for (int k = 0; k < 4; k++) assert_true(zmq_recv(dealer, got[k], 511, 0) > 0);
+        for (int k = 0; k < 4; k++)
+            assert_true(zmq_recv(dealer, got[k], 511, 0) > 0);
         assert_string_equal(got[1], cases[i].id);
         assert_string_equal(got[2], "error");
         if (!strstr(got[3], cases[i].says)) fail_msg("%s: not '%s'", got[3], cases[i].says);

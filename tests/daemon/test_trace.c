@@ -84,7 +84,8 @@ static void compare_media(const comparison *c)
     for (size_t i = 0; i < safetensors_count(c->wanted); i++) {
         const char *name = safetensors_name(c->wanted, i);
         if (strstr(name, "grid_thw")) equal(c, name);
-        if (strstr(name, "_features") || strstr(name, "_deepstack_")) close_to(c, name, NULL, limit);
+        if (strstr(name, "_features") || strstr(name, "_deepstack_"))
+            close_to(c, name, NULL, limit);
         if (!strcmp(name, "pixel_values_u8")) same_pixels(c, "pixel_values", name);
         if (!strcmp(name, "pixel_values_videos_u8")) same_pixels(c, "pixel_values_videos", name);
     }
@@ -98,7 +99,8 @@ static void compare_output(const comparison *c)
     const size_t n = json_array_size(ids);
     size_t same = 0;
     assert_true(tensor_count(&out) >= (int64_t)n);
-    while (same < n && ((const int32_t *)out.data)[same] == json_integer_value(json_array_get(ids, same))) {
+    while (same < n &&
+           ((const int32_t *)out.data)[same] == json_integer_value(json_array_get(ids, same))) {
         same++;
     }
     if (same < n && !(margin < 0.05 && same >= n / 2)) {
@@ -197,7 +199,8 @@ static void a_full_disk_is_told(void **state)
     options.model = TEST_GOLDEN_DIR "/hybrid/model";
     engine *e;
     assert_ok(engine_open(&e, &options));
-    const char *json = "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 1}";
+    const char *json =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 1}";
     const request_source source = {.json = json, .size = strlen(json)};
     const request_limits limits = request_limits_default();
     char folder[300], path[400];
@@ -223,8 +226,10 @@ static void a_full_disk_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hybrid), cmocka_unit_test(hybrid_deepstack),
-        cmocka_unit_test(hybrid_yarn), cmocka_unit_test(qwen3vl),
+        cmocka_unit_test(hybrid),
+        cmocka_unit_test(hybrid_deepstack),
+        cmocka_unit_test(hybrid_yarn),
+        cmocka_unit_test(qwen3vl),
         cmocka_unit_test(a_full_disk_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-// A message as bytes: frames split at 0xff 0xfe, read as the server reads them, and the JSON of asks
-// and plans as the planner reads it. Cancels and configuration lines are read from the same bytes.
+// A message as bytes: frames split at 0xff 0xfe, read as the server reads them, and the JSON of
+// asks and plans as the planner reads it. Cancels and configuration lines are read from the same
+// bytes.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,8 @@ static void read_request(const wire_request *w)
     for (size_t i = 0; i < w->n_parts; i++) {
         parts[i] = (request_part){w->parts[i].data, w->parts[i].size};
     }
-    const request_source source = {.json = w->json, .size = w->json_size, .parts = parts,
-                                   .n_parts = w->n_parts};
+    const request_source source = {
+        .json = w->json, .size = w->json_size, .parts = parts, .n_parts = w->n_parts};
     request *r = NULL;
     if (!request_parse(&r, &source, &limits, &defaults)) request_destroy(&r);
 }

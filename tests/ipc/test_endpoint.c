@@ -84,9 +84,11 @@ static void any_bytes_become_a_json_string(void **state)
     const struct {
         const char *in, *out;
     } cases[] = {
-        {"plain", "plain"}, {"\xc3\xa9", "\xc3\xa9"}, {"a\xff", "a?"}, {"\xc3", "?"},
-        {"\xed\xa0\x80", "???"}, {"\xf4\x90\x80\x80x", "????x"}, {"\xe0\x80\x80", "???"},
-        {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}, {"\xf0\x9f\x98", "???"}, {"", ""},
+        {"plain", "plain"},      {"\xc3\xa9", "\xc3\xa9"},
+        {"a\xff", "a?"},         {"\xc3", "?"},
+        {"\xed\xa0\x80", "???"}, {"\xf4\x90\x80\x80x", "????x"},
+        {"\xe0\x80\x80", "???"}, {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+        {"\xf0\x9f\x98", "???"}, {"", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *s = text_json(cases[i].in);

@@ -87,7 +87,8 @@ static void too_many_parts_are_refused(void **state)
     wire_frame f[WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX + 1];
     wire_request r;
     wire_write_request(f, "a", SIGHT_ASK, "{}", 2);
-    for (int i = WIRE_HEAD_FRAMES; i < WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX + 1; i++) f[i] = frame("");
+    for (int i = WIRE_HEAD_FRAMES; i < WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX + 1; i++)
+        f[i] = frame("");
     assert_ok(wire_read_request(&r, f, WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX));
     assert_fails(wire_read_request(&r, f, WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX + 1), SIGHT_E_PROTOCOL,
                  "65 binary parts");
