@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -58,6 +59,7 @@ static inline void daemon_spawn(running *r, const char *const *more)
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (r->pid) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // a test that fails leaves nothing running
     const int log = open(r->log, O_CREAT | O_WRONLY | O_APPEND, 0600);
     dup2(log, 1);
     dup2(log, 2);
