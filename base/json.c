@@ -8,6 +8,21 @@
 
 #include "base/file.h"
 
+static sight_err fail_parse(const json_error_t *e, const char *what, sight_err code)
+{
+    switch (json_error_code(e)) {
+    case json_error_invalid_utf8:
+        return sight_fail(code, "%s: not valid JSON at line %d, column %d: not UTF-8", what,
+                          e->line, e->column);
+    case json_error_stack_overflow:
+        return sight_fail(code, "%s: not valid JSON: nested to a depth of over %d", what,
+                          JSON_PARSER_MAX_DEPTH);
+    default:
+        return sight_fail(code, "%s: not valid JSON at line %d, column %d: %s", what, e->line,
+                          e->column, e->text);
+    }
+}
+
 sight_err json_parse(json_t **out, const char *text, size_t n, size_t max_bytes, const char *what,
                      sight_err code)
 {
@@ -16,10 +31,7 @@ sight_err json_parse(json_t **out, const char *text, size_t n, size_t max_bytes,
     }
     json_error_t e;
     json_t *v = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (!v) {
-        return sight_fail(code, "%s: not valid JSON at line %d, column %d: %s", what, e.line,
-                          e.column, e.text);
-    }
+    if (!v) return fail_parse(&e, what, code);
     *out = v;
     return SIGHT_OK;
 }

@@ -17,16 +17,18 @@ static sight_err check_sides(int32_t height, int32_t width)
     return SIGHT_OK;
 }
 
+static sight_err fail_aspect(int64_t height, int64_t width)
+{
+    return sight_fail(SIGHT_E_MEDIA,
+                      "a picture of %lld x %lld: one side is over %d times the other",
+                      (long long)width, (long long)height, MAX_ASPECT);
+}
+
 static sight_err check_aspect(int64_t height, int64_t width)
 {
     double longer = (double)(height > width ? height : width);
     double shorter = (double)(height > width ? width : height);
-    if (longer / shorter > MAX_ASPECT) {
-        return sight_fail(SIGHT_E_MEDIA,
-                          "a picture of %lld x %lld: one side is over %d times the other",
-                          (long long)width, (long long)height, MAX_ASPECT);
-    }
-    return SIGHT_OK;
+    return longer / shorter > MAX_ASPECT ? fail_aspect(height, width) : SIGHT_OK;
 }
 
 // Both sides scaled by `by` and cut down (never to nothing) or up to a multiple of factor.
@@ -107,8 +109,8 @@ sight_err plan_video_size(int32_t *out_height, int32_t *out_width, int32_t n_fra
         h = (int64_t)((double)h * scale);
         w = (int64_t)((double)w * scale);
     }
-    err = check_aspect(h, w);
-    if (err) return err;
+    // A thin clip's scaled sides count, and its own are named.
+    if (check_aspect(h, w)) return fail_aspect(height, width);
     int64_t counted = (int64_t)rint((double)n_frames / temporal) * temporal;
     return fit(out_height, out_width, h, w, n_frames, counted, factor, min_pixels, max_pixels);
 }

@@ -33,8 +33,8 @@ expect 2 "no question" "$sight" ask
 expect 2 "there is no option --foo" "$sight" ask --foo x
 expect 5 "" "$sight" status
 expect 5 "" "$sight" ask -e "ipc://$folder/none.sock" hello
-expect 1 "/no/such.png" "$sight" ask /no/such.png "what?"
-expect 1 "is a folder" "$sight" ask "$folder" "what?"
+expect 3 "/no/such.png" "$sight" ask /no/such.png "what?"
+expect 3 "is a folder" "$sight" ask "$folder" "what?"
 : >"$folder/empty.mp4"
 expect 3 "is empty" "$sight" ask "$folder/empty.mp4" "what?"
 echo "this is text" >"$folder/text.mp4"

@@ -59,8 +59,8 @@ static void bad_media_get_a_sentence(void **state)
     question_init(&q);
     json_t *message = NULL;
     assert_fails(question_message(&q, &message, &empty, 1, "?"), SIGHT_E_MEDIA, "is empty");
-    assert_fails(question_message(&q, &message, &missing, 1, "?"), SIGHT_E_NOT_FOUND, "/no/such/file.png");
-    assert_fails(question_message(&q, &message, &asked_folder, 1, "?"), SIGHT_E_IO, "is a folder");
+    assert_fails(question_message(&q, &message, &missing, 1, "?"), SIGHT_E_MEDIA, "/no/such/file.png");
+    assert_fails(question_message(&q, &message, &asked_folder, 1, "?"), SIGHT_E_MEDIA, "is a folder");
     assert_fails(question_message(&q, &message, NULL, 0, "\xff"), SIGHT_E_ARGUMENT, "not valid UTF-8");
     assert_null(message);
     free(empty);

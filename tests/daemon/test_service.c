@@ -38,7 +38,8 @@ static json_t *ask(sight_client *c, const char *json, const sight_part *parts, s
     assert_ok(sight_client_ask(c, id, json, parts, n));
     for (;;) {
         json_t *body = next_event(c, id, kind);
-        if (*kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), sizeof text - 1 - strlen(text));
+        const size_t room = sizeof text - 1 - strlen(text);
+        if (*kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), room);
         if (*kind == SIGHT_DONE) json_object_set_new(body, "text", json_string(text));
         if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
         json_decref(body);
