@@ -18,7 +18,7 @@ typedef struct pair_vec {
 #define vec_set1 _mm256_set1_ps
 #define vec_add _mm256_add_ps
 #define vec_fma _mm256_fmadd_ps
-#define vec_prefetch(p) _mm_prefetch(p, _MM_HINT_T0)
+#define vec_prefetch(p) _mm_prefetch(p, _MM_HINT_T1)
 
 static inline pair_vec vec_pairs(const char *p, tensor_type type)
 {

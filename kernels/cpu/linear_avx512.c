@@ -238,6 +238,10 @@ INLINE void tile_rows(float *out, const float *x, const float *w, int64_t J, con
 #pragma GCC unroll 14
         for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
         for (int64_t s = 0; s < 2 * J; s++, xp += TILE, wp += PANEL) {
+            // The panel comes from the second cache; x from there or further.
+            _mm_prefetch((const char *)(wp + 16 * PANEL), _MM_HINT_T0);
+            _mm_prefetch((const char *)(wp + 16 * PANEL + 16), _MM_HINT_T0);
+            _mm_prefetch((const char *)(xp + 16 * TILE), _MM_HINT_T0);
             __m512 w0 = _mm512_load_ps(wp), w1 = _mm512_load_ps(wp + 16);
 #pragma GCC unroll 14
             for (int r = 0; r < R; r++) {

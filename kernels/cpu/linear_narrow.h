@@ -81,6 +81,7 @@ INLINE void dot_block(float *out, int64_t out_stride, const float *x, int64_t x_
                       int64_t cols)
 {
     const int64_t bytes = element_bytes(type);
+    const int64_t ahead = 4 * K * bytes; // the processor's own reading ahead stops at each page
     vec sum[4][4][PARTS];
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
@@ -96,7 +97,7 @@ INLINE void dot_block(float *out, int64_t out_stride, const float *x, int64_t x_
 #pragma GCC unroll 4
         for (int c = 0; c < W; c++) {
             p[c] = w[c] + k * bytes;
-            vec_prefetch(p[c] + 2048); // past the page, where the processor's own reading stops
+            vec_prefetch(p[c] + ahead);
         }
         dot_step(sum, x, p, type, R, W);
     }
@@ -283,7 +284,7 @@ static const linear_kernels narrow_kernels = {
     .tile = TILE,
     .panel = PANEL,
     .units = 2,
-    .dot_rows = 16,
+    .dot_rows = 12,
     .lane_rows = lane_rows,
     .dot = dot,
     .pack_rows = pack_rows,

@@ -18,7 +18,7 @@ typedef struct pair_vec {
 #define vec_set1 vdupq_n_f32
 #define vec_add vaddq_f32
 #define vec_fma(a, b, sum) vfmaq_f32(sum, a, b)
-#define vec_prefetch(p) __builtin_prefetch(p)
+#define vec_prefetch(p) __builtin_prefetch(p, 0, 2)
 
 static inline pair_vec vec_pairs(const char *p, tensor_type type)
 {
