@@ -1,6 +1,6 @@
 #include "kernels/cpu/linear.h"
 
-// Outputs of one piece of the dot form: a multiple of what the levels take at once (4 and 3).
+// Outputs of one piece of the dot form: a multiple of what the levels take at once (6, 4, 3).
 #define DOT_PIECE 24
 #define MAX_GROUP 4 // panels of a piece of the tile form
 #define PART_TILES 16

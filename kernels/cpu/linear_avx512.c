@@ -65,29 +65,29 @@ static void lane_rows(float *out, const float *x, int64_t K, int64_t rows)
 }
 
 // sum[r][c] = one block of R rows times W rows of weights.
-INLINE void dot_sums(__m512 sum[][W], const float *x, const char *const w[W], tensor_type type,
-                     int64_t K, const int R, ahead a)
+INLINE void dot_sums(__m512 sum[][MAX_W], const float *x, const char *const *w, tensor_type type,
+                     int64_t K, const int R, const int W, ahead a)
 {
     const int64_t bytes = type == TENSOR_F32 ? 4 : 2;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) sum[r][c] = _mm512_setzero_ps();
     }
     for (int64_t k = 0; k < K; k += LINEAR_STEP, x += R * LINEAR_STEP) {
-        pair512 v[W];
-#pragma GCC unroll 3
+        pair512 v[MAX_W];
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) v[c] = load_rest(w[c] + k * bytes, type, K - k);
         if (a.turn-- == 0) {
             a.turn = a.turns - 1;
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int c = 0; c < W; c++) _mm_prefetch(w[c] + k * bytes + a.bytes, _MM_HINT_T1);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             __m512 even = _mm512_load_ps(x + r * LINEAR_STEP);
             __m512 odd = _mm512_load_ps(x + r * LINEAR_STEP + 16);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int c = 0; c < W; c++) {
                 sum[r][c] = _mm512_fmadd_ps(even, v[c].even, sum[r][c]);
                 sum[r][c] = _mm512_fmadd_ps(odd, v[c].odd, sum[r][c]);
@@ -96,52 +96,49 @@ INLINE void dot_sums(__m512 sum[][W], const float *x, const char *const w[W], te
     }
 }
 
-INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const w[W],
-                      tensor_type type, int64_t K, const int R, int64_t cols, ahead a)
+INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const *w,
+                      tensor_type type, int64_t K, const int R, const int W, int64_t cols, ahead a)
 {
-    __m512 sum[LINEAR_BLOCK][W];
-    dot_sums(sum, x, w, type, K, R, a);
+    __m512 sum[LINEAR_BLOCK][MAX_W];
+    dot_sums(sum, x, w, type, K, R, W, a);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) {
             if (c < cols) out[r * out_stride + c] = lanes_sum(sum[r][c]);
         }
     }
 }
 
-// All blocks of rows times W rows of weights.
-INLINE void dot_blocks(float *out, int64_t out_stride, const float *x, const char *const w[W],
+// More rows than a block: whole blocks and the rest of them times three rows of weights.
+INLINE void dot_blocks(float *out, int64_t out_stride, const float *x, const char *const *w,
                        tensor_type type, int64_t K, int64_t rows, int64_t cols, ahead a)
 {
-#define DOT(R)                                                                                     \
-    case R: dot_block(out, out_stride, x, w, type, K, R, cols, a); break
     for (; rows > 0; rows -= LINEAR_BLOCK, a.turn++) {
-        switch (rows < LINEAR_BLOCK ? rows : LINEAR_BLOCK) {
-            DOT(1);
-            DOT(2);
-            DOT(3);
-            DOT(4);
-            DOT(5);
-            DOT(6);
-            DOT(7);
-            DOT(8);
-        }
+#define DOT(R, W) dot_block(out, out_stride, x, w, type, K, R, 3, cols, a)
+        DOT_CASES(rows)
+#undef DOT
         x += LINEAR_BLOCK * linear_steps(K) * LINEAR_STEP;
         out += LINEAR_BLOCK * out_stride;
     }
-#undef DOT
 }
 
 INLINE void dot_typed(float *out, int64_t out_stride, const float *x, const char *w,
                       tensor_type type, int64_t K, int64_t rows, int64_t cols)
 {
     const int64_t bytes = K * (type == TENSOR_F32 ? 4 : 2);
+    const int width = dot_width(rows);
     ahead a = plan_ahead(bytes, rows);
-    for (int64_t c = 0; c < cols; c += W) {
-        const char *p[W];
-        for (int i = 0; i < W; i++) p[i] = w + (c + i < cols ? c + i : c) * bytes;
-        dot_blocks(out + c, out_stride, x, p, type, K, rows, cols - c, a);
+    for (int64_t c = 0; c < cols; c += width) {
+        const char *p[MAX_W];
+        for (int i = 0; i < width; i++) p[i] = w + (c + i < cols ? c + i : c) * bytes;
+        if (rows > LINEAR_BLOCK) {
+            dot_blocks(out + c, out_stride, x, p, type, K, rows, cols - c, a);
+        } else {
+#define DOT(R, W) dot_block(out + c, out_stride, x, p, type, K, R, W, cols - c, a)
+            DOT_CASES(rows)
+#undef DOT
+        }
     }
 }
 

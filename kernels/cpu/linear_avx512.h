@@ -9,7 +9,7 @@
 // 28 sums, 2 vectors of weights and a number of x fill the 32 registers.
 #define TILE 14
 #define PANEL 32
-#define W 3 // rows of weights at once in the dot form: 24 sums with a block of rows
+#define MAX_W 6 // rows of weights at once in the dot form
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -21,9 +21,29 @@ INLINE float lanes_sum(__m512 v)
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
-// Which lines of the weights to ask for early: those of the next W rows, into the second cache (the
+// Rows of weights that go with a number of rows of x: at most 24 sums, and as many as that allows,
+// for x may have to come from the second cache each time. Divides the driver's pieces.
+static inline int dot_width(int64_t rows)
+{
+    return rows <= 4 ? 6 : rows <= 6 ? 4 : 3;
+}
+
+// The form for a number of rows: DOT(rows of a block, rows of weights).
+#define DOT_CASES(rows)                                                                            \
+    switch (rows) {                                                                                \
+    case 1: DOT(1, 6); break;                                                                      \
+    case 2: DOT(2, 6); break;                                                                      \
+    case 3: DOT(3, 6); break;                                                                      \
+    case 4: DOT(4, 6); break;                                                                      \
+    case 5: DOT(5, 4); break;                                                                      \
+    case 6: DOT(6, 4); break;                                                                      \
+    case 7: DOT(7, 3); break;                                                                      \
+    default: DOT(8, 3); break;                                                                     \
+    }
+
+// Which lines of the weights to ask for early: those of the next rows, into the second cache (the
 // first may be busy with x). The processor's own reading ahead stops at each page of 4 KiB. Where
-// several blocks of rows pass over the same W rows, they share the asking out.
+// several blocks of rows pass over the same weights, they share the asking out.
 typedef struct ahead {
     int64_t bytes;
     int turn, turns; // in every turns-th step, from step `turn`
@@ -31,7 +51,8 @@ typedef struct ahead {
 
 static inline ahead plan_ahead(int64_t row_bytes, int64_t rows)
 {
-    return (ahead){W * row_bytes, 0, (int)((rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK)};
+    int blocks = (int)((rows + LINEAR_BLOCK - 1) / LINEAR_BLOCK);
+    return (ahead){dot_width(rows) * row_bytes, 0, blocks};
 }
 
 // Sixteen rows of sixteen become sixteen columns.

@@ -39,71 +39,68 @@ static void lane_rows(float *out, const float *x, int64_t K, int64_t rows)
 }
 
 // One block of R rows times W rows of weights.
-INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const w[W],
-                      int64_t K, const int R, int64_t cols, ahead a)
+INLINE void dot_block(float *out, int64_t out_stride, const float *x, const char *const *w,
+                      int64_t K, const int R, const int W, int64_t cols, ahead a)
 {
-    __m512 sum[LINEAR_BLOCK][W];
+    __m512 sum[LINEAR_BLOCK][MAX_W];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) sum[r][c] = _mm512_setzero_ps();
     }
     for (int64_t k = 0; k < K; k += LINEAR_STEP, x += R * LANE_STEP) {
-        __m512i v[W];
-#pragma GCC unroll 3
+        __m512i v[MAX_W];
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) v[c] = load_weights(w[c] + 2 * k, K - k);
         if (a.turn-- == 0) {
             a.turn = a.turns - 1;
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int c = 0; c < W; c++) _mm_prefetch(w[c] + 2 * k + a.bytes, _MM_HINT_T1);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             __m512i pairs = _mm512_load_si512(x + r * LANE_STEP);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int c = 0; c < W; c++) sum[r][c] = add_pairs(sum[r][c], pairs, v[c]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int c = 0; c < W; c++) {
             if (c < cols) out[r * out_stride + c] = lanes_sum(sum[r][c]);
         }
     }
 }
 
-// All blocks of rows times W rows of weights.
-static void dot_blocks(float *out, int64_t out_stride, const float *x, const char *const w[W],
+// More rows than a block: whole blocks and the rest of them times three rows of weights.
+static void dot_blocks(float *out, int64_t out_stride, const float *x, const char *const *w,
                        int64_t K, int64_t rows, int64_t cols, ahead a)
 {
-#define DOT(R)                                                                                     \
-    case R: dot_block(out, out_stride, x, w, K, R, cols, a); break
     for (; rows > 0; rows -= LINEAR_BLOCK, a.turn++) {
-        switch (rows < LINEAR_BLOCK ? rows : LINEAR_BLOCK) {
-            DOT(1);
-            DOT(2);
-            DOT(3);
-            DOT(4);
-            DOT(5);
-            DOT(6);
-            DOT(7);
-            DOT(8);
-        }
+#define DOT(R, W) dot_block(out, out_stride, x, w, K, R, 3, cols, a)
+        DOT_CASES(rows)
+#undef DOT
         x += LINEAR_BLOCK * linear_steps(K) * LANE_STEP;
         out += LINEAR_BLOCK * out_stride;
     }
-#undef DOT
 }
 
 static void dot(float *out, int64_t out_stride, const float *x, const void *w, tensor_type type,
                 int64_t K, int64_t rows, int64_t cols)
 {
+    const int width = dot_width(rows);
     ahead a = plan_ahead(K * 2, rows);
-    for (int64_t c = 0; c < cols; c += W) {
-        const char *p[W];
-        for (int i = 0; i < W; i++) p[i] = (const char *)w + (c + i < cols ? c + i : c) * K * 2;
-        dot_blocks(out + c, out_stride, x, p, K, rows, cols - c, a);
+    for (int64_t c = 0; c < cols; c += width) {
+        const char *p[MAX_W];
+        for (int i = 0; i < width; i++) p[i] = (const char *)w + (c + i < cols ? c + i : c) * K * 2;
+        if (rows > LINEAR_BLOCK) {
+            dot_blocks(out + c, out_stride, x, p, K, rows, cols - c, a);
+        } else {
+#define DOT(R, W) dot_block(out + c, out_stride, x, p, K, R, W, cols - c, a)
+            DOT_CASES(rows)
+#undef DOT
+        }
     }
 }
 
