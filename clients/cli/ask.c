@@ -60,7 +60,9 @@ int cli_ask(int argc, char **argv)
     sight_err err = SIGHT_OK;
     if (n == 0) err = sight_fail(SIGHT_E_ARGUMENT, "no question (see sight ask --help)");
     else if (!strcmp(argv[n - 1], "-")) err = question_read_stdin(&from_stdin);
-    if (!err) err = run(&q, argv, n - 1, from_stdin ? from_stdin : argv[n - 1], &no_server);
+    const char *text = from_stdin ? from_stdin : n ? argv[n - 1] : "";
+    if (!err && !*text) err = sight_fail(SIGHT_E_ARGUMENT, "the question is empty");
+    if (!err) err = run(&q, argv, n - 1, text, &no_server);
     free(from_stdin);
     question_done(&q);
     return err ? cli_fail_asking(err, no_server) : EXIT_OK;

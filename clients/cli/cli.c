@@ -1,8 +1,10 @@
 #include "clients/cli/cli.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clients/cli/terminal.h"
 
@@ -75,6 +77,25 @@ static void print_help(void)
            "First steps: sight ask clip.mp4 \"What happens?\"\n");
 }
 
+// What was printed may not have arrived: a disk is full. A reader that left has seen enough.
+static int check_output(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    if (poll(&out, 1, 0) == 1 && (out.revents & POLLERR)) return status;
+    if (status != EXIT_OK) return status;
+    return cli_fail(SIGHT_E_IO, "cannot write all of the output: the disk may be full");
+}
+
+static int run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 2, argv + 2);
+    }
+    sight_fail(SIGHT_E_ARGUMENT, "there is no command '%s' (see sight --help)", argv[1]);
+    return cli_fail(SIGHT_E_ARGUMENT, sight_error());
+}
+
 int cli_main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -87,9 +108,5 @@ int cli_main(int argc, char **argv)
         printf("sight %s\n", SIGHT_VERSION);
         return EXIT_OK;
     }
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 2, argv + 2);
-    }
-    sight_fail(SIGHT_E_ARGUMENT, "there is no command '%s' (see sight --help)", argv[1]);
-    return cli_fail(SIGHT_E_ARGUMENT, sight_error());
+    return check_output(run_command(argc, argv));
 }

@@ -134,6 +134,7 @@ ask 3 "wide.mkv'.*3000 x 10.*over 200 times" "$work/wide.mkv"
 ask 3 "huge.mp4' is not a video.*known kind" "$work/huge.mp4"
 ask 6 "1073741824|10737[0-9]{5}|limit is 268435456" --attach "$work/huge.mp4"
 expect 3 "none.mp4" "$sight" plan "$work/none.mp4"
+expect 3 "none.mp4" "$sight" chat "$work/none.mp4"
 expect 0 "cut.mp4" "$sight" plan "$work/cut.mp4"
 
 # A file that may not be read. Root may read all, so another user's daemon is asked then.
@@ -193,6 +194,7 @@ expect 2 "64 files" "$sight" ask --attach "${many[@]}" "What?"
 head -c 300000 /dev/zero | tr '\0' 'x' >"$work/long.txt"
 expect 6 "the prompt has [0-9]+ tokens.* limit is 4095" \
     bash -c '"$0" ask - <"$1"' "$sight" "$work/long.txt"
+expect 2 "the question is empty" "$sight" ask -
 printf 'what\0ever' >"$work/nul.txt"
 expect 2 "NUL" bash -c '"$0" ask - <"$1"' "$sight" "$work/nul.txt"
 
@@ -240,6 +242,7 @@ echo '{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}' >"$wor
 trace=("$sight" trace --model "$mini" --request "$work/r.json" --out)
 expect 1 "/dev/full" "${trace[@]}" /dev/full
 expect 1 "none/t.safetensors.*No such file" "${trace[@]}" "$work/none/t.safetensors"
+expect 1 "cannot write all" bash -c '"$0" plan "$1" >/dev/full' "$sight" "$work/late.mp4"
 full=$work/full
 mkdir "$full"
 if mount -t tmpfs -o size=16k none "$full" 2>/dev/null; then
