@@ -1,8 +1,8 @@
 // kernels/backend.h - the table behind ops.h: what a backend fills in, and what its files may use.
 //
-// ops.c checks the arguments once and calls the table. A kernels object owns one table, filled from
-// the plainest level upwards: every `*_fill` sets the entries it has and leaves the rest, so a level
-// without its own form of an op uses that of the level below. Plain C fills all; it is the oracle.
+// ops.c checks the arguments once and calls the table. A kernels object owns one table, filled
+// from the plainest level upwards: every `*_fill` sets the entries it has and leaves the rest, so
+// a level without its own form of an op uses that of the level below. Plain C fills all; it is the oracle.
 //
 // Files: kernels/cpu/<area>_<level>.c with <area>_<level>_fill, areas linear, rows (norms,
 // activations, rope, embedding, convolution, gates, kv_write), attention and delta. A file for

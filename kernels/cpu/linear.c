@@ -68,7 +68,8 @@ static void lane_blocks(void *arg, int64_t begin, int64_t end, int worker)
     const linear_job *j = arg;
     int64_t size = j->J * LINEAR_LANES * j->lk->units;
     for (int64_t b = begin; b < end; b++) {
-        int64_t row = b * LINEAR_BLOCK, rows = j->N - row < LINEAR_BLOCK ? j->N - row : LINEAR_BLOCK;
+        int64_t row = b * LINEAR_BLOCK, left = j->N - row;
+        int64_t rows = left < LINEAR_BLOCK ? left : LINEAR_BLOCK;
         j->lk->lane_rows((float *)j->packed + row * size, j->x + row * j->K, j->K, rows);
     }
 }

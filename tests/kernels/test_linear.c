@@ -218,6 +218,40 @@ static void a_row_is_the_same_alone_and_in_a_batch(void **state)
     }
 }
 
+// Shapes at which the work is cut every way it can be: panels in groups, rows in parts, rows that
+// do not fit the scratch at once, and K too long for a packed panel.
+static void cuts_do_not_change_a_bit(void **state)
+{
+    static const int64_t shapes[][3] = {{500, 40, 1400}, {450, 10000, 5}, {110, 40000, 2}};
+    test_random r = {29};
+    for (int level = SIMD_PLAIN; level < SIMD_COUNT; level++) {
+        kernels *k = new_kernels((simd_level)level, 2, false);
+        if (!k) continue;
+        for (int i = 0; i < 3; i++) {
+            int64_t N = shapes[i][0], K = shapes[i][1], M = shapes[i][2];
+            uint16_t *w = malloc((size_t)(M * K) * 2);
+            float *x = malloc((size_t)(N * K) * 4), *all = malloc((size_t)(N * M) * 4);
+            float *some = malloc((size_t)(8 * M) * 4);
+            for (int64_t j = 0; j < M * K; j++) w[j] = f32_to_bf16(test_random_normal(&r));
+            for (int64_t j = 0; j < N * K; j++) x[j] = (float)(test_random_bits(&r) >> 40) - 8e6f;
+            weight weight = {{w, TENSOR_BF16, 2, {M, K}}, NULL};
+            op_linear(k, all, x, &weight, N);
+            for (int64_t n = 0; n < N; n += 37) {
+                int64_t rows = N - n < 8 ? N - n : 8;
+                op_linear(k, some, x + n * K, &weight, rows);
+                assert_memory_equal(some, all + n * M, (size_t)(rows * M) * 4);
+            }
+            op_linear(k, some, x + (N - 1) * K, &weight, 1);
+            assert_memory_equal(some, all + (N - 1) * M, (size_t)M * 4);
+            free(w);
+            free(x);
+            free(all);
+            free(some);
+        }
+        kernels_destroy(&k);
+    }
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     test_random r = {11};
@@ -371,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_level_meets_the_answer),
         cmocka_unit_test(a_row_is_the_same_alone_and_in_a_batch),
+        cmocka_unit_test(cuts_do_not_change_a_bit),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(levels_with_fma_agree_to_the_bit),
         cmocka_unit_test(many_are_the_same_as_one_by_one),
