@@ -37,6 +37,7 @@ struct threads {
     int n;
     worker *workers; // [n], the caller is 0
     job job;
+    const atomic_bool *stop_flag; // of the work, not of the pool; NULL: none
     // A worker enters (counts itself in `inside`), then looks whether the job is open; the caller
     // closes it, then waits until nobody is inside. So nobody waits for a thread that still sleeps.
     _Alignas(64) atomic_uint generation; // grows with each job
@@ -48,9 +49,14 @@ struct threads {
     pthread_cond_t wake;
 };
 
+static bool stopped(const threads *t)
+{
+    return t->stop_flag && atomic_load_explicit(t->stop_flag, memory_order_relaxed);
+}
+
 static void take_from(worker *w, const job *j, int index)
 {
-    while (atomic_load_explicit(&w->next, memory_order_relaxed) < w->end) {
+    while (!stopped(w->pool) && atomic_load_explicit(&w->next, memory_order_relaxed) < w->end) {
         int64_t piece = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
         if (piece >= w->end) return;
         int64_t begin = piece * j->grain, end = begin + j->grain < j->n ? begin + j->grain : j->n;
@@ -151,12 +157,17 @@ int threads_count(const threads *t)
     return t ? t->n : 1;
 }
 
+void threads_set_stop(threads *t, const atomic_bool *flag)
+{
+    if (t) t->stop_flag = flag;
+}
+
 void threads_for(threads *t, int64_t n, int64_t grain, threads_fn *fn, void *arg)
 {
     if (n <= 0) return;
     if (grain < 1) grain = 1;
     if (!t || t->n == 1 || n <= grain) {
-        for (int64_t begin = 0; begin < n; begin += grain) {
+        for (int64_t begin = 0; begin < n && !(t && stopped(t)); begin += grain) {
             fn(arg, begin, begin + grain < n ? begin + grain : n, 0);
         }
         return;

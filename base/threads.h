@@ -6,6 +6,8 @@
 #ifndef SIGHT_BASE_THREADS_H
 #define SIGHT_BASE_THREADS_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -17,6 +19,10 @@ typedef struct threads threads;
 sight_err threads_create(threads **out, int n);
 void threads_destroy(threads **t); // accepts NULL; leaves NULL
 int threads_count(const threads *t);
+
+// From now on threads_for leaves out pieces once *flag is true (NULL: never). What it was computing
+// is then unfinished: the caller looks at the flag before it uses a result. Not during threads_for.
+void threads_set_stop(threads *t, const atomic_bool *flag);
 
 // Work on [begin, end); worker is 0..threads_count-1, for per-thread scratch.
 typedef void threads_fn(void *arg, int64_t begin, int64_t end, int worker);

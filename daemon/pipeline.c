@@ -212,7 +212,9 @@ sight_err pipeline_run(task *t, const atomic_bool *cancel, pipeline_sink *sink, 
     size_t i;
     json_t *line;
     json_array_foreach(t->asked->warnings, i, line) on_warning(&r, json_string_value(line));
+    kernels_set_stop(engine_kernels(t->model), cancel);
     sight_err err = run_stages(&r);
+    kernels_set_stop(engine_kernels(t->model), NULL);
     r.end_s = clock_now_s();
     if (err && atomic_load(cancel)) {
         r.reason = "cancelled"; // whatever else went wrong: nobody waits for it

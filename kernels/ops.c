@@ -102,6 +102,11 @@ void kernels_destroy(kernels **p)
     *p = NULL;
 }
 
+void kernels_set_stop(kernels *k, const atomic_bool *flag)
+{
+    threads_set_stop(k->pool, flag);
+}
+
 simd_level kernels_simd(const kernels *k)
 {
     return k->level;

@@ -16,6 +16,7 @@
 #ifndef SIGHT_KERNELS_OPS_H
 #define SIGHT_KERNELS_OPS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,10 @@ typedef struct kernels_options {
 // SIGHT_E_UNSUPPORTED, SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
 sight_err kernels_create(kernels **out, const kernels_options *options);
 void kernels_destroy(kernels **k); // accepts NULL; leaves NULL
+// Ops leave work out once *flag is true (NULL: never): a cancelled request ends within an op. Their
+// results are then unfinished, so the caller looks at the flag before it uses one. The flag outlives
+// its use here.
+void kernels_set_stop(kernels *k, const atomic_bool *flag);
 simd_level kernels_simd(const kernels *k);
 int kernels_threads(const kernels *k);
 const char *simd_level_name(simd_level level);              // "avx512"

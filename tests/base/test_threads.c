@@ -40,6 +40,34 @@ static void each_index_is_visited_once(void **state)
     free(c);
 }
 
+static void stop_at_ten(void *arg, int64_t begin, int64_t end, int worker)
+{
+    atomic_bool *flag = arg;
+    if (begin >= 10) atomic_store(flag, true);
+}
+
+static void work_ends_early_when_its_flag_is_set(void **state)
+{
+    count *c = malloc(sizeof *c);
+    for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        threads *t;
+        assert_ok(threads_create(&t, n_threads));
+        atomic_bool flag = false;
+        threads_set_stop(t, &flag);
+        threads_for(t, N, 1, stop_at_ten, &flag);
+        assert_true(atomic_load(&flag));
+        memset(c, 0, sizeof *c);
+        c->grain = 1;
+        threads_for(t, N, 1, visit, c);
+        assert_int_equal(c->hits[N - 1], 0);
+        threads_set_stop(t, NULL);
+        threads_for(t, N, 1, visit, c);
+        assert_int_equal(c->hits[N - 1], 1);
+        threads_destroy(&t);
+    }
+    free(c);
+}
+
 static void sizes_out_of_range_are_refused(void **state)
 {
     threads *t = NULL;
@@ -52,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_index_is_visited_once),
+        cmocka_unit_test(work_ends_early_when_its_flag_is_set),
         cmocka_unit_test(sizes_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
