@@ -234,14 +234,14 @@ static void cuts_do_not_change_a_bit(void **state)
             float *some = malloc((size_t)(8 * M) * 4);
             for (int64_t j = 0; j < M * K; j++) w[j] = f32_to_bf16(test_random_normal(&r));
             for (int64_t j = 0; j < N * K; j++) x[j] = (float)(test_random_bits(&r) >> 40) - 8e6f;
-            weight weight = {{w, TENSOR_BF16, 2, {M, K}}, NULL};
-            op_linear(k, all, x, &weight, N);
+            weight stored = {{w, TENSOR_BF16, 2, {M, K}}, NULL};
+            op_linear(k, all, x, &stored, N);
             for (int64_t n = 0; n < N; n += 37) {
                 int64_t rows = N - n < 8 ? N - n : 8;
-                op_linear(k, some, x + n * K, &weight, rows);
+                op_linear(k, some, x + n * K, &stored, rows);
                 assert_memory_equal(some, all + n * M, (size_t)(rows * M) * 4);
             }
-            op_linear(k, some, x + (N - 1) * K, &weight, 1);
+            op_linear(k, some, x + (N - 1) * K, &stored, 1);
             assert_memory_equal(some, all + (N - 1) * M, (size_t)M * 4);
             free(w);
             free(x);
