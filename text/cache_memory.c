@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SLAB_BYTES (8 << 20)
+#define SLAB_BYTES  (8 << 20)
+#define SPARE_BYTES (64 << 20)
 
 typedef struct cache_slab {
     struct cache_slab *next;
@@ -46,24 +47,37 @@ static cache_block *pop(cache_block **list)
     return b;
 }
 
+// Returns one piece of what nobody uses to the system; false when all is in use.
+static bool give_back(cache_memory *m)
+{
+    if (m->free_states) {
+        munmap(pop_states(m), (size_t)m->states_bytes);
+        m->held -= m->states_bytes;
+        return true;
+    }
+    if (!m->warm) return false;
+    cache_block *b = pop(&m->warm);
+    madvise(b->data, (size_t)m->block_bytes, MADV_DONTNEED);
+    push(&m->cold, b);
+    m->held -= m->block_bytes;
+    return true;
+}
+
+// A little is kept for the next request, the rest goes back: an idle daemon is a small one.
+static void trim(cache_memory *m)
+{
+    while (m->held - m->used > SPARE_BYTES && give_back(m)) continue;
+}
+
 static sight_err make_room(cache_memory *m, int64_t bytes)
 {
     while (m->budget && m->held + bytes > m->budget) {
-        if (m->free_states) {
-            munmap(pop_states(m), (size_t)m->states_bytes);
-            m->held -= m->states_bytes;
-        } else if (m->warm) {
-            cache_block *b = pop(&m->warm);
-            madvise(b->data, (size_t)m->block_bytes, MADV_DONTNEED);
-            push(&m->cold, b);
-            m->held -= m->block_bytes;
-        } else {
-            return sight_fail(SIGHT_E_MEMORY,
-                              "the cache's budget of %.1f MiB is full: %.1f MiB are in use and "
-                              "%.1f more are needed",
-                              (double)m->budget / 1048576, (double)m->used / 1048576,
-                              (double)bytes / 1048576);
-        }
+        if (give_back(m)) continue;
+        return sight_fail(SIGHT_E_MEMORY,
+                          "the cache's budget of %.1f MiB is full: %.1f MiB are in use and "
+                          "%.1f more are needed",
+                          (double)m->budget / 1048576, (double)m->used / 1048576,
+                          (double)bytes / 1048576);
     }
     return SIGHT_OK;
 }
@@ -132,6 +146,7 @@ void cache_block_unref(cache_memory *m, cache_block *b)
     if (--b->refs > 0) return;
     push(&m->warm, b);
     m->used -= m->block_bytes;
+    trim(m);
 }
 
 // ---- states ----
@@ -161,4 +176,5 @@ void cache_states_free(cache_memory *m, void *states)
     if (!states) return;
     memcpy(states, &m->free_states, sizeof m->free_states);
     m->free_states = states;
+    trim(m);
 }
