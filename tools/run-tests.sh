@@ -31,6 +31,7 @@ run() { # run FOLDER NAME: the tests of one build; the counts go to $folder/coun
     [ "$status" = 0 ] || worst=$status
 }
 
+unset MAKEFLAGS # the outer make has its own
 worst=0 all_failed=0 all_skipped=0 all_passed=0
 compile "$build" -DCMAKE_BUILD_TYPE=Release
 run "$build" "release build"
