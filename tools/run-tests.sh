@@ -33,9 +33,9 @@ run() { # run FOLDER NAME: the tests of one build; the counts go to $folder/coun
 
 unset MAKEFLAGS # the outer make has its own
 worst=0 all_failed=0 all_skipped=0 all_passed=0
-compile "$build" -DCMAKE_BUILD_TYPE=Release
+compile "$build" -DCMAKE_BUILD_TYPE=Release -DSIGHT_TESTS=ON
 run "$build" "release build"
-compile "$asan_build" -DCMAKE_BUILD_TYPE=None -DSIGHT_SANITIZE=ON
+compile "$asan_build" -DCMAKE_BUILD_TYPE=None -DSIGHT_SANITIZE=ON -DSIGHT_TESTS=ON
 ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
     run "$asan_build" "under AddressSanitizer and UBSan"
 echo "$all_passed passed, $all_failed failed, $all_skipped skipped"
