@@ -14,7 +14,7 @@ from scenes import TASKS, draw, seed_of
 # (file, task, kinds of question to ask about it: those that the model card rates at 90 % or more)
 SAMPLES = [("clip-1", "video", ["moves", "direction", "colour", "count"]),
            ("clip-2", "video", ["moves", "direction", "shape", "count"]),
-           ("picture", "still", ["shape", "colour", "what_at", "count"])]
+           ("picture", "still", ["shape", "colour", "what", "count"])]
 
 
 def main(folder):
