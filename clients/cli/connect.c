@@ -106,13 +106,31 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
     _exit(127);
 }
 
+// What the daemon has written so far, without the last line's end.
+static void read_log(char *log, size_t size, int log_fd)
+{
+    ssize_t n = pread(log_fd, log, size - 1, 0);
+    log[n > 0 ? n : 0] = 0;
+    while (n > 0 && log[n - 1] == '\n') log[--n] = 0;
+}
+
+// A person at a terminal is told what the daemon warned of (that the bundled model is small).
+static void show_warnings(int log_fd)
+{
+    char log[4096], *rest = NULL;
+    if (!terminal_err()) return;
+    read_log(log, sizeof log, log_fd);
+    for (char *line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *sentence = strstr(line, " warning ");
+        if (sentence) terminal_warning(sentence + 9);
+    }
+}
+
 // The last line that the daemon wrote before it ended, as the error.
 static sight_err report_death(int log_fd, int status)
 {
     char log[4096];
-    ssize_t n = pread(log_fd, log, sizeof log - 1, 0);
-    log[n > 0 ? n : 0] = 0;
-    while (n > 0 && log[n - 1] == '\n') log[--n] = 0;
+    read_log(log, sizeof log, log_fd);
     char *line = strrchr(log, '\n');
     line = line ? line + 1 : log;
     char *sentence = strstr(line, " error ");
@@ -160,6 +178,7 @@ static sight_err start_private(sight_client **out, const connect_options *option
         err = sight_client_connect(out, endpoint, 200);
     }
     terminal_clear();
+    if (!err) show_warnings(log_fd);
     close(log_fd);
     return err;
 }
