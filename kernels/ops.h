@@ -177,7 +177,7 @@ void op_delta_rule_naive(const delta_seq *seq, const delta_shape *shape); // pla
 // ---- the machine's limits, for bench ----
 
 typedef struct machine_limits {
-    double read_gb_s;    // streaming read over all threads
+    double read_gb_s;    // streaming read over all threads, the median of several
     double f32_gop_s;    // fused multiply-adds count two
     double bf16_gop_s;   // 0 where the processor has none
     double int8_gop_s;   // 0 where the processor has none
