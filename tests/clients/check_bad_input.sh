@@ -54,7 +54,7 @@ make_file tiny.mkv -f lavfi -i color=red:s=16x16:r=2:d=1 -vf scale=1:1 -pix_fmt 
 cut_to whole.mp4 60 cut.mp4
 cut_to late.mp4 60 noindex.mp4
 cut_to good.png 50 cut.png
-head -c 60 "$work/whole.mp4" >"$work/stub.mp4"
+head -c 60 "$work/whole.mp4" >"$work/headless.mp4"
 : >"$work/empty.mp4"
 : >"$work/empty.png"
 echo "only words, no film" >"$work/text.mp4"
@@ -123,7 +123,7 @@ done
 ask 3 "text.mp4' is not a video.*known kind" "$work/text.mp4"
 ask 3 "text.png' is not" "$work/text.png"
 ask 3 "noindex.mp4'.*(cut off|never finished)" "$work/noindex.mp4"
-ask 3 "stub.mp4'.*cut off" "$work/stub.mp4"
+ask 3 "headless.mp4'.*cut off" "$work/headless.mp4"
 ask 3 "sound.mp4' has no picture track" "$work/sound.mp4"
 ask 3 "cut.png'.*cut off" "$work/cut.png"
 ask 0 "cut.mp4'.*only [0-9]+ of 120 frames can be read" "$work/cut.mp4"
