@@ -299,7 +299,26 @@ sight_err checkpoint_tensor(const checkpoint *c, tensor_view *out, const char *n
 {
     const weight *w = find(c, name);
     if (!w) return sight_fail(SIGHT_E_MODEL, "'%s' has no tensor '%s'", c->dir, name);
+    if (w->stored) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': tensor '%s' is %s, where plain numbers are needed",
+                          w->path, name, w->dtype);
+    }
     *out = w->view;
+    return SIGHT_OK;
+}
+
+sight_err checkpoint_matrix(const checkpoint *c, tensor_view *view, const packed **p,
+                            const char *name)
+{
+    const weight *w = find(c, name);
+    if (!w) return sight_fail(SIGHT_E_MODEL, "'%s' has no tensor '%s'", c->dir, name);
+    if (w->stored && !w->packed) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': tensor '%s' is %s and was not prepared",
+                          w->path, name, w->dtype);
+    }
+    *view = w->view;
+    if (w->packed) view->data = NULL;
+    *p = w->packed;
     return SIGHT_OK;
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "checkpoint/config.h"
+#include "kernels/packed.h"
 #include "kernels/tensor.h"
 
 typedef struct checkpoint checkpoint;
@@ -36,6 +37,12 @@ size_t checkpoint_bytes(const checkpoint *c);    // of all weights
 // The tensor of that published name ("model.language_model.layers.0.mlp.up_proj.weight"), also
 // where the files use a text-only export's names. SIGHT_E_MODEL when it is not there.
 sight_err checkpoint_tensor(const checkpoint *c, tensor_view *out, const char *name);
+
+// A matrix of a product: *view has its shape; its data is NULL where the weights are packed, and *p
+// is then what products run (owned by c). Packing happens in checkpoint_prepare: a matrix in a
+// quantised form is SIGHT_E_UNSUPPORTED before.
+sight_err checkpoint_matrix(const checkpoint *c, tensor_view *view, const packed **p,
+                            const char *name);
 
 // A copy as float32 (malloc; free it), for norms, biases and other small tensors; each element
 // plus `add` (1 for zero-centred norms).

@@ -4,13 +4,16 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/shards.h"
+#include "checkpoint/stored.h"
 
 typedef struct weight {
     char *name;       // the published one
     const char *path; // of the file, for errors; borrowed from the shards
     const char *dtype;
     bool has_view;
-    tensor_view view;
+    tensor_view view;     // data is NULL where stored is set
+    const stored *stored; // a matrix in a quantised form; NULL: plain
+    const packed *packed; // once prepared; NULL: as it is
 } weight;
 
 struct checkpoint {

@@ -138,8 +138,9 @@ static bool is_weight_type(tensor_type t)
 
 static void check_weight(const weight *w)
 {
-    assert(w->w.n_dims == 2 && w->w.shape[0] > 0 && w->w.shape[1] > 0 && w->w.data);
-    assert(is_weight_type(w->w.type));
+    assert(w->w.n_dims == 2 && w->w.shape[0] > 0 && w->w.shape[1] > 0);
+    assert(w->packed ? w->packed->M == w->w.shape[0] && w->packed->K == w->w.shape[1]
+                     : w->w.data && is_weight_type(w->w.type));
     assert(w->w.shape[1] <= (int64_t)KERNELS_SHARED_FLOATS / 2); // a row must fit the scratch
 }
 
@@ -175,11 +176,17 @@ void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate
     if (N > 0) k->ops.linear(k, &y, x, w, 2, N, LINEAR_SILU_MUL);
 }
 
-void op_embed(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N)
+void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int64_t N)
 {
-    assert(table->n_dims == 2 && table->shape[1] > 0 && is_weight_type(table->type));
-    for (int64_t i = 0; i < N; i++) assert(ids[i] >= 0 && ids[i] < table->shape[0]);
-    if (N > 0) k->ops.embed(k, y, ids, table, N);
+    check_weight(table);
+    for (int64_t i = 0; i < N; i++) assert(ids[i] >= 0 && ids[i] < table->w.shape[0]);
+    if (!table->packed) {
+        if (N > 0) k->ops.embed(k, y, ids, &table->w, N);
+        return;
+    }
+    for (int64_t i = 0; i < N; i++) {
+        packed_get_row(table->packed, y + i * table->w.shape[1], ids[i]);
+    }
 }
 
 // ---- row-wise ----

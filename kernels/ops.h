@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kernels/packed.h"
 #include "kernels/tensor.h"
 
 typedef struct kernels kernels;
@@ -58,8 +59,10 @@ sight_err simd_level_parse(simd_level *out, const char *name); // SIGHT_E_ARGUME
 
 // A matrix [M, K] of the checkpoint, and optionally its bias [M] (float32).
 typedef struct weight {
-    tensor_view w;     // n_dims 2
-    const float *bias; // NULL: none
+    tensor_view w;        // n_dims 2; data is NULL when packed is set
+    const float *bias;    // NULL: none
+    const packed *packed; // NULL: w as it is. Activations are int8 by groups of 32 then, or float32
+                          // with kernels_options.exact
 } weight;
 
 // y[N, M] = x[N, K] w^T + bias. y and x may not overlap.
@@ -74,7 +77,7 @@ void op_linear_many(kernels *k, float *const *y, const float *x, const weight *c
 void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate,
                         const weight *up, int64_t N);
 // y[N, D] = rows ids[] of the table [V, D]. ids are within the table.
-void op_embed(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N);
+void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int64_t N);
 
 // ---- row-wise ----
 

@@ -28,6 +28,7 @@ float tensor_get_f32(const tensor_view *t, int64_t i)
     case TENSOR_I32: memcpy(&i32, p, 4); return (float)i32;
     case TENSOR_I64: memcpy(&i64, p, 8); return (float)i64;
     case TENSOR_U8: return (float)*p;
+    case TENSOR_I8: return (float)(int8_t)*p;
     }
     return 0;
 }

@@ -5,8 +5,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum tensor_type { TENSOR_F32, TENSOR_BF16, TENSOR_F16, TENSOR_I32, TENSOR_I64, TENSOR_U8 }
-    tensor_type;
+typedef enum tensor_type {
+    TENSOR_F32,
+    TENSOR_BF16,
+    TENSOR_F16,
+    TENSOR_I32,
+    TENSOR_I64,
+    TENSOR_U8,
+    TENSOR_I8
+} tensor_type;
 
 #define TENSOR_MAX_DIMS 5
 
@@ -20,7 +27,7 @@ typedef struct tensor_view {
 
 static inline size_t tensor_type_bytes(tensor_type t)
 {
-    static const uint8_t bytes[] = {4, 2, 2, 4, 8, 1};
+    static const uint8_t bytes[] = {4, 2, 2, 4, 8, 1, 1};
     return bytes[t];
 }
 

@@ -19,7 +19,7 @@ static void matrix(loader *l, weight *out, const char *name)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
-    if (!l->err) l->err = checkpoint_tensor(l->c, &out->w, full);
+    if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
 }
 
 static void vector(loader *l, float **out, const char *name, float add)
@@ -109,10 +109,8 @@ sight_err model_load(text_model *m, const checkpoint *c)
 {
     const text_config *t = &m->config->text;
     loader l = {c, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
-    weight embedding = {0};
-    matrix(&l, &embedding, "model.language_model.embed_tokens");
-    m->embedding = embedding.w;
-    if (t->tied) m->head.w = m->embedding;
+    matrix(&l, &m->embedding, "model.language_model.embed_tokens");
+    if (t->tied) m->head = m->embedding;
     else matrix(&l, &m->head, "lm_head");
     norm(&l, &m->norm, "model.language_model.norm.weight");
     sight_err err = l.err ? l.err : load_layers(m, &l);

@@ -64,7 +64,7 @@ struct text_model {
     const model_config *config; // the checkpoint's
     kernels *k;
     int64_t max_rows, logit_rows;
-    tensor_view embedding; // [vocab, D]
+    weight embedding; // [vocab, D]
     weight head;
     float *norm; // [D]
     model_layer *layers;

@@ -27,7 +27,7 @@ static void product(loader *l, weight *out, const char *name)
     char full[NAME_BYTES];
     float *bias = NULL;
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
-    if (!l->err) l->err = checkpoint_tensor(l->c, &out->w, full);
+    if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
     vector(l, &bias, name, "bias");
     out->bias = bias;
 }

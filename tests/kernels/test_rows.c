@@ -389,13 +389,13 @@ static void embed_copies_rows(void **state)
     for (int i = 0; i < N; i++) ids[i] = (int32_t)test_random_range(&r, 0, V - 1);
     static const tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_F16};
     for (int t = 0; t < 3; t++) {
-        const tensor_view view = {types[t] == TENSOR_F32 ? (void *)table : (void *)half, types[t],
-                                  2, {V, D}};
+        const void *data = types[t] == TENSOR_F32 ? (void *)table : (void *)half;
+        const weight rows = {.w = {data, types[t], 2, {V, D}}};
         for (int i = 0; i < l->n; i++) {
             memset(y, 0xff, sizeof y);
-            op_embed(l->k[i], y, ids, &view, N);
+            op_embed(l->k[i], y, ids, &rows, N);
             for (int j = 0; j < N * D; j++) {
-                const float expected = tensor_get_f32(&view, (int64_t)ids[j / D] * D + j % D);
+                const float expected = tensor_get_f32(&rows.w, (int64_t)ids[j / D] * D + j % D);
                 assert_memory_equal(&y[j], &expected, sizeof expected);
             }
         }
