@@ -79,6 +79,7 @@ struct kernels {
     size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
     float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], then [KERNELS_SHARED_FLOATS]
     size_t scratch_bytes;
+    struct profile *profile; // NULL: nothing is noted
 };
 
 // The worker's own scratch, 64-byte aligned, kept between calls but with any contents. floats at
@@ -113,6 +114,12 @@ void rows_neon_fill(cpu_ops *ops);
 void attention_neon_fill(cpu_ops *ops);
 void delta_neon_fill(cpu_ops *ops);
 #endif
+
+// The key head of value head v.
+static inline int64_t delta_key_head(const delta_shape *s, int64_t v)
+{
+    return s->tiled ? v % s->key_heads : v / (s->value_heads / s->key_heads);
+}
 
 // ---- simd.c ----
 

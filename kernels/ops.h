@@ -170,6 +170,9 @@ typedef struct delta_seq {
 typedef struct delta_shape {
     int64_t key_heads, value_heads, Dk, Dv; // value_heads a multiple of key_heads
     int64_t stride;                         // floats between rows of qkv
+    // Which key head value head v goes with: v / (value_heads / key_heads), or, tiled (the order that
+    // GGUF files keep value heads in), v % key_heads.
+    bool tiled;
 } delta_shape;
 
 // S *= exp(g); d = (v - S^T k) beta; S += k d^T; o = S^T q. Chunked above a few rows, one step at a

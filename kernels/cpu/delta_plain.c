@@ -22,7 +22,7 @@ static double inverse_norm_naive(const float *x, int64_t n)
 static void naive_column(const delta_seq *seq, const delta_shape *shape, int64_t h, int64_t c)
 {
     const int64_t Dk = shape->Dk, Dv = shape->Dv;
-    const int64_t key_head = h / (shape->value_heads / shape->key_heads);
+    const int64_t key_head = delta_key_head(shape, h);
     float *state = seq->state + h * Dk * Dv + c;
     double s[NAIVE_MAX_DK];
     for (int64_t i = 0; i < Dk; i++) s[i] = state[i * Dv];
@@ -94,7 +94,7 @@ static void delta_pieces(void *arg, int64_t begin, int64_t end, int worker)
     float *k = q + Dk, *d = k + Dk;
     for (int64_t i = begin; i < end; i++) {
         const delta_seq *seq = &j->seqs[i / heads];
-        const int64_t h = i % heads, key_head = h / (heads / shape->key_heads);
+        const int64_t h = i % heads, key_head = delta_key_head(shape, h);
         for (int64_t t = 0; t < seq->n; t++) {
             const float *row = seq->qkv + t * shape->stride, *keys = row + shape->key_heads * Dk;
             l2_normalise(q, row + key_head * Dk, Dk, 1.0f / sqrtf((float)Dk));

@@ -308,7 +308,7 @@ static void delta_pieces(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         const int64_t h = i % heads;
         const delta_head d = {&j->seqs[i / heads], j->shape, h,
-                              h / (heads / j->shape->key_heads),
+                              delta_key_head(j->shape, h),
                               j->seqs[i / heads].state + h * Dk * Dv};
         if (d.seq->n < CHUNKED_FROM) {
             delta_steps(&d, kernels_scratch(j->k, worker, (size_t)(2 * CHUNKED_FROM * Dk)));

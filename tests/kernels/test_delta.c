@@ -179,7 +179,7 @@ static delta_case delta_case_new(const int64_t *s, draw how, uint64_t seed)
 {
     test_random r = {seed};
     delta_case c = {.n = s[0]};
-    c.shape = (delta_shape){s[1], s[2], s[3], s[4], 2 * s[1] * s[3] + s[2] * s[4] + 3};
+    c.shape = (delta_shape){s[1], s[2], s[3], s[4], 2 * s[1] * s[3] + s[2] * s[4] + 3, false};
     c.out_n = c.n * s[2] * s[4];
     c.state_n = s[2] * s[3] * s[4];
     c.qkv = guarded_normal(c.n * c.shape.stride, &r, how == DRAW_TINY ? 1e-4f : 1);
@@ -318,6 +318,52 @@ static void delta_keeps_sequences_apart(void **state)
     delta_case_free(&b);
 }
 
+// Rows of `heads` runs of n numbers each, value heads from grouped to tiled order.
+static void tile_heads(float *y, const float *x, int64_t rows, int64_t row, const delta_shape *s,
+                       int64_t n)
+{
+    const int64_t heads = s->value_heads, per_key = heads / s->key_heads;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t v = 0; v < heads; v++) {
+            const int64_t grouped = v % s->key_heads * per_key + v / s->key_heads;
+            memcpy(y + i * row + v * n, x + i * row + grouped * n, (size_t)n * sizeof *y);
+        }
+    }
+}
+
+// The same heads in the other order give the same bits, head by head.
+static void delta_takes_tiled_heads(void **state)
+{
+    const levels *l = *state;
+    static const int64_t shapes[][5] = {{70, 2, 6, 32, 16}, {5, 3, 12, 20, 33}, {130, 2, 4, 64, 64}};
+    for (int i = 0; i < 3; i++) {
+        delta_case grouped = delta_case_new(shapes[i], DRAW_USUAL, 41 + (uint64_t)i);
+        delta_case tiled = delta_case_new(shapes[i], DRAW_USUAL, 41 + (uint64_t)i);
+        const delta_shape *s = &grouped.shape;
+        const int64_t values = 2 * s->key_heads * s->Dk;
+        tiled.shape.tiled = true;
+        tile_heads(tiled.qkv + values, grouped.qkv + values, tiled.n, s->stride, s, s->Dv);
+        tile_heads(tiled.g, grouped.g, tiled.n, s->value_heads, s, 1);
+        tile_heads(tiled.beta, grouped.beta, tiled.n, s->value_heads, s, 1);
+        tile_heads(tiled.state, grouped.state, 1, 0, s, s->Dk * s->Dv);
+        for (int level = -1; level < l->n; level++) { // -1: the naive form
+            kernels *k = level < 0 ? NULL : l->k[level];
+            float *a, *a_state, *b, *b_state;
+            delta_run(&grouped, k, 0, &a, &a_state);
+            delta_run(&tiled, k, 0, &b, &b_state);
+            float *want = guarded(grouped.out_n), *want_state = guarded(grouped.state_n);
+            tile_heads(want, a, grouped.n, s->value_heads * s->Dv, s, s->Dv);
+            tile_heads(want_state, a_state, 1, 0, s, s->Dk * s->Dv);
+            assert_memory_equal(b, want, (size_t)grouped.out_n * sizeof *b);
+            assert_memory_equal(b_state, want_state, (size_t)grouped.state_n * sizeof *b);
+            float *const all[] = {a, a_state, b, b_state, want, want_state};
+            for (int j = 0; j < 6; j++) guarded_free(all[j]);
+        }
+        delta_case_free(&grouped);
+        delta_case_free(&tiled);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +373,7 @@ int main(void)
         cmocka_unit_test(delta_agrees),
         cmocka_unit_test(delta_overwrites_a_repeated_key),
         cmocka_unit_test(delta_keeps_sequences_apart),
+        cmocka_unit_test(delta_takes_tiled_heads),
     };
     return cmocka_run_group_tests(tests, levels_open, levels_close);
 }
