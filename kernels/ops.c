@@ -5,7 +5,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "kernels/backend.h"
+#include "kernels/profile.h"
 
 // ---- the object ----
 
@@ -129,7 +131,41 @@ float *kernels_shared(const kernels *k, size_t floats)
     return k->scratch + (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS;
 }
 
+// ---- noting what an op took ----
+
+static double begin(const kernels *k)
+{
+    return k->profile ? clock_now_s() : 0;
+}
+
+static void end(kernels *k, double start, const char *op, double bytes, double operations)
+{
+    if (k->profile) profile_add(k->profile, op, clock_now_s() - start, bytes, operations);
+}
+
+#define FLOATS(n) ((double)(n) * (double)sizeof(float))
+
 // ---- products ----
+
+static void end_products(kernels *k, double start, const weight *const *w, int n_w, int64_t N)
+{
+    if (!k->profile) return;
+    double bytes = FLOATS(N * w[0]->w.shape[1]), operations = 0;
+    for (int i = 0; i < n_w; i++) {
+        bytes += profile_weight_bytes(w[i]) + FLOATS(N * w[i]->w.shape[0]);
+        operations += 2.0 * (double)N * (double)w[i]->w.shape[0] * (double)w[i]->w.shape[1];
+    }
+    end(k, start, profile_product_name(w[0]), bytes, operations);
+}
+
+static void products(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
+                     int64_t N, linear_mode mode)
+{
+    if (N <= 0 || n_w <= 0) return;
+    const double start = begin(k);
+    k->ops.linear(k, y, x, w, n_w, N, mode);
+    end_products(k, start, w, n_w, N);
+}
 
 static bool is_weight_type(tensor_type t)
 {
@@ -147,13 +183,13 @@ static void check_weight(const weight *w)
 void op_linear(kernels *k, float *y, const float *x, const weight *w, int64_t N)
 {
     check_weight(w);
-    if (N > 0) k->ops.linear(k, &y, x, &w, 1, N, LINEAR_SET);
+    products(k, &y, x, &w, 1, N, LINEAR_SET);
 }
 
 void op_linear_add(kernels *k, float *y, const float *x, const weight *w, int64_t N)
 {
     check_weight(w);
-    if (N > 0) k->ops.linear(k, &y, x, &w, 1, N, LINEAR_ADD);
+    products(k, &y, x, &w, 1, N, LINEAR_ADD);
 }
 
 void op_linear_many(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
@@ -163,7 +199,7 @@ void op_linear_many(kernels *k, float *const *y, const float *x, const weight *c
         check_weight(w[i]);
         assert(w[i]->w.shape[1] == w[0]->w.shape[1]);
     }
-    if (N > 0 && n_w > 0) k->ops.linear(k, y, x, w, n_w, N, LINEAR_SET);
+    products(k, y, x, w, n_w, N, LINEAR_SET);
 }
 
 void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate, const weight *up,
@@ -173,20 +209,21 @@ void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate
     check_weight(up);
     assert(gate->w.shape[0] == up->w.shape[0] && gate->w.shape[1] == up->w.shape[1]);
     const weight *w[] = {gate, up};
-    if (N > 0) k->ops.linear(k, &y, x, w, 2, N, LINEAR_SILU_MUL);
+    products(k, &y, x, w, 2, N, LINEAR_SILU_MUL);
 }
 
 void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int64_t N)
 {
     check_weight(table);
     for (int64_t i = 0; i < N; i++) assert(ids[i] >= 0 && ids[i] < table->w.shape[0]);
-    if (!table->packed) {
-        if (N > 0) k->ops.embed(k, y, ids, &table->w, N);
-        return;
+    if (N <= 0) return;
+    const int64_t D = table->w.shape[1];
+    const double start = begin(k);
+    if (!table->packed) k->ops.embed(k, y, ids, &table->w, N);
+    for (int64_t i = 0; table->packed && i < N; i++) {
+        packed_get_row(table->packed, y + i * D, ids[i]);
     }
-    for (int64_t i = 0; i < N; i++) {
-        packed_get_row(table->packed, y + i * table->w.shape[1], ids[i]);
-    }
+    end(k, start, "embedding", FLOATS(2 * N * D), 0);
 }
 
 // ---- row-wise ----
@@ -195,43 +232,64 @@ void op_rms_norm(kernels *k, float *y, const float *x, const float *w, int64_t N
                  float eps)
 {
     assert(w && D > 0);
-    if (N > 0) k->ops.rms_norm(k, y, x, w, N, D, eps);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.rms_norm(k, y, x, w, N, D, eps);
+    end(k, start, "norms", FLOATS(2 * N * D), 4.0 * (double)(N * D));
 }
 
 void op_layer_norm(kernels *k, float *y, const float *x, const float *w, const float *b, int64_t N,
                    int64_t D, float eps)
 {
     assert(w && b && D > 0);
-    if (N > 0) k->ops.layer_norm(k, y, x, w, b, N, D, eps);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.layer_norm(k, y, x, w, b, N, D, eps);
+    end(k, start, "norms", FLOATS(2 * N * D), 6.0 * (double)(N * D));
 }
 
 void op_rms_norm_gated(kernels *k, float *y, const float *o, const float *z, const float *w,
                        int64_t N, int64_t heads, int64_t C, float eps)
 {
     assert(w && heads > 0 && C > 0);
-    if (N > 0) k->ops.rms_norm_gated(k, y, o, z, w, N, heads, C, eps);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.rms_norm_gated(k, y, o, z, w, N, heads, C, eps);
+    end(k, start, "gated norm", FLOATS(3 * N * heads * C), 6.0 * (double)(N * heads * C));
 }
 
 void op_add(kernels *k, float *y, const float *x, int64_t n)
 {
-    if (n > 0) k->ops.add(k, y, x, n);
+    if (n <= 0) return;
+    const double start = begin(k);
+    k->ops.add(k, y, x, n);
+    end(k, start, "add", FLOATS(3 * n), (double)n);
 }
 
 void op_gelu_tanh(kernels *k, float *y, const float *x, int64_t n)
 {
-    if (n > 0) k->ops.gelu_tanh(k, y, x, n);
+    if (n <= 0) return;
+    const double start = begin(k);
+    k->ops.gelu_tanh(k, y, x, n);
+    end(k, start, "gelu", FLOATS(2 * n), (double)n);
 }
 
 void op_gelu_erf(kernels *k, float *y, const float *x, int64_t n)
 {
-    if (n > 0) k->ops.gelu_erf(k, y, x, n);
+    if (n <= 0) return;
+    const double start = begin(k);
+    k->ops.gelu_erf(k, y, x, n);
+    end(k, start, "gelu", FLOATS(2 * n), (double)n);
 }
 
 void op_sigmoid_mul(kernels *k, float *y, const float *gate, int64_t N, int64_t H, int64_t C,
                     int64_t row_stride, int64_t head_stride)
 {
     assert(H > 0 && C > 0);
-    if (N > 0) k->ops.sigmoid_mul(k, y, gate, N, H, C, row_stride, head_stride);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.sigmoid_mul(k, y, gate, N, H, C, row_stride, head_stride);
+    end(k, start, "output gate", FLOATS(3 * N * H * C), 2.0 * (double)(N * H * C));
 }
 
 void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const float *cos,
@@ -240,9 +298,10 @@ void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const fl
 {
     assert(H > 0 && C > 0 && R >= 0 && R <= C && R % 2 == 0);
     assert(y != x || (head_stride == C && row_stride == H * C));
-    if (N > 0) {
-        k->ops.norm_rope(k, y, x, w, cos, sin, N, H, C, R, row_stride, head_stride, eps);
-    }
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.norm_rope(k, y, x, w, cos, sin, N, H, C, R, row_stride, head_stride, eps);
+    end(k, start, "norm and rotary", FLOATS(2 * N * H * C), (double)(N * H) * (double)(4 * C + 3 * R));
 }
 
 // ---- attention ----
@@ -258,7 +317,23 @@ void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v,
 {
     check_kv(kv);
     assert(past >= 0 && G > 0 && C > 0);
-    if (n > 0) kk->ops.kv_write(kk, kv, k, v, past, n, G, C);
+    if (n <= 0) return;
+    const double start = begin(kk);
+    kk->ops.kv_write(kk, kv, k, v, past, n, G, C);
+    end(kk, start, "cache write", FLOATS(3 * n * G * C), 0);
+}
+
+static void end_attention(kernels *k, double start, const attention_seq *seqs, int64_t S, int64_t H,
+                          int64_t G, int64_t C)
+{
+    double bytes = 0, operations = 0;
+    for (int64_t s = 0; s < S; s++) {
+        const double n = (double)seqs[s].n, past = (double)seqs[s].past;
+        bytes += FLOATS(2 * seqs[s].n * H * C) +
+                 (past + n) * 2 * (double)(G * C) * (double)tensor_type_bytes(seqs[s].kv.type);
+        operations += 4 * (double)(H * C) * n * (past + (n + 1) / 2);
+    }
+    end(k, start, "attention", bytes, operations);
 }
 
 void op_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G, int64_t C,
@@ -269,31 +344,63 @@ void op_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, i
         check_kv(&seqs[s].kv);
         assert(seqs[s].n > 0 && seqs[s].past >= 0);
     }
-    if (S > 0) k->ops.attention(k, seqs, S, H, G, C, scale);
+    if (S <= 0) return;
+    const double start = begin(k);
+    k->ops.attention(k, seqs, S, H, G, C, scale);
+    if (k->profile) end_attention(k, start, seqs, S, H, G, C);
 }
 
 void op_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
                         int64_t H, int64_t C, float scale)
 {
     assert(H > 0 && C > 0 && spans >= 0 && span >= 0);
-    if (spans > 0 && span > 0) k->ops.attention_spans(k, out, qkv, spans, span, H, C, scale);
+    if (spans <= 0 || span <= 0) return;
+    const double start = begin(k);
+    k->ops.attention_spans(k, out, qkv, spans, span, H, C, scale);
+    end(k, start, "attention in spans", FLOATS(4 * spans * span * H * C), 4.0 * (double)(spans * span) * (double)(span * H * C));
 }
 
 // ---- Gated DeltaNet ----
+
+static double conv_work(const conv_seq *seqs, int64_t S)
+{
+    double rows = 0;
+    for (int64_t s = 0; s < S; s++) rows += (double)seqs[s].n;
+    return rows;
+}
 
 void op_conv_silu(kernels *k, const conv_seq *seqs, int64_t S, const float *w, int64_t channels,
                   int64_t width, int64_t x_stride)
 {
     assert(channels > 0 && width > 0 && x_stride >= channels);
     for (int64_t s = 0; s < S; s++) assert(seqs[s].n > 0 && (seqs[s].tail || width == 1));
-    if (S > 0) k->ops.conv_silu(k, seqs, S, w, channels, width, x_stride);
+    if (S <= 0) return;
+    const double start = begin(k);
+    k->ops.conv_silu(k, seqs, S, w, channels, width, x_stride);
+    end(k, start, "convolution", conv_work(seqs, S) * FLOATS(2 * channels), conv_work(seqs, S) * 2.0 * (double)(channels * width));
 }
 
 void op_delta_gates(kernels *k, float *g, float *beta, const float *a, const float *b,
                     const float *A_log, const float *dt_bias, int64_t N, int64_t heads)
 {
     assert(heads > 0);
-    if (N > 0) k->ops.delta_gates(k, g, beta, a, b, A_log, dt_bias, N, heads);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.delta_gates(k, g, beta, a, b, A_log, dt_bias, N, heads);
+    end(k, start, "delta gates", FLOATS(4 * N * heads), 0);
+}
+
+// As the step form does it: S^T k, the update and S^T q.
+static void end_delta(kernels *k, double start, const delta_seq *seqs, int64_t S,
+                      const delta_shape *d)
+{
+    const double state = (double)(d->value_heads * d->Dk * d->Dv);
+    double bytes = 0, operations = 0;
+    for (int64_t s = 0; s < S; s++) {
+        bytes += 2 * FLOATS(state) + FLOATS(seqs[s].n * (d->stride + d->value_heads * d->Dv));
+        operations += 6 * state * (double)seqs[s].n;
+    }
+    end(k, start, "delta rule", bytes, operations);
 }
 
 void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape)
@@ -302,5 +409,8 @@ void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_sha
     assert(shape->Dk > 0 && shape->Dv > 0);
     assert(shape->stride >= 2 * shape->key_heads * shape->Dk + shape->value_heads * shape->Dv);
     for (int64_t s = 0; s < S; s++) assert(seqs[s].n > 0 && seqs[s].state);
-    if (S > 0) k->ops.delta_rule(k, seqs, S, shape);
+    if (S <= 0) return;
+    const double start = begin(k);
+    k->ops.delta_rule(k, seqs, S, shape);
+    if (k->profile) end_delta(k, start, seqs, S, shape);
 }

@@ -59,19 +59,22 @@ static void print_rows(const row *rows, size_t n, const char *device, const char
     printf("%-34s %10s %s\n", "weights, device", weights, device);
 }
 
-static void print_json(const row *rows, size_t n, const char *device, const char *weights)
+static void print_json(const row *rows, size_t n, const char *device, const char *weights,
+                       const profile *profiles)
 {
     json_t *o = json_object();
     for (size_t i = 0; i < n; i++) json_object_set_new(o, rows[i].key, json_real(rows[i].value));
     json_object_set_new(o, "device", json_string(device));
     json_object_set_new(o, "weights", json_string(weights));
+    if (profiles) json_object_set_new(o, "profile", bench_profile_json(profiles));
     char *text = json_dumps(o, JSON_REAL_PRECISION(6) | JSON_INDENT(1));
     printf("%s\n", text ? text : "{}");
     free(text);
     json_decref(o);
 }
 
-static void report(engine *e, const machine_limits *limits, const bench_result *r, bool as_json)
+static void report(engine *e, const machine_limits *limits, const bench_result *r,
+                   const profile *profiles, bool as_json)
 {
     double weights_bytes = (double)engine_get_memory(e).weights;
     double read_share = limits->read_gb_s > 0
@@ -100,7 +103,13 @@ static void report(engine *e, const machine_limits *limits, const bench_result *
     const char *simd = simd_level_name(kernels_simd(engine_kernels(e)));
     char device[64];
     snprintf(device, sizeof device, "cpu (%s)", simd);
-    (as_json ? print_json : print_rows)(rows, sizeof rows / sizeof *rows, device, "as stored");
+    const size_t n = sizeof rows / sizeof *rows;
+    if (as_json) {
+        print_json(rows, n, device, "as stored", profiles);
+        return;
+    }
+    print_rows(rows, n, device, "as stored");
+    if (profiles) bench_profile_print(profiles, limits);
 }
 
 static sight_err check_weights(const char *weights)
@@ -116,9 +125,9 @@ static const char *const summary =
 
 int cli_bench(int argc, char **argv)
 {
-    const char *model = NULL, *shape = NULL, *weights = NULL, *simd = NULL;
+    const char *model = NULL, *shape = NULL, *weights = NULL, *simd = NULL, *only = NULL;
     int64_t threads = 0;
-    bool json = false, quick = false;
+    bool json = false, quick = false, profiled = false;
     const arg_option options[] = {
         {"shape", 's', ARG_TEXT, &shape, "SIZE", "0.8b, 2b, 4b, 9b or 27b, made-up weights", 0, 0},
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "a checkpoint instead", 0, 0},
@@ -126,6 +135,8 @@ int cli_bench(int argc, char **argv)
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
+        {"only", 'o', ARG_TEXT, &only, "WORKS", "these alone: prefill_512,decode and so on", 0, 0},
+        {"profile", 'p', ARG_FLAG, &profiled, NULL, "also where the time goes, op by op", 0, 0},
         {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
     };
     arg_spec spec = {"bench", "", summary, options, sizeof options / sizeof *options};
@@ -139,6 +150,8 @@ int cli_bench(int argc, char **argv)
     sight_err err = shape && model ? sight_fail(SIGHT_E_ARGUMENT, "--shape or --model, not both")
                                    : check_weights(weights);
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
+    unsigned works = quick ? BENCH_QUICK : BENCH_ALL;
+    if (!err && only) err = bench_parse_works(&works, only);
     machine_limits limits = {0};
     if (!err) err = measure_limits(&limits, (int)threads);
     engine *e = NULL;
@@ -146,8 +159,9 @@ int cli_bench(int argc, char **argv)
     double start = clock_now_s();
     if (!err) err = engine_open(&e, &eo);
     result.load_s = clock_now_s() - start;
-    if (!err) err = bench_run(e, &result, start, quick);
-    if (!err) report(e, &limits, &result, json);
+    profile profiles[BENCH_WORKS] = {0};
+    if (!err) err = bench_run(e, &result, start, works, profiled ? profiles : NULL);
+    if (!err) report(e, &limits, &result, profiled ? profiles : NULL, json);
     engine_close(&e);
     return err ? cli_fail(err, sight_error()) : EXIT_OK;
 }

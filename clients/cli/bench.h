@@ -2,10 +2,12 @@
 #ifndef SIGHT_CLI_BENCH_H
 #define SIGHT_CLI_BENCH_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "base/err.h"
 #include "daemon/engine.h"
+#include "kernels/profile.h"
 
 typedef struct bench_result {
     double load_s;        // opening the engine
@@ -17,8 +19,33 @@ typedef struct bench_result {
     double prefill_ops;  // multiplications and additions of the products for one prompt token
 } bench_result;
 
-// start: when opening began (clock_now_s). What a model lacks (vision) and what quick leaves out
-// stays 0. Codes of text_model_step and tower_encode, SIGHT_E_MEMORY.
-sight_err bench_run(engine *e, bench_result *out, double start, bool quick);
+typedef enum bench_work {
+    BENCH_PREFILL,      // 512 tokens
+    BENCH_LONG_PREFILL, // 2048
+    BENCH_DECODE,       // at depth 0
+    BENCH_DEEP_DECODE,  // at depth 4096
+    BENCH_BATCH,        // 8 sequences
+    BENCH_PICTURE,      // 640x480
+    BENCH_BIG_PICTURE,  // 1920x1080
+    BENCH_WORKS
+} bench_work;
+
+#define BENCH_ALL   ((1u << BENCH_WORKS) - 1)
+#define BENCH_QUICK (BENCH_ALL & ~(1u << BENCH_DEEP_DECODE) & ~(1u << BENCH_BIG_PICTURE))
+
+// works: a bit per bench_work. start: when opening began (clock_now_s). profiles [BENCH_WORKS],
+// zeroed: what the ops of each work took; NULL: not wanted. What a model lacks (vision) and what
+// is not asked for stays 0. Codes of text_model_step and tower_encode, SIGHT_E_MEMORY.
+sight_err bench_run(engine *e, bench_result *out, double start, unsigned works, profile *profiles);
+
+// "decode,prefill_512": names as in bench_profile_json. SIGHT_E_ARGUMENT names the unknown one.
+sight_err bench_parse_works(unsigned *works, const char *names);
+
+// ---- bench_profile.c ----
+
+// The share of each op in each work, and what it reached of the limits measured in the same run.
+void bench_profile_print(const profile *profiles, const machine_limits *limits);
+// {"prefill_512": {"seconds", "ops": [{"op", "calls", "share", "gb_s", "gop_s"}]}, ...}; NULL: no memory.
+json_t *bench_profile_json(const profile *profiles);
 
 #endif

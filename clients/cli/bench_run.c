@@ -65,13 +65,28 @@ static sight_err read_tokens(runner *r, int32_t n)
     return err;
 }
 
-static sight_err time_prefill(engine *e, int32_t n, double *tok_s)
+// Between these the ops of e note what they take. p NULL: they do not.
+static double watch_begin(engine *e, profile *p)
+{
+    kernels_set_profile(engine_kernels(e), p);
+    return clock_now_s();
+}
+
+static double watch_end(engine *e, profile *p, double start)
+{
+    const double seconds = clock_now_s() - start;
+    kernels_set_profile(engine_kernels(e), NULL);
+    if (p) p->seconds += seconds;
+    return seconds;
+}
+
+static sight_err time_prefill(engine *e, int32_t n, double *tok_s, profile *p)
 {
     runner r;
     sight_err err = runner_init(&r, e);
-    double start = clock_now_s();
+    double start = watch_begin(e, p);
     if (!err) err = read_tokens(&r, n);
-    *tok_s = n / (clock_now_s() - start);
+    *tok_s = n / watch_end(e, p, start);
     runner_done(&r);
     return err;
 }
@@ -83,7 +98,7 @@ static int by_size(const void *a, const void *b)
 }
 
 // Tokens one at a time after `depth` others: the median one.
-static sight_err time_decode(engine *e, int32_t depth, double *tok_s)
+static sight_err time_decode(engine *e, int32_t depth, double *tok_s, profile *p)
 {
     runner r;
     sight_err err = runner_init(&r, e);
@@ -91,9 +106,9 @@ static sight_err time_decode(engine *e, int32_t depth, double *tok_s)
     if (!err) err = read_tokens(&r, 1); // the first one warms what only steps touch
     double seconds[DECODE_TOKENS] = {0};
     for (int i = 0; i < DECODE_TOKENS && !err; i++) {
-        double start = clock_now_s();
+        double start = watch_begin(e, p);
         err = read_tokens(&r, 1);
-        seconds[i] = clock_now_s() - start;
+        seconds[i] = watch_end(e, p, start);
     }
     qsort(seconds, DECODE_TOKENS, sizeof seconds[0], by_size);
     *tok_s = 1 / seconds[DECODE_TOKENS / 2];
@@ -116,7 +131,7 @@ static sight_err step_batch(runner *runners, int n)
     return text_model_step(engine_text(runners[0].e), segments, n);
 }
 
-static sight_err time_batch(engine *e, double *tok_s)
+static sight_err time_batch(engine *e, double *tok_s, profile *p)
 {
     runner runners[BATCH] = {0};
     sight_err err = SIGHT_OK;
@@ -125,15 +140,16 @@ static sight_err time_batch(engine *e, double *tok_s)
         if (!err) err = read_tokens(&runners[i], 16);
     }
     if (!err) err = step_batch(runners, BATCH);
-    double start = clock_now_s();
+    double start = watch_begin(e, p);
     for (int i = 0; i < DECODE_TOKENS / 2 && !err; i++) err = step_batch(runners, BATCH);
-    *tok_s = BATCH * (DECODE_TOKENS / 2) / (clock_now_s() - start);
+    *tok_s = BATCH * (DECODE_TOKENS / 2) / watch_end(e, p, start);
     for (int i = 0; i < BATCH; i++) runner_done(&runners[i]);
     return err;
 }
 
 // Encodes one made-up picture of that size, planned as a checkpoint would.
-static sight_err time_picture(engine *e, int32_t width, int32_t height, double *seconds)
+static sight_err time_picture(engine *e, int32_t width, int32_t height, double *seconds,
+                              profile *p)
 {
     const model_config *config = engine_config(e);
     const vision_config *v = &config->vision;
@@ -152,25 +168,77 @@ static sight_err time_picture(engine *e, int32_t width, int32_t height, double *
         state = state * 1664525u + 1013904223u;
         patches[i] = (float)(state >> 8) / 8388608.0f - 1;
     }
-    double start = clock_now_s();
+    double start = watch_begin(e, p);
     if (!err) err = tower_encode(engine_tower(e), patches, &plan.grid, features, levels);
-    *seconds = clock_now_s() - start;
+    *seconds = watch_end(e, p, start);
     free(patches);
     free(features);
     return err;
 }
 
-static sight_err time_vision(engine *e, bench_result *out, bool quick)
+// What is measured, and what its ops note.
+typedef struct plan {
+    engine *e;
+    unsigned works; // bits of bench_work
+    profile *profiles;
+} plan;
+
+static bool wanted(const plan *p, bench_work w)
 {
-    double seconds;
-    sight_err err = time_picture(e, 640, 480, &seconds);
-    if (!err) err = time_picture(e, 640, 480, &seconds);
-    if (err) return err;
-    out->vision_640x480_ms = 1e3 * seconds;
-    out->video_frames_s = 2 / seconds; // a pair of frames is one picture's work
-    if (quick) return SIGHT_OK;
-    err = time_picture(e, 1920, 1080, &seconds);
-    if (!err) out->vision_1920x1080_ms = 1e3 * seconds;
+    return p->works >> w & 1;
+}
+
+static profile *profile_of(const plan *p, bench_work w)
+{
+    return p->profiles ? &p->profiles[w] : NULL;
+}
+
+static sight_err time_vision(const plan *p, bench_result *out)
+{
+    double seconds = 0;
+    sight_err err = SIGHT_OK;
+    if (wanted(p, BENCH_PICTURE)) {
+        err = time_picture(p->e, 640, 480, &seconds, NULL);
+        if (!err) err = time_picture(p->e, 640, 480, &seconds, profile_of(p, BENCH_PICTURE));
+        if (err) return err;
+        out->vision_640x480_ms = 1e3 * seconds;
+        out->video_frames_s = 2 / seconds; // a pair of frames is one picture's work
+    }
+    if (wanted(p, BENCH_BIG_PICTURE)) {
+        err = time_picture(p->e, 1920, 1080, &seconds, profile_of(p, BENCH_BIG_PICTURE));
+        if (!err) out->vision_1920x1080_ms = 1e3 * seconds;
+    }
+    return err;
+}
+
+static sight_err time_prefills(const plan *p, bench_result *out)
+{
+    double ignored;
+    sight_err err = SIGHT_OK;
+    if (wanted(p, BENCH_PREFILL)) {
+        err = time_prefill(p->e, 512, &ignored, NULL); // the first large step grows scratch memory
+        if (!err) {
+            err = time_prefill(p->e, 512, &out->prefill_512_tok_s, profile_of(p, BENCH_PREFILL));
+        }
+    }
+    if (!err && wanted(p, BENCH_LONG_PREFILL)) {
+        err = time_prefill(p->e, 2048, &out->prefill_2048_tok_s, profile_of(p, BENCH_LONG_PREFILL));
+    }
+    return err;
+}
+
+static sight_err time_decodes(const plan *p, bench_result *out)
+{
+    sight_err err = SIGHT_OK;
+    if (wanted(p, BENCH_DECODE)) {
+        err = time_decode(p->e, 1, &out->decode_tok_s, profile_of(p, BENCH_DECODE));
+    }
+    if (!err && wanted(p, BENCH_DEEP_DECODE)) {
+        err = time_decode(p->e, 4096, &out->decode_4096_tok_s, profile_of(p, BENCH_DEEP_DECODE));
+    }
+    if (!err && wanted(p, BENCH_BATCH)) {
+        err = time_batch(p->e, &out->batch8_decode_tok_s, profile_of(p, BENCH_BATCH));
+    }
     return err;
 }
 
@@ -195,22 +263,19 @@ static void count_work(const engine *e, bench_result *out)
     out->decode_bytes = 2 * (layers + d * t->vocab);
 }
 
-sight_err bench_run(engine *e, bench_result *out, double start, bool quick)
+sight_err bench_run(engine *e, bench_result *out, double start, unsigned works, profile *profiles)
 {
+    const plan p = {e, works, profiles};
     double ignored;
     count_work(e, out);
-    sight_err err = time_prefill(e, 16, &ignored);
+    sight_err err = time_prefill(e, 16, &ignored, NULL);
     out->first_token_s = clock_now_s() - start;
     terminal_progress("prefill ...");
-    if (!err) err = time_prefill(e, 512, &ignored); // the first large step grows scratch memory
-    if (!err) err = time_prefill(e, 512, &out->prefill_512_tok_s);
-    if (!err) err = time_prefill(e, 2048, &out->prefill_2048_tok_s);
+    if (!err) err = time_prefills(&p, out);
     terminal_progress("decode ...");
-    if (!err) err = time_decode(e, 1, &out->decode_tok_s);
-    if (!err && !quick) err = time_decode(e, 4096, &out->decode_4096_tok_s);
-    if (!err) err = time_batch(e, &out->batch8_decode_tok_s);
+    if (!err) err = time_decodes(&p, out);
     terminal_progress("vision ...");
-    if (!err && engine_tower(e)) err = time_vision(e, out, quick);
+    if (!err && engine_tower(e)) err = time_vision(&p, out);
     terminal_clear();
     return err;
 }
