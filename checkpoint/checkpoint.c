@@ -285,6 +285,11 @@ const model_config *checkpoint_config(const checkpoint *c)
     return &c->config;
 }
 
+sight_err checkpoint_stretch(checkpoint *c, int64_t context, double factor)
+{
+    return config_stretch(&c->config.text, context, factor);
+}
+
 const char *checkpoint_dir(const checkpoint *c)
 {
     return c->dir;

@@ -31,6 +31,8 @@ sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed)
 void checkpoint_close(checkpoint **c); // accepts NULL; leaves NULL
 
 const model_config *checkpoint_config(const checkpoint *c);
+// config_stretch of its config, before any model is made of it.
+sight_err checkpoint_stretch(checkpoint *c, int64_t context, double factor);
 const char *checkpoint_dir(const checkpoint *c); // "" for made-up ones
 size_t checkpoint_bytes(const checkpoint *c);    // of all weights
 

@@ -15,6 +15,7 @@
 #define CONFIG_MAX_LAYERS    512
 #define CONFIG_MAX_DEEPSTACK 16
 #define CONFIG_MAX_EOS       16
+#define CONFIG_MAX_ROPE_FACTOR 16 // of config_stretch
 
 typedef enum model_family { MODEL_QWEN3_5, MODEL_QWEN3_VL } model_family;
 
@@ -111,5 +112,14 @@ typedef struct config_files {
 } config_files;
 
 sight_err config_parse(model_config *out, const config_files *files);
+
+// Stretches the context past what the files say, by YaRN, for one load: as if rope_parameters held
+// rope_type "yarn" with this factor and the native length as original_max_position_embeddings.
+// context: tokens wanted, 0: no more than there are. factor 0: none where context fits as it is,
+// else 2 or, past twice the native length, 4, as the model cards advise. It costs some quality on
+// short text.
+// SIGHT_E_ARGUMENT: the factor is out of range or does not reach, or the files' own positions are
+// stretched already and something else is asked for. Untouched then.
+sight_err config_stretch(text_config *t, int64_t context, double factor);
 
 #endif

@@ -138,3 +138,44 @@ sight_err config_read_rope(text_config *out, const json_fields *text, model_fami
     }
     return err;
 }
+
+// ---- a longer context than the file's, for one load ----
+
+// The factors that the model cards advise: 2 for twice the native length, 4 up to a million tokens.
+static double advised_factor(int64_t context, int64_t native)
+{
+    return context <= 2 * native ? 2 : 4;
+}
+
+sight_err config_stretch(text_config *t, int64_t context, double factor)
+{
+    const int64_t native = t->max_positions;
+    if (t->rope.yarn) {
+        if (factor == 0 && context <= native) return SIGHT_OK;
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "the checkpoint has a rope factor of its own (%g), which gives %lld "
+                          "tokens of context at most", t->rope.factor, (long long)native);
+    }
+    if (factor == 0 && context <= native) return SIGHT_OK;
+    if (factor == 0) factor = advised_factor(context, native);
+    if (!(factor > 1 && factor <= CONFIG_MAX_ROPE_FACTOR)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "the rope factor is %g, must be over 1, up to %d",
+                          factor, CONFIG_MAX_ROPE_FACTOR);
+    }
+    const double stretched = floor(factor * (double)native);
+    if (stretched > INT32_MAX || (double)context > stretched) {
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "context is %lld, must be 1 to %.0f tokens: the model's %lld times %g",
+                          (long long)context, stretched, (long long)native, factor);
+    }
+    rope_config *r = &t->rope;
+    r->yarn = true;
+    r->factor = factor;
+    r->beta_fast = 32;
+    r->beta_slow = 1;
+    r->attention_factor = r->mscale = r->mscale_all_dim = 0;
+    r->truncate = true;
+    r->original_max_positions = (double)native;
+    t->max_positions = (int64_t)stretched;
+    return SIGHT_OK;
+}

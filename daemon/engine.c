@@ -1,5 +1,6 @@
 #include "daemon/engine.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,6 +163,30 @@ static int64_t context_that_fits(const cache_pool *p, int64_t want, int64_t room
     return low;
 }
 
+// The widest picture's workspace: a square one at the checkpoint's bound on pixels.
+static int64_t vision_bytes(const engine *e)
+{
+    if (!e->eyes) return 0;
+    const vision_config *v = &e->config.vision;
+    const int32_t unit = v->patch * v->merge;
+    const int32_t side = (int32_t)(sqrt((double)e->config.image.max_pixels) / unit) * v->merge;
+    const vision_grid grid = {1, side > 0 ? side : v->merge, side > 0 ? side : v->merge};
+    return tower_workspace_bytes(e->eyes, &grid);
+}
+
+// A context that was asked for by number and does not fit.
+static sight_err refuse_context(const engine *e, int64_t want, int64_t fits)
+{
+    const engine_memory *m = &e->memory;
+    const int64_t cache = cache_bytes(e->pool, want);
+    return sight_fail(SIGHT_E_MEMORY,
+                      "%s: a context of %lld tokens needs %.0f MiB (weights %.0f, workspace %.0f, "
+                      "keys and values %.0f, states %.0f), %.0f MiB are allowed; %lld tokens fit",
+                      e->name, (long long)want, mib(m->weights + m->text_workspace + cache),
+                      mib(m->weights), mib(m->text_workspace), mib(cache - m->states),
+                      mib(m->states), mib(m->budget), (long long)fits);
+}
+
 static sight_err open_cache(engine *e, const engine_options *o)
 {
     engine_memory *m = &e->memory;
@@ -171,8 +196,12 @@ static sight_err open_cache(engine *e, const engine_options *o)
     const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room};
     sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);
     if (err) return err;
+    m->states = cache_bytes(e->pool, 0);
+    m->per_token = (cache_bytes(e->pool, CACHE_PAGE_ROWS) - m->states) / CACHE_PAGE_ROWS;
+    m->vision = vision_bytes(e);
     const int64_t want = e->context;
     e->context = context_that_fits(e->pool, want, room);
+    if (e->context < want && o->context_tokens) return refuse_context(e, want, e->context);
     if (e->context < want && e->context < MIN_CONTEXT) {
         return too_little(e, "the model with a context of 256 tokens",
                           m->weights + m->text_workspace + cache_bytes(e->pool, MIN_CONTEXT));
@@ -185,14 +214,28 @@ static sight_err open_cache(engine *e, const engine_options *o)
     return SIGHT_OK;
 }
 
+// Settles the length of the context, and stretches positions where it is past the native one.
 static sight_err set_context(engine *e, const engine_options *o)
 {
-    const int64_t most = e->config.text.max_positions;
-    if (o->context_tokens < 0 || o->context_tokens > most) {
-        return sight_fail(SIGHT_E_ARGUMENT, "context is %lld, must be 1 to the model's %lld tokens",
-                          (long long)o->context_tokens, (long long)most);
+    const int64_t native = e->config.text.max_positions;
+    const bool had_yarn = e->config.text.rope.yarn;
+    sight_err err = SIGHT_OK;
+    if (o->context_tokens < 0) {
+        err = sight_fail(SIGHT_E_ARGUMENT, "context is %lld, must be 1 or more",
+                         (long long)o->context_tokens);
+    } else if (e->weights) {
+        err = checkpoint_stretch(e->weights, o->context_tokens, o->rope_factor);
+        if (!err) e->config = *checkpoint_config(e->weights);
+    } else {
+        err = config_stretch(&e->config.text, o->context_tokens, o->rope_factor);
     }
-    e->context = o->context_tokens ? o->context_tokens : most;
+    if (err) return err;
+    const text_config *t = &e->config.text;
+    if (t->rope.yarn && !had_yarn) {
+        warn(e, "positions are stretched %g times (YaRN) for contexts past %lld tokens; this costs "
+             "some quality on shorter ones", t->rope.factor, (long long)native);
+    }
+    e->context = o->context_tokens ? o->context_tokens : t->max_positions;
     return SIGHT_OK;
 }
 
@@ -333,14 +376,21 @@ json_t *engine_describe(const engine *e)
     const text_config *t = &e->config.text;
     const engine_memory *m = &e->memory;
     json_t *memory = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights, "text_workspace",
-        (json_int_t)m->text_workspace, "cache", (json_int_t)m->cache, "cache_budget",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights,
+        "text_workspace", (json_int_t)m->text_workspace, "cache", (json_int_t)m->cache, "states",
+        (json_int_t)m->states, "per_token", (json_int_t)m->per_token, "vision",
+        (json_int_t)m->vision, "total",
+        (json_int_t)(m->weights + m->text_workspace + m->cache + m->vision), "cache_budget",
         (json_int_t)m->cache_budget, "budget", (json_int_t)m->budget);
-    return json_pack("{s:s, s:s, s:s, s:I, s:b, s:i, s:i, s:i, s:i, s:s, s:o}", "name", e->name,
+    json_t *about = json_pack("{s:s, s:s, s:s, s:I, s:b, s:i, s:i, s:i, s:i, s:s, s:o}", "name", e->name,
                      "dir", e->dir, "family",
                      e->config.family == MODEL_QWEN3_VL ? "qwen3_vl" : "qwen3_5", "context",
                      (json_int_t)e->context, "vision", e->config.has_vision, "layers", t->n_layers,
                      "hidden", t->hidden, "vocab", t->vocab, "threads",
                      e->k ? kernels_threads(e->k) : 0, "simd",
                      e->k ? simd_level_name(kernels_simd(e->k)) : "none", "memory", memory);
+    if (about && t->rope.yarn) {
+        json_object_set_new(about, "rope_factor", json_real(t->rope.factor));
+    }
+    return about;
 }

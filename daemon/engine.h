@@ -35,7 +35,9 @@ typedef struct engine_options {
     simd_level simd;
     bool exact;              // products in float32 always
     tensor_type kv_type;     // TENSOR_BF16 or TENSOR_F32
-    int64_t context_tokens;  // 0: what the checkpoint says; less when memory does not allow it
+    int64_t context_tokens;  // 0: what the checkpoint says, less when memory does not allow it;
+                             // more than that stretches its positions (config_stretch)
+    double rope_factor;      // of that; 0: as the context needs
     int64_t memory_bytes;    // for weights, workspace and caches; 0: what the machine has free
     int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
 } engine_options;
@@ -74,7 +76,10 @@ bool engine_is_eos(const engine *e, int32_t id);
 typedef struct engine_memory {
     int64_t weights;
     int64_t text_workspace;
-    int64_t cache;        // a sequence as long as the context
+    int64_t cache;        // a sequence as long as the context: keys and values, and states
+    int64_t states;       // the part of it that does not grow: convolution tails, delta states
+    int64_t per_token;    // the part of it that does, a token's
+    int64_t vision;       // workspace of the largest picture that the checkpoint's bounds allow
     int64_t cache_budget; // what the pool may take
     int64_t budget;       // the whole allowance
 } engine_memory;
@@ -82,7 +87,7 @@ typedef struct engine_memory {
 engine_memory engine_get_memory(const engine *e);
 
 // {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
-//  "memory": {...}}: the entry for `models`, and what --check prints. NULL when out of memory.
+//  "memory": {...}}, and "rope_factor" where the context is stretched: the entry for `models`, and what --check prints. NULL when out of memory.
 json_t *engine_describe(const engine *e);
 
 #endif

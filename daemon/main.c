@@ -69,6 +69,17 @@ static void allow_open_files(void)
     setrlimit(RLIMIT_NOFILE, &r);
 }
 
+static void tell_memory(const engine *e)
+{
+    const engine_memory m = engine_get_memory(e);
+    const double mib = 1 << 20;
+    log_line(LOG_INFO, "memory: weights %.0f MiB, workspace %.0f, a context of %lld tokens %.0f (%.1f "
+             "KiB a token, states %.0f), the largest picture %.0f; %.0f MiB are allowed",
+             (double)m.weights / mib, (double)m.text_workspace / mib,
+             (long long)engine_context(e), (double)m.cache / mib, (double)m.per_token / 1024,
+             (double)m.states / mib, (double)m.vision / mib, (double)m.budget / mib);
+}
+
 static sight_err open_model(engine **out, options *o)
 {
     char *bundled = NULL;
@@ -85,6 +96,7 @@ static sight_err open_model(engine **out, options *o)
     for (int i = 0; !err && engine_warning(*out, i); i++) {
         log_line(LOG_WARNING, "%s", engine_warning(*out, i));
     }
+    if (!err) tell_memory(*out);
     return err;
 }
 

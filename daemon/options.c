@@ -12,7 +12,7 @@
 
 #define MAX_CONFIG_BYTES (1 << 20)
 
-typedef enum kind { TEXT, INT32, INT64, BYTES, SECONDS, FLAG } kind;
+typedef enum kind { TEXT, INT32, INT64, BYTES, SECONDS, REAL, FLAG } kind;
 
 typedef struct setting {
     const char *name;
@@ -34,7 +34,10 @@ static const setting settings[] = {
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16 or f32"},
     {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
-    {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS", "0: the model's"},
+    {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS",
+     "0: the model's; past it positions are stretched"},
+    {"rope-factor", REAL, AT(engine.rope_factor), 0, 16, "F",
+     "how far (YaRN); 0: as the context needs"},
     {"memory", BYTES, AT(engine.memory_bytes), 0, NO_LIMIT, "BYTES",
      "for everything; 0: what is free"},
     {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N",
@@ -107,7 +110,7 @@ static double parse_number(const char *text, kind k)
         end++;
     }
     if (*end || !isfinite(v)) return NAN;
-    return k != SECONDS && v != floor(v) ? NAN : v;
+    return k != SECONDS && k != REAL && v != floor(v) ? NAN : v;
 }
 
 static sight_err set_flag(bool *out, const char *value, const char *where)
@@ -133,6 +136,11 @@ static sight_err set_text(char **out, const char *value, const char *where)
     return SIGHT_OK;
 }
 
+static const char *number_words(kind k)
+{
+    return k == SECONDS ? "seconds" : k == REAL ? "a number" : "a whole number";
+}
+
 static sight_err set_value(options *o, const setting *s, const char *value, const char *where)
 {
     char *at = (char *)o + s->offset;
@@ -141,11 +149,11 @@ static sight_err set_value(options *o, const setting *s, const char *value, cons
     const double v = parse_number(value, s->kind);
     if (!(v >= s->min && v <= s->max)) {
         return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.80s', must be %s from %.0f to %.0f%s", where,
-                          value, s->kind == SECONDS ? "seconds" : "a whole number", s->min, s->max,
+                          value, number_words(s->kind), s->min, s->max,
                           s->kind == BYTES ? " (K, M, G may follow)" : "");
     }
     if (s->kind == INT32) *(int32_t *)at = (int32_t)v;
-    else if (s->kind == SECONDS) *(double *)at = v;
+    else if (s->kind == SECONDS || s->kind == REAL) *(double *)at = v;
     else *(int64_t *)at = (int64_t)v;
     return SIGHT_OK;
 }
@@ -359,7 +367,8 @@ void options_print_config(const options *o, FILE *to)
             break;
         case FLAG: fprintf(to, "%s = %s\n", s->name, *(const bool *)at ? "yes" : "no"); break;
         case INT32: fprintf(to, "%s = %d\n", s->name, *(const int32_t *)at); break;
-        case SECONDS: fprintf(to, "%s = %g\n", s->name, *(const double *)at); break;
+        case SECONDS:
+        case REAL: fprintf(to, "%s = %g\n", s->name, *(const double *)at); break;
         default: fprintf(to, "%s = %lld\n", s->name, (long long)*(const int64_t *)at); break;
         }
     }

@@ -397,9 +397,44 @@ static void not_json(void **state)
     buf_done(&deep);
 }
 
+// What a load stretches is what a file with the same YaRN says.
+static void stretching_equals_the_files_yarn(void **state)
+{
+    (void)state;
+    model_config c, file;
+    assert_ok(parse(&c, base));
+    file = accept("text_config.rope_parameters",
+                  "{\"rope_type\": \"yarn\", \"rope_theta\": 1e7, \"factor\": 4.0, "
+                  "\"partial_rotary_factor\": 0.25, \"mrope_section\": [2, 1, 1], "
+                  "\"original_max_position_embeddings\": 4096}");
+    text_config t = c.text;
+    assert_ok(config_stretch(&t, 4096, 0)); // fits as it is
+    assert_memory_equal(&t, &c.text, sizeof t);
+    assert_ok(config_stretch(&t, 8193, 0));
+    assert_memory_equal(&t.rope, &file.text.rope, sizeof t.rope);
+    assert_int_equal(t.max_positions, file.text.max_positions);
+    assert_int_equal(t.max_positions, 16384);
+    t = c.text;
+    assert_ok(config_stretch(&t, 8192, 0));
+    assert_true(t.rope.factor == 2);
+    t = c.text;
+    assert_ok(config_stretch(&t, 100, 1.5));
+    assert_int_equal(t.max_positions, 6144);
+    t = c.text;
+    assert_fails(config_stretch(&t, 16385, 0), SIGHT_E_ARGUMENT, "must be 1 to 16384");
+    assert_fails(config_stretch(&t, 8192, 1.5), SIGHT_E_ARGUMENT, "must be 1 to 6144");
+    assert_fails(config_stretch(&t, 0, 0.5), SIGHT_E_ARGUMENT, "rope factor is 0.5");
+    assert_fails(config_stretch(&t, 0, NAN), SIGHT_E_ARGUMENT, "rope factor is nan");
+    assert_memory_equal(&t, &c.text, sizeof t);
+    assert_ok(config_stretch(&file.text, 16384, 0)); // keeps its own
+    assert_fails(config_stretch(&file.text, 16385, 0), SIGHT_E_ARGUMENT, "of its own");
+    assert_fails(config_stretch(&file.text, 0, 2), SIGHT_E_ARGUMENT, "of its own");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stretching_equals_the_files_yarn),
         cmocka_unit_test(reads_the_base), cmocka_unit_test(layer_kinds),
         cmocka_unit_test(older_rope),     cmocka_unit_test(rope),
         cmocka_unit_test(text_ranges),    cmocka_unit_test(qwen3_vl),

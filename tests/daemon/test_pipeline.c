@@ -315,8 +315,8 @@ static void engines_that_cannot_be_are_refused(void **state)
     o.memory_bytes = 1000;
     assert_fails(engine_open(&e, &o), SIGHT_E_MEMORY, "needs");
     o.memory_bytes = 0;
-    o.context_tokens = 5000;
-    assert_fails(engine_open(&e, &o), SIGHT_E_ARGUMENT, "must be 1 to the model's 4096");
+    o.context_tokens = 17000;
+    assert_fails(engine_open(&e, &o), SIGHT_E_ARGUMENT, "must be 1 to 16384 tokens");
     assert_null(e);
 }
 
@@ -337,11 +337,42 @@ static void a_small_allowance_shortens_the_context(void **state)
         told |= strstr(engine_warning(e, i), "instead of") != NULL;
     assert_true(told);
     engine_close(&e);
+    o.context_tokens = 4096; // by number: refused instead
+    assert_fails(engine_open(&e, &o), SIGHT_E_MEMORY, "tokens fit");
+    assert_null(e);
+}
+
+static void a_longer_context_stretches_positions(void **state)
+{
+    engine_options o = engine_options_default();
+    o.model = HYBRID "/model";
+    o.threads = 1;
+    o.context_tokens = 5000;
+    engine *e;
+    assert_ok(engine_open(&e, &o));
+    assert_int_equal(engine_context(e), 5000);
+    assert_true(engine_config(e)->text.rope.yarn && engine_config(e)->text.rope.factor == 2);
+    assert_int_equal(engine_config(e)->text.max_positions, 8192);
+    assert_non_null(strstr(engine_warning(e, 0), "stretched 2 times"));
+    json_t *about = engine_describe(e);
+    assert_true(json_number_value(json_object_get(about, "rope_factor")) == 2);
+    json_decref(about);
+    engine_close(&e);
+    o.context_tokens = 0;
+    o.rope_factor = 3;
+    assert_ok(engine_open(&e, &o));
+    assert_int_equal(engine_context(e), 3 * 4096);
+    engine_close(&e);
+    o.model = TEST_GOLDEN_DIR "/hybrid-yarn/model"; // has its own
+    e = NULL;
+    assert_fails(engine_open(&e, &o), SIGHT_E_ARGUMENT, "a rope factor of its own");
+    assert_null(e);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_longer_context_stretches_positions),
         cmocka_unit_test(events_come_in_order),
         cmocka_unit_test(the_same_seed_gives_the_same_answer),
         cmocka_unit_test(stop_strings_end_the_answer),
