@@ -4,27 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/cache_memory.h"
-
-struct cache_pool {
-    cache_memory memory;
-    tensor_type kv_type;
-    int32_t kv_layers; // full-attention layers, and that of the MTP block
-    bool mtp;
-    int64_t page_bytes;         // one layer's part of a block: [2][G][rows][C]
-    int64_t layer_state_floats; // one layer's part of the states: its tail, then its delta state
-    int64_t delta_offset;       // of the delta state in it
-    int64_t sequences;
-};
-
-struct sequence {
-    cache_pool *pool;
-    int64_t length, mtp_length;
-    int64_t n_blocks, capacity;
-    cache_block **blocks; // [capacity]
-    void **pages;         // [kv_layers][capacity], into blocks
-    float *states;        // [linear layers][layer_state_floats]; NULL without any
-};
+#include "text/cache_parts.h"
 
 static int64_t align_up(int64_t n, int64_t to)
 {
@@ -57,6 +37,9 @@ static void measure(cache_pool *p, const text_config *c)
     int64_t delta = (int64_t)c->linear_value_heads * c->linear_key_dim * c->linear_value_dim;
     p->delta_offset = align_up((c->conv_width - 1) * channels, 16);
     p->layer_state_floats = p->delta_offset + align_up(delta, 16);
+    p->linear_layers = (int32_t)linear;
+    p->channels = channels;
+    p->value_heads = c->linear_value_heads;
     p->memory.states_bytes =
         align_up(linear * p->layer_state_floats * (int64_t)sizeof(float), CACHE_MEMORY_ALIGN);
 }
@@ -167,6 +150,7 @@ void sequence_drop(sequence **ps)
     sequence *s = *ps;
     if (!s) return;
     cut_blocks(s, 0);
+    sequence_free_rewind(s);
     cache_states_free(&s->pool->memory, s->states);
     s->pool->sequences--;
     free(s->blocks);

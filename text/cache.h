@@ -47,6 +47,14 @@ int64_t sequence_length(const sequence *s); // tokens seen
 int64_t sequence_mtp_length(const sequence *s);
 void sequence_cut_mtp(sequence *s, int64_t length); // length <= sequence_mtp_length
 
+// ---- taking back rows of the last step (cache_rewind.c; text_model_rewind does the whole) ----
+
+// Room for taking back a step of up to max_rows rows: a second set of states, and records of the
+// rows. More than before: what could be taken back no longer can. A fork has no such room of its own.
+// SIGHT_E_MEMORY.
+sight_err sequence_allow_rewind(sequence *s, int32_t max_rows);
+int32_t sequence_rewind_rows(const sequence *s); // 0: none
+
 // ---- for text/model.c: what a step writes to ----
 
 // Makes rows first .. first + n - 1 of every layer this sequence's own to write: adds pages and
@@ -65,5 +73,23 @@ kv_view sequence_kv(const sequence *s, int32_t layer);
 // delta rule's state [value_heads, key_dim, value_dim].
 float *sequence_conv(sequence *s, int32_t layer);
 float *sequence_delta(sequence *s, int32_t layer);
+
+// A step begins. With `rewindable` its states are written to the second set: a layer copies its part
+// from the states before, then goes on there.
+void sequence_mark(sequence *s, bool rewindable);
+bool sequence_marked(const sequence *s); // the last step can be taken back
+int64_t sequence_mark_length(const sequence *s); // before it
+// Takes the whole step back; the records of its rows stay.
+void sequence_return(sequence *s);
+// Copies a linear-attention layer's part of the states from those before the step.
+void sequence_copy_states(sequence *s, int32_t layer);
+
+// What the rows of a step that can be taken back put into a linear-attention layer.
+typedef struct layer_record {
+    float *x;        // [rows, channels], into the convolution
+    float *g, *beta; // [rows, value_heads]
+} layer_record;
+
+layer_record sequence_record(sequence *s, int32_t layer);
 
 #endif

@@ -3,6 +3,7 @@
 // Formulas: docs/MODEL.md. Scratch is cut from ws.mixer for the rows at hand, so that a step of few
 // rows touches little memory.
 #include <math.h>
+#include <string.h>
 
 #include "text/model_parts.h"
 
@@ -48,26 +49,37 @@ int64_t layer_mixer_floats(const text_config *c, bool mtp)
 
 // ---- full attention ----
 
+// How many of a part's rows are one unit of attention. Attention may round differently for rows that
+// come together; what can be taken back must be what rows one at a time give.
+static int64_t unit_rows(const batch_part *p)
+{
+    return p->rewindable ? 1 : p->n;
+}
+
 // With a gate, q holds [query, gate] of each head side by side; without, the queries alone, which
 // are then turned in place.
 static void attend(text_model *m, const model_layer *l, const float *q, const float *k,
                    const float *v, float *out, const batch_part *parts, int32_t n_parts)
 {
     const text_config *c = &m->config->text;
+    int64_t units = 0;
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
+        const int64_t n = unit_rows(p);
         kv_view kv = sequence_kv(p->seq, l->slot);
         op_kv_write(m->k, &kv, k + p->first * kv_floats(c), v + p->first * kv_floats(c), p->past,
                     p->n, c->kv_heads, c->head_dim);
-        m->ws.attention[i] = (attention_seq){
-            .q = q + p->first * query_floats(c),
-            .out = out + p->first * query_floats(c),
-            .n = p->n,
-            .past = p->past,
-            .kv = kv,
-        };
+        for (int64_t row = 0; row < p->n; row += n) {
+            m->ws.attention[units++] = (attention_seq){
+                .q = q + (p->first + row) * query_floats(c),
+                .out = out + (p->first + row) * query_floats(c),
+                .n = n,
+                .past = p->past + row,
+                .kv = kv,
+            };
+        }
     }
-    op_attention(m->k, m->ws.attention, n_parts, c->heads, c->kv_heads, c->head_dim,
+    op_attention(m->k, m->ws.attention, units, c->heads, c->kv_heads, c->head_dim,
                  (float)(1 / sqrt(c->head_dim)));
 }
 
@@ -138,6 +150,33 @@ static void delta(text_model *m, const model_layer *l, float *out, const float *
     op_delta_rule(m->k, m->ws.delta, n_parts, &shape);
 }
 
+// For parts that can be taken back: the layer goes on in the second set of states, and its inputs
+// are kept.
+static void record(text_model *m, const model_layer *l, const float *x, const float *g,
+                   const float *beta, const batch_part *parts, int32_t n_parts)
+{
+    const text_config *c = &m->config->text;
+    const int64_t channels = conv_channels(c), V = c->linear_value_heads;
+    for (int32_t i = 0; i < n_parts; i++) {
+        const batch_part *p = &parts[i];
+        if (!p->rewindable) continue;
+        const layer_record r = sequence_record(p->seq, l->slot);
+        memcpy(r.x, x + p->first * channels, (size_t)(p->n * channels) * sizeof *x);
+        memcpy(r.g, g + p->first * V, (size_t)(p->n * V) * sizeof *g);
+        memcpy(r.beta, beta + p->first * V, (size_t)(p->n * V) * sizeof *beta);
+        sequence_copy_states(p->seq, l->slot);
+    }
+}
+
+void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n)
+{
+    const layer_record r = sequence_record(seq, l->slot);
+    const batch_part part = {.seq = seq, .n = n};
+    float *qkv = m->ws.mixer, *out = qkv + n * conv_channels(&m->config->text);
+    convolve(m, l, qkv, r.x, &part, 1);
+    delta(m, l, out, qkv, r.g, r.beta, &part, 1);
+}
+
 static void run_linear(text_model *m, const model_layer *l, const batch_part *parts,
                        int32_t n_parts, int64_t N)
 {
@@ -157,8 +196,9 @@ static void run_linear(text_model *m, const model_layer *l, const batch_part *pa
     const weight *w[] = {&p->qkv, &p->z, &p->a, &p->b};
     float *y[] = {raw, z, a, b};
     op_linear_many(m->k, y, m->ws.x, w, 4, N);
-    convolve(m, l, qkv, raw, parts, n_parts);
     op_delta_gates(m->k, g, beta, a, b, p->A_log, p->dt_bias, N, V);
+    record(m, l, raw, g, beta, parts, n_parts);
+    convolve(m, l, qkv, raw, parts, n_parts);
     delta(m, l, out, qkv, g, beta, parts, n_parts);
     op_rms_norm_gated(m->k, out, out, z, p->norm, N, V, c->linear_value_dim, (float)c->rms_eps);
     op_linear_add(m->k, m->ws.h, out, &p->out, N);

@@ -129,6 +129,10 @@ static sight_err check_segment(const text_model *m, const segment *s)
         return sight_fail(SIGHT_E_ARGUMENT, "a segment of %d rows, %d with logits", s->n,
                           s->n_logits);
     }
+    if (s->rewindable && s->n > sequence_rewind_rows(s->seq)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%d rows that can be taken back, %d have room", s->n,
+                          sequence_rewind_rows(s->seq));
+    }
     if (sequence_length(s->seq) + s->n > limit) {
         return sight_fail(SIGHT_E_LIMIT,
                           "%lld tokens and %d more exceed the context length of %lld",
@@ -193,7 +197,8 @@ static int64_t lay_out(text_model *m, const segment *segments, int32_t n)
     int64_t row = 0;
     for (int32_t i = 0; i < n; i++) {
         const segment *s = &segments[i];
-        m->ws.parts[i] = (batch_part){s->seq, row, s->n, sequence_length(s->seq)};
+        m->ws.parts[i] = (batch_part){s->seq, row, s->n, sequence_length(s->seq), s->rewindable};
+        sequence_mark(s->seq, s->rewindable);
         model_embed(m, row, s->n, s->ids, s->visual, s->features);
         rope_angles(m->ws.cos + row * half, m->ws.sin + row * half, s->positions,
                     s->position_stride, s->n, t);
@@ -292,5 +297,20 @@ sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segm
     }
     write_outputs(m, segments, n_segments);
     for (int32_t i = 0; i < n_segments; i++) sequence_advance(segments[i].seq, segments[i].n);
+    return SIGHT_OK;
+}
+
+sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n)
+{
+    const int64_t rows = sequence_length(seq) - sequence_mark_length(seq);
+    if (!sequence_marked(seq) || n < 0 || n > rows) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%d rows of the last step were to stay", n);
+    }
+    if (n == rows) return SIGHT_OK;
+    sequence_return(seq);
+    for (int32_t i = 0; n > 0 && i < m->config->text.n_layers; i++) {
+        if (m->layers[i].kind == LAYER_LINEAR) layer_replay(m, &m->layers[i], seq, n);
+    }
+    sequence_advance(seq, n);
     return SIGHT_OK;
 }

@@ -6,6 +6,7 @@
 #ifndef SIGHT_TEXT_MODEL_H
 #define SIGHT_TEXT_MODEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -35,11 +36,19 @@ typedef struct segment {
     int32_t n_logits;              // logits for the last so many rows; 0: none
     float *logits;                 // out [n_logits, vocab]
     float *hidden;                 // out [n, D] after the final norm; NULL: not wanted
+    // The rows can be taken back afterwards, and each gets what it would get alone, bit for bit.
+    // n is at most sequence_rewind_rows.
+    bool rewindable;
 } segment;
 
 // The sum of n is at most max_rows. SIGHT_E_MEMORY when a sequence cannot grow (nothing has
 // changed then), SIGHT_E_LIMIT past the context length.
 sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments);
+
+// Takes back all but the first n rows of the last step of seq, whose segment was rewindable: seq is
+// then, bit for bit, as after these alone. Costs no reading of weights. Once per step.
+// SIGHT_E_ARGUMENT (n, or nothing can be taken back).
+sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n);
 
 // The MTP block over rows of one sequence, whose MTP cache it advances: row i pairs hidden[i] (after
 // the final norm) with the embedding of next_ids[i], or with next_features rows where next_visual

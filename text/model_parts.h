@@ -44,6 +44,7 @@ typedef struct batch_part {
     int64_t first; // row of the step
     int64_t n;
     int64_t past; // tokens of the sequence before them
+    bool rewindable;
 } batch_part;
 
 typedef struct workspace {
@@ -91,6 +92,8 @@ int64_t layer_mixer_floats(const text_config *c, bool mtp);
 // ws.h [N, D] += the layer, for the parts of a step.
 void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
                int64_t N);
+// Brings the states of a linear-attention layer from before the last step to after its first n rows.
+void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n);
 
 // ---- model.c ----
 

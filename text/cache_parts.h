@@ -1,0 +1,44 @@
+// text/cache_parts.h - what cache.c and cache_rewind.c share.
+#ifndef SIGHT_TEXT_CACHE_PARTS_H
+#define SIGHT_TEXT_CACHE_PARTS_H
+
+#include "text/cache.h"
+#include "text/cache_memory.h"
+
+// Zeroed: the sequence cannot be rewound.
+typedef struct cache_rewind {
+    int32_t max_rows; // of a step that can be taken back
+    bool marked;      // the last step was such a one, and `other` holds the states before it
+    int64_t length;   // of the sequence before it
+    float *other;     // as states; what it holds is of use only when marked
+    float *records;   // [linear layers][max_rows][channels + 2 value_heads]
+} cache_rewind;
+
+struct cache_pool {
+    cache_memory memory;
+    tensor_type kv_type;
+    int32_t kv_layers; // full-attention layers, and that of the MTP block
+    bool mtp;
+    int64_t page_bytes;         // one layer's part of a block: [2][G][rows][C]
+    int64_t layer_state_floats; // one layer's part of the states: its tail, then its delta state
+    int64_t delta_offset;       // of the delta state in it
+    int32_t linear_layers;
+    int64_t channels, value_heads; // of a linear layer
+    int64_t sequences;
+};
+
+struct sequence {
+    cache_pool *pool;
+    int64_t length, mtp_length;
+    int64_t n_blocks, capacity;
+    cache_block **blocks; // [capacity]
+    void **pages;         // [kv_layers][capacity], into blocks
+    float *states;        // [linear layers][layer_state_floats]; NULL without any
+    cache_rewind rewind;
+};
+
+// ---- cache_rewind.c ----
+
+void sequence_free_rewind(sequence *s);
+
+#endif
