@@ -25,6 +25,7 @@ typedef enum linear_mode {
 } linear_mode;
 
 struct linear_kernels; // the inner loops of products: kernels/cpu/linear.h
+struct output_kernels; // those of the output layer's looks: kernels/cpu/output.h
 
 typedef struct cpu_ops {
     // products
@@ -32,6 +33,8 @@ typedef struct cpu_ops {
                    int64_t N, linear_mode mode);
     const struct linear_kernels *linear_kernels; // inner loops behind linear
     const struct linear_kernels *linear_bf16;    // those for bf16 weights, where they differ
+
+    const struct output_kernels *output;
 
     // rows
     void (*embed)(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N);
@@ -93,12 +96,14 @@ void linear_plain_fill(cpu_ops *ops);
 void rows_plain_fill(cpu_ops *ops);
 void attention_plain_fill(cpu_ops *ops);
 void delta_plain_fill(cpu_ops *ops);
+void output_plain_fill(cpu_ops *ops);
 
 #if defined(__x86_64__)
 void linear_avx2_fill(cpu_ops *ops);
 void rows_avx2_fill(cpu_ops *ops);
 void attention_avx2_fill(cpu_ops *ops);
 void delta_avx2_fill(cpu_ops *ops);
+void output_avx2_fill(cpu_ops *ops);
 
 void linear_avx512_fill(cpu_ops *ops);
 void rows_avx512_fill(cpu_ops *ops);
@@ -106,6 +111,7 @@ void attention_avx512_fill(cpu_ops *ops);
 void delta_avx512_fill(cpu_ops *ops);
 
 void linear_avx512bf16_fill(cpu_ops *ops); // not called when exact
+void output_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
 #endif
 
 #if defined(__aarch64__)

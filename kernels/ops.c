@@ -17,18 +17,21 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
     rows_plain_fill(ops);
     attention_plain_fill(ops);
     delta_plain_fill(ops);
+    output_plain_fill(ops);
 #if defined(__x86_64__)
     if (level >= SIMD_AVX2 && level <= SIMD_AVX512BF16) {
         linear_avx2_fill(ops);
         rows_avx2_fill(ops);
         attention_avx2_fill(ops);
         delta_avx2_fill(ops);
+        output_avx2_fill(ops);
     }
     if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16) {
         linear_avx512_fill(ops);
         rows_avx512_fill(ops);
         attention_avx512_fill(ops);
         delta_avx512_fill(ops);
+        if (__builtin_cpu_supports("avx512vnni")) output_avx512vnni_fill(ops);
     }
     if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
 #endif

@@ -1,0 +1,206 @@
+// kernels/cpu/output.h - one level's inner loops of the output layer, and what they share.
+//
+// Notation of docs/KERNELS.md: for a group, s is unit * scale, X the norm of the input's rounded
+// part, E the norm of the rest. Row m's bound is unit (norm_slack sum |scale| X + error_slack sum
+// |scale| E).
+#ifndef SIGHT_KERNELS_CPU_OUTPUT_H
+#define SIGHT_KERNELS_CPU_OUTPUT_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/backend.h"
+#include "kernels/output.h"
+
+// In every bound: more than what numbers too small for a float can lose.
+#define OUTPUT_LEAST_BOUND 1e-30f
+
+typedef struct output_kernels {
+    // Writes row m of the planes from row [width]; room [2 width] is scratch.
+    void (*make_row)(const output_planes *to, int64_t m, const float *row, uint8_t *room);
+    // value, bound [N][output_rows] at the rows of a panel, N at most OUTPUT_MAX_ROWS.
+    void (*scan)(float *value, float *bound, const output_planes *p, int64_t panel,
+                 const output_x *x, int64_t N);
+    // value, bound [output_rows] at ids[n]: value, as left by the scan, plus the low halves.
+    void (*refine)(float *value, float *bound, const output_planes *p, const output_x *x,
+                   const int32_t *ids, int64_t n);
+} output_kernels;
+
+static inline int64_t output_panel_bytes(int64_t K)
+{
+    return OUTPUT_PANEL * output_width(K) / 2;
+}
+
+static inline const uint8_t *output_record(const output_planes *p, int64_t m)
+{
+    return p->low + m * output_record_bytes(p->K);
+}
+
+static inline output_tail output_tail_of(const output_planes *p, int64_t m)
+{
+    output_tail t;
+    memcpy(&t, output_record(p, m) + output_width(p->K) / 2 + output_groups(p->K), sizeof t);
+    return t;
+}
+
+static inline float output_slack_float(uint32_t bits)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {bits};
+    return v.f;
+}
+
+// A positive float in the upper half of its bits, not less than it was.
+static inline uint32_t output_slack_up(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {f};
+    return (v.u + 0xffff) & 0xffff0000;
+}
+
+// ---- making a row, compiled with each level's flags ----
+
+#define OUTPUT_LANES 8 // of sums, so that compilers make vector code
+
+// What a row's groups have at most, in units of s: norms of the weights, and of what the high
+// halves and both halves leave.
+typedef struct output_norms {
+    float weights, first, second;
+} output_norms;
+
+static inline float output_lanes_sum(const float *lanes)
+{
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+// The greatest positive and the greatest negative magnitude of a group.
+static inline void output_extremes(const float *w, float *positive, float *negative)
+{
+    float up[OUTPUT_LANES] = {0}, down[OUTPUT_LANES] = {0};
+    for (int i = 0; i < OUTPUT_GROUP; i += OUTPUT_LANES) {
+        for (int l = 0; l < OUTPUT_LANES; l++) {
+            const float v = w[i + l];
+            up[l] = v > up[l] ? v : up[l];
+            down[l] = v < down[l] ? v : down[l];
+        }
+    }
+    *positive = up[0];
+    *negative = -down[0];
+    for (int l = 1; l < OUTPUT_LANES; l++) {
+        *positive = up[l] > *positive ? up[l] : *positive;
+        *negative = -down[l] > *negative ? -down[l] : *negative;
+    }
+}
+
+// The least s, signed, that keeps codes between -136 and 119: the side that reaches further gets
+// the longer end.
+static inline float output_least_scale(const float *w)
+{
+    float positive, negative;
+    output_extremes(w, &positive, &negative);
+    const float straight = fmaxf(positive / 119, negative / 136);
+    const float turned = fmaxf(positive / 136, negative / 119);
+    return turned < straight ? -turned : straight;
+}
+
+static inline void output_code_group(uint8_t *high, uint8_t *low, output_norms *most,
+                                     const float *w, float inverse)
+{
+    const float to_integer = 12582912.0f; // 1.5 * 2^23
+    float all[OUTPUT_LANES] = {0}, first[OUTPUT_LANES] = {0}, second[OUTPUT_LANES] = {0};
+    for (int i = 0; i < OUTPUT_GROUP; i += OUTPUT_LANES) {
+        for (int l = 0; l < OUTPUT_LANES; l++) {
+            const float y = w[i + l] * inverse;
+            float rounded = (y + to_integer) - to_integer;
+            rounded = rounded > 119.0f ? 119.0f : rounded;
+            rounded = rounded < -136.0f ? -136.0f : rounded;
+            const int32_t code = (int32_t)rounded + 136; // 0 to 255, of (high + 8) * 16 + low + 8
+            const int32_t top = code >> 4;
+            const float a = y - (float)(top * 16 - 128), b = y - rounded;
+            high[i + l] = (uint8_t)top;
+            low[i + l] = (uint8_t)(code & 15);
+            all[l] += y * y;
+            first[l] += a * a;
+            second[l] += b * b;
+        }
+    }
+    most->weights = fmaxf(most->weights, output_lanes_sum(all));
+    most->first = fmaxf(most->first, output_lanes_sum(first));
+    most->second = fmaxf(most->second, output_lanes_sum(second));
+}
+
+// The slack of both looks from the greatest norms (squared so far). Roundings, in units of s: of y
+// (2e-4 over a group), of the looks' own sums, of the full product's sum in any order.
+static inline void output_set_slack(const output_planes *to, int64_t m, output_norms n,
+                                    output_tail *tail)
+{
+    const float up = 1.0001f;
+    n.weights = sqrtf(n.weights) * up + 2e-4f;
+    n.first = sqrtf(n.first) * up + 2e-4f;
+    n.second = sqrtf(n.second) * up + 2e-4f;
+    const float look = (float)(output_groups(to->K) + 64) * 0x1p-23f;
+    const float full = (float)(to->K + 64) * 0x1p-24f * n.weights;
+    const float first = look * (n.weights + n.first);
+    const float second = 2 * look * (n.weights + n.first + 46); // 46: the low halves' norm
+    tail->norm_slack = (n.second + full + second) * up;
+    tail->error_slack = (n.weights + full) * up;
+    ((uint32_t *)to->slack)[m] = output_slack_up((n.first + full + first) * up) |
+                                 output_slack_up(tail->error_slack) >> 16;
+}
+
+// The bytes of a row's codes to their places in both planes.
+static inline void output_place(const output_planes *to, int64_t m, const uint8_t *high,
+                                const uint8_t *low)
+{
+    const int64_t width = output_width(to->K), r = m % OUTPUT_PANEL;
+    uint8_t *panel = (uint8_t *)to->high + m / OUTPUT_PANEL * output_panel_bytes(to->K) + 4 * r;
+    for (int64_t i = 0; i < width; i += 8, panel += 64) {
+        uint32_t a, b;
+        memcpy(&a, high + i, 4);
+        memcpy(&b, high + i + 4, 4);
+        a |= b << 4;
+        memcpy(panel, &a, 4);
+    }
+    uint8_t *record = (uint8_t *)output_record(to, m);
+    for (int64_t i = 0; i < width; i += OUTPUT_LINE, record += 64, low += OUTPUT_LINE) {
+        for (int j = 0; j < 64; j++) record[j] = (uint8_t)(low[j] | low[64 + j] << 4);
+    }
+}
+
+static inline void output_make_row(const output_planes *to, int64_t m, const float *row,
+                                   uint8_t *room)
+{
+    const int64_t width = output_width(to->K), groups = output_groups(to->K);
+    const int64_t panel = m / OUTPUT_PANEL, r = m % OUTPUT_PANEL;
+    uint8_t *record = (uint8_t *)output_record(to, m);
+    int8_t *scales = (int8_t *)to->scale + panel * groups * OUTPUT_PANEL + r;
+    output_norms most = {0};
+    float largest = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        largest = fmaxf(largest, fabsf(output_least_scale(row + g * OUTPUT_GROUP)));
+    }
+    // Some room for roundings of what follows; not so small that its inverse overflows.
+    const float unit = largest > 0 ? fmaxf(largest / 127 * 1.00001f, 1e-30f) : 0;
+    for (int64_t g = 0; g < groups; g++) {
+        const float *w = row + g * OUTPUT_GROUP;
+        const float least = output_least_scale(w);
+        const float steps = unit > 0 ? fminf(ceilf(fabsf(least) / unit), 127) : 0;
+        const float scale = least < 0 ? -steps : steps;
+        scales[g * OUTPUT_PANEL] = (int8_t)scale;
+        record[width / 2 + g] = (uint8_t)(int8_t)scale;
+        output_code_group(room + g * OUTPUT_GROUP, room + width + g * OUTPUT_GROUP, &most, w,
+                          steps > 0 ? 1 / (unit * scale) : 0);
+    }
+    output_tail tail = {.unit = unit};
+    output_set_slack(to, m, most, &tail);
+    ((float *)to->unit)[m] = unit;
+    output_place(to, m, room, room + width);
+    memcpy(record + width / 2 + groups, &tail, sizeof tail);
+}
+
+#endif

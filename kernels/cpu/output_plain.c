@@ -1,0 +1,80 @@
+// The output layer's looks in portable C: what the other forms are tested against.
+#include "kernels/cpu/output.h"
+
+static void make_row(const output_planes *to, int64_t m, const float *row, uint8_t *room)
+{
+    output_make_row(to, m, row, room);
+}
+
+// Row r of a panel's line times the bytes of its two quads.
+static int32_t line_dot(const uint8_t *line, const int8_t *q)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < 4; i++) sum += (line[i] & 15) * q[i] + (line[i] >> 4) * q[4 + i];
+    return sum;
+}
+
+static void scan_row(float *value, float *bound, const output_planes *p, int64_t m,
+                     const output_x *x)
+{
+    const int64_t panel = m / OUTPUT_PANEL, r = m % OUTPUT_PANEL, groups = output_groups(p->K);
+    const uint8_t *line = p->high + panel * output_panel_bytes(p->K) + 4 * r;
+    const int8_t *scale = p->scale + panel * groups * OUTPUT_PANEL + r;
+    float sum = 0, norm = 0, error = 0;
+    for (int64_t g = 0; g < groups; g++, scale += OUTPUT_PANEL) {
+        int32_t dot = 0;
+        for (int i = 0; i < 4; i++, line += 64) dot += line_dot(line, x->q + g * OUTPUT_GROUP + 8 * i);
+        sum += ((float)dot + x->offset[g]) * x->scale[g] * (float)*scale;
+        norm += fabsf((float)*scale) * x->norm[g];
+        error += fabsf((float)*scale) * x->error[g];
+    }
+    const uint32_t slack = p->slack[m];
+    value[m] = 16 * p->unit[m] * sum;
+    bound[m] = OUTPUT_LEAST_BOUND +
+               p->unit[m] * (output_slack_float(slack & 0xffff0000) * norm +
+                             output_slack_float(slack << 16) * error);
+}
+
+static void scan(float *value, float *bound, const output_planes *p, int64_t panel,
+                 const output_x *x, int64_t N)
+{
+    const int64_t rows = output_rows(p->M);
+    for (int64_t n = 0; n < N; n++) {
+        for (int64_t r = 0; r < OUTPUT_PANEL; r++) {
+            scan_row(value + n * rows, bound + n * rows, p, panel * OUTPUT_PANEL + r, &x[n]);
+        }
+    }
+}
+
+static void refine(float *value, float *bound, const output_planes *p, const output_x *x,
+                   const int32_t *ids, int64_t n)
+{
+    const int64_t groups = output_groups(p->K);
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *line = output_record(p, ids[i]);
+        const int8_t *scale = (const int8_t *)line + output_width(p->K) / 2;
+        const output_tail tail = output_tail_of(p, ids[i]);
+        float sum = 0, norm = 0, error = 0;
+        for (int64_t g = 0; g < groups; g++) {
+            const uint8_t *codes = line + g / 4 * 64 + g % 2 * OUTPUT_GROUP;
+            const int shift = g % 4 / 2 * 4;
+            int32_t dot = 0;
+            for (int j = 0; j < OUTPUT_GROUP; j++) {
+                dot += (codes[j] >> shift & 15) * x->q[g * OUTPUT_GROUP + j];
+            }
+            sum += ((float)dot + x->offset[g]) * x->scale[g] * (float)scale[g];
+            norm += fabsf((float)scale[g]) * x->norm[g];
+            error += fabsf((float)scale[g]) * x->error[g];
+        }
+        value[ids[i]] += tail.unit * sum;
+        bound[ids[i]] = OUTPUT_LEAST_BOUND +
+                        tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
+    }
+}
+
+static const output_kernels plain_kernels = {make_row, scan, refine};
+
+void output_plain_fill(cpu_ops *ops)
+{
+    ops->output = &plain_kernels;
+}
