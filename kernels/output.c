@@ -186,7 +186,7 @@ bool op_output_read(kernels *k, output_x *out, void *block, const float *x, cons
 
 typedef struct look_job {
     kernels *k;
-    float *value, *bound;
+    const output_look *looks;
     const output_planes *p;
     const output_x *x;
     int64_t n;
@@ -197,27 +197,40 @@ static void scan_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
     const look_job *j = arg;
     for (int64_t panel = begin; panel < end; panel++) {
-        j->k->ops.output->scan(j->value, j->bound, j->p, panel, j->x, j->n);
+        j->k->ops.output->scan(j->looks, j->p, panel, j->x, j->n);
     }
 }
 
-void op_output_scan(kernels *k, float *value, float *bound, const output_planes *p,
-                    const output_x *x, int64_t N)
+void op_output_scan(kernels *k, const output_look *looks, const output_planes *p, const output_x *x,
+                    int64_t N)
 {
     assert(N >= 0 && N <= OUTPUT_MAX_ROWS);
-    look_job job = {k, value, bound, p, x, N, NULL};
+    look_job job = {k, looks, p, x, N, NULL};
     if (N > 0) threads_for(k->pool, output_panels(p->M), SCAN_PIECE, scan_pieces, &job);
 }
 
 static void refine_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
     const look_job *j = arg;
-    j->k->ops.output->refine(j->value, j->bound, j->p, j->x, j->ids + begin, end - begin);
+    j->k->ops.output->refine(j->looks, j->p, j->x, j->ids + begin, end - begin);
 }
 
-void op_output_refine(kernels *k, float *value, float *bound, const output_planes *p,
+void op_output_refine(kernels *k, const output_look *look, const output_planes *p,
                       const output_x *x, const int32_t *ids, int64_t n)
 {
-    look_job job = {k, value, bound, p, x, n, ids};
+    look_job job = {k, look, p, x, n, ids};
     if (n > 0) threads_for(k->pool, n, REFINE_PIECE, refine_pieces, &job);
+}
+
+// ---- whether ----
+
+#define LEAST_WEIGHTS ((int64_t)8 << 20)
+
+bool output_planes_pay(const kernels *k, const weight *head)
+{
+    // Heads in 4 bits are as small as a scan; minima would round beyond what the bound allows for.
+    const packed *p = head->packed;
+    const bool wide = !p || (p->format.bits == 8 && !p->format.has_min);
+    return wide && !k->exact && !head->bias && tensor_count(&head->w) >= LEAST_WEIGHTS &&
+           2 * output_width(head->w.shape[1]) <= (int64_t)KERNELS_SCRATCH_FLOATS;
 }

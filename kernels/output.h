@@ -94,13 +94,23 @@ bool op_output_make(kernels *k, const output_planes *to, const weight *head);
 // The row x [K] as op_linear multiplies it with that head. false: it holds a number that is not
 // finite, or beyond 1e12, and only the full product will do.
 bool op_output_read(kernels *k, output_x *out, void *block, const float *x, const weight *head);
-// The first look at all rows: op_linear gives value[n, m] but for at most bound[n, m]. Both [N,
-// output_rows(M)]; N at most OUTPUT_MAX_ROWS.
-void op_output_scan(kernels *k, float *value, float *bound, const output_planes *p,
-                    const output_x *x, int64_t N);
-// The second look at rows ids[n] (each once): value and bound [output_rows(M)] as the scan left them for x become
-// closer.
-void op_output_refine(kernels *k, float *value, float *bound, const output_planes *p,
+
+// What is known of the logits of one row of x. Rows past M are 0.
+typedef struct output_look {
+    float *value, *bound; // [output_rows(M)]: op_linear gives value but for at most bound
+    float *peak, *reach;  // [output_panels(M)]: the greatest value, and value + bound, of a panel
+} output_look;
+
+// The first look at all rows of the head, for N <= OUTPUT_MAX_ROWS rows of x.
+void op_output_scan(kernels *k, const output_look *looks, const output_planes *p, const output_x *x,
+                    int64_t N);
+// The second look at rows ids[n] (each once): value and bound, as the scan left them for x, become
+// closer. Leaves the panels' numbers.
+void op_output_refine(kernels *k, const output_look *look, const output_planes *p,
                       const output_x *x, const int32_t *ids, int64_t n);
+
+// Whether planes of this head are made at all: it is big, wider than they are, and products are not
+// exact.
+bool output_planes_pay(const kernels *k, const weight *head);
 
 #endif

@@ -18,11 +18,11 @@
 typedef struct output_kernels {
     // Writes row m of the planes from row [width]; room [2 width] is scratch.
     void (*make_row)(const output_planes *to, int64_t m, const float *row, uint8_t *room);
-    // value, bound [N][output_rows] at the rows of a panel, N at most OUTPUT_MAX_ROWS.
-    void (*scan)(float *value, float *bound, const output_planes *p, int64_t panel,
+    // One panel of op_output_scan.
+    void (*scan)(const output_look *looks, const output_planes *p, int64_t panel,
                  const output_x *x, int64_t N);
-    // value, bound [output_rows] at ids[n]: value, as left by the scan, plus the low halves.
-    void (*refine)(float *value, float *bound, const output_planes *p, const output_x *x,
+    // op_output_refine in one thread.
+    void (*refine)(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n);
 } output_kernels;
 

@@ -55,9 +55,13 @@ INLINE __m256 group_dots(const uint8_t *line, const int8_t *q, float offset)
     return _mm256_add_ps(_mm256_cvtepi32_ps(whole), _mm256_set1_ps(offset));
 }
 
-// value and bound of 8 rows of a panel.
-static void scan_eight(float *value, float *bound, const output_planes *p, int64_t m,
-                       const output_x *x)
+typedef struct eight {
+    __m256 value, reach;
+} eight;
+
+// 8 rows of a panel.
+static eight scan_eight(const output_look *look, const output_planes *p, int64_t m,
+                        const output_x *x)
 {
     const int64_t groups = output_groups(p->K), panel = m / OUTPUT_PANEL, r = m % OUTPUT_PANEL;
     const uint8_t *line = p->high + panel * output_panel_bytes(p->K) + 4 * r;
@@ -77,18 +81,30 @@ static void scan_eight(float *value, float *bound, const output_planes *p, int64
     const __m256 second = _mm256_castsi256_ps(_mm256_slli_epi32(slack, 16));
     const __m256 unit = _mm256_loadu_ps(p->unit + m);
     const __m256 both = _mm256_fmadd_ps(first, norm, _mm256_mul_ps(second, error));
-    _mm256_storeu_ps(value + m, _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(16), unit), sum));
-    _mm256_storeu_ps(bound + m,
-                     _mm256_fmadd_ps(unit, both, _mm256_set1_ps(OUTPUT_LEAST_BOUND)));
+    const __m256 value = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(16), unit), sum);
+    const __m256 bound = _mm256_fmadd_ps(unit, both, _mm256_set1_ps(OUTPUT_LEAST_BOUND));
+    _mm256_storeu_ps(look->value + m, value);
+    _mm256_storeu_ps(look->bound + m, bound);
+    return (eight){value, _mm256_add_ps(value, bound)};
 }
 
-static void scan(float *value, float *bound, const output_planes *p, int64_t panel,
-                 const output_x *x, int64_t N)
+INLINE float greatest_of(__m256 a, __m256 b)
 {
-    const int64_t rows = output_rows(p->M), m = panel * OUTPUT_PANEL;
+    const __m256 v = _mm256_max_ps(a, b);
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
+}
+
+static void scan(const output_look *looks, const output_planes *p, int64_t panel, const output_x *x,
+                 int64_t N)
+{
+    const int64_t m = panel * OUTPUT_PANEL;
     for (int64_t n = 0; n < N; n++) {
-        scan_eight(value + n * rows, bound + n * rows, p, m, &x[n]);
-        scan_eight(value + n * rows, bound + n * rows, p, m + 8, &x[n]);
+        const eight a = scan_eight(&looks[n], p, m, &x[n]);
+        const eight b = scan_eight(&looks[n], p, m + 8, &x[n]);
+        looks[n].peak[panel] = greatest_of(a.value, b.value);
+        looks[n].reach[panel] = greatest_of(a.reach, b.reach);
     }
 }
 
@@ -109,16 +125,16 @@ INLINE __m256 add_group(__m256 sum, __m256i codes, const int8_t *q, float s)
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(s), sum);
 }
 
-typedef struct look {
+typedef struct sums {
     float sum, norm, error;
-} look;
+} sums;
 
-static look look_at(const output_planes *p, const uint8_t *record, const output_x *x)
+static sums look_at(const output_planes *p, const uint8_t *record, const output_x *x)
 {
     const int64_t groups = output_groups(p->K);
     const int8_t *scale = (const int8_t *)record + output_width(p->K) / 2;
     __m256 sum = _mm256_setzero_ps();
-    look l = {0, 0, 0};
+    sums l = {0, 0, 0};
     for (int64_t g = 0; g < groups; g += 4, record += 64) {
         const int8_t *q = x->q + g * OUTPUT_GROUP;
         const __m256i a = _mm256_loadu_si256((const __m256i *)record);
@@ -137,15 +153,15 @@ static look look_at(const output_planes *p, const uint8_t *record, const output_
     return l;
 }
 
-static void refine(float *value, float *bound, const output_planes *p, const output_x *x,
+static void refine(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const output_tail tail = output_tail_of(p, ids[i]);
-        const look l = look_at(p, output_record(p, ids[i]), x);
-        value[ids[i]] += tail.unit * l.sum;
-        bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                        tail.unit * (tail.norm_slack * l.norm + tail.error_slack * l.error);
+        const sums l = look_at(p, output_record(p, ids[i]), x);
+        look->value[ids[i]] += tail.unit * l.sum;
+        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
+                              tail.unit * (tail.norm_slack * l.norm + tail.error_slack * l.error);
     }
 }
 

@@ -56,10 +56,10 @@ INLINE void group_dots(__m512i dots[MAX_ROWS], const uint8_t *line, const output
     }
 }
 
-INLINE void scan_rows(float *value, float *bound, const output_planes *p, int64_t panel,
+INLINE void scan_rows(const output_look *looks, const output_planes *p, int64_t panel,
                       const output_x *x, const int R)
 {
-    const int64_t groups = output_groups(p->K), m = panel * OUTPUT_PANEL, rows = output_rows(p->M);
+    const int64_t groups = output_groups(p->K), m = panel * OUTPUT_PANEL;
     const uint8_t *line = p->high + panel * output_panel_bytes(p->K);
     const int8_t *scale = p->scale + m * groups;
     __m512 sum[MAX_ROWS], norm[MAX_ROWS], error[MAX_ROWS];
@@ -85,32 +85,33 @@ INLINE void scan_rows(float *value, float *bound, const output_planes *p, int64_
 #pragma GCC unroll 4
     for (int n = 0; n < R; n++) {
         const __m512 both = _mm512_fmadd_ps(first, norm[n], _mm512_mul_ps(second, error[n]));
-        _mm512_storeu_ps(value + n * rows + m,
-                         _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(16), unit), sum[n]));
-        _mm512_storeu_ps(bound + n * rows + m,
-                         _mm512_fmadd_ps(unit, both, _mm512_set1_ps(OUTPUT_LEAST_BOUND)));
+        const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(16), unit), sum[n]);
+        const __m512 bound = _mm512_fmadd_ps(unit, both, _mm512_set1_ps(OUTPUT_LEAST_BOUND));
+        _mm512_storeu_ps(looks[n].value + m, value);
+        _mm512_storeu_ps(looks[n].bound + m, bound);
+        looks[n].peak[panel] = _mm512_reduce_max_ps(value);
+        looks[n].reach[panel] = _mm512_reduce_max_ps(_mm512_add_ps(value, bound));
     }
 }
 
-static void scan(float *value, float *bound, const output_planes *p, int64_t panel,
-                 const output_x *x, int64_t N)
+static void scan(const output_look *looks, const output_planes *p, int64_t panel, const output_x *x,
+                 int64_t N)
 {
-    const int64_t rows = output_rows(p->M);
-    for (; N > 0; N -= MAX_ROWS, x += MAX_ROWS, value += MAX_ROWS * rows, bound += MAX_ROWS * rows) {
+    for (; N > 0; N -= MAX_ROWS, x += MAX_ROWS, looks += MAX_ROWS) {
         switch (N) {
-        case 1: scan_rows(value, bound, p, panel, x, 1); break;
-        case 2: scan_rows(value, bound, p, panel, x, 2); break;
-        case 3: scan_rows(value, bound, p, panel, x, 3); break;
-        default: scan_rows(value, bound, p, panel, x, MAX_ROWS); break;
+        case 1: scan_rows(looks, p, panel, x, 1); break;
+        case 2: scan_rows(looks, p, panel, x, 2); break;
+        case 3: scan_rows(looks, p, panel, x, 3); break;
+        default: scan_rows(looks, p, panel, x, MAX_ROWS); break;
         }
     }
 }
 
 // ---- second look ----
 
-typedef struct look {
+typedef struct sums {
     __m512 sum, norm, error;
-} look;
+} sums;
 
 // A line: groups 4 i and 4 i + 1 of its 16 in the low halves, the next two in the high ones.
 INLINE __m512 add_line(__m512 sum, const uint8_t *line, const int8_t *q, __m512 scales, int i)
@@ -126,12 +127,12 @@ INLINE __m512 add_line(__m512 sum, const uint8_t *line, const int8_t *q, __m512 
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_permutexvar_ps(second, scales), sum);
 }
 
-INLINE look look_at(const output_planes *p, const uint8_t *record, const output_x *x)
+INLINE sums look_at(const output_planes *p, const uint8_t *record, const output_x *x)
 {
     const int64_t groups = output_groups(p->K);
     const int8_t *scale = (const int8_t *)record + output_width(p->K) / 2;
     const int8_t *q = x->q;
-    look l;
+    sums l;
     l.sum = l.norm = l.error = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; g += 16) {
         const int64_t left = groups - g;
@@ -149,7 +150,7 @@ INLINE look look_at(const output_planes *p, const uint8_t *record, const output_
     return l;
 }
 
-static void refine(float *value, float *bound, const output_planes *p, const output_x *x,
+static void refine(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n)
 {
     const int64_t bytes = output_record_bytes(p->K);
@@ -157,11 +158,11 @@ static void refine(float *value, float *bound, const output_planes *p, const out
         const char *next = (const char *)output_record(p, ids[i + 2 < n ? i + 2 : i]);
         for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(next + b, _MM_HINT_T0);
         const output_tail tail = output_tail_of(p, ids[i]);
-        const look l = look_at(p, output_record(p, ids[i]), x);
+        const sums l = look_at(p, output_record(p, ids[i]), x);
         const float norm = _mm512_reduce_add_ps(l.norm), error = _mm512_reduce_add_ps(l.error);
-        value[ids[i]] += tail.unit * _mm512_reduce_add_ps(l.sum);
-        bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                        tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
+        look->value[ids[i]] += tail.unit * _mm512_reduce_add_ps(l.sum);
+        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
+                              tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
     }
 }
 

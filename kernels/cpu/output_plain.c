@@ -14,7 +14,7 @@ static int32_t line_dot(const uint8_t *line, const int8_t *q)
     return sum;
 }
 
-static void scan_row(float *value, float *bound, const output_planes *p, int64_t m,
+static void scan_row(const output_look *look, const output_planes *p, int64_t m,
                      const output_x *x)
 {
     const int64_t panel = m / OUTPUT_PANEL, r = m % OUTPUT_PANEL, groups = output_groups(p->K);
@@ -29,24 +29,29 @@ static void scan_row(float *value, float *bound, const output_planes *p, int64_t
         error += fabsf((float)*scale) * x->error[g];
     }
     const uint32_t slack = p->slack[m];
-    value[m] = 16 * p->unit[m] * sum;
-    bound[m] = OUTPUT_LEAST_BOUND +
-               p->unit[m] * (output_slack_float(slack & 0xffff0000) * norm +
-                             output_slack_float(slack << 16) * error);
+    look->value[m] = 16 * p->unit[m] * sum;
+    look->bound[m] = OUTPUT_LEAST_BOUND +
+                     p->unit[m] * (output_slack_float(slack & 0xffff0000) * norm +
+                                   output_slack_float(slack << 16) * error);
 }
 
-static void scan(float *value, float *bound, const output_planes *p, int64_t panel,
-                 const output_x *x, int64_t N)
+static void scan(const output_look *looks, const output_planes *p, int64_t panel, const output_x *x,
+                 int64_t N)
 {
-    const int64_t rows = output_rows(p->M);
     for (int64_t n = 0; n < N; n++) {
-        for (int64_t r = 0; r < OUTPUT_PANEL; r++) {
-            scan_row(value + n * rows, bound + n * rows, p, panel * OUTPUT_PANEL + r, &x[n]);
+        const output_look *l = &looks[n];
+        float peak = -INFINITY, reach = -INFINITY;
+        for (int64_t m = panel * OUTPUT_PANEL; m < (panel + 1) * OUTPUT_PANEL; m++) {
+            scan_row(l, p, m, &x[n]);
+            peak = fmaxf(peak, l->value[m]);
+            reach = fmaxf(reach, l->value[m] + l->bound[m]);
         }
+        l->peak[panel] = peak;
+        l->reach[panel] = reach;
     }
 }
 
-static void refine(float *value, float *bound, const output_planes *p, const output_x *x,
+static void refine(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n)
 {
     const int64_t groups = output_groups(p->K);
@@ -66,9 +71,9 @@ static void refine(float *value, float *bound, const output_planes *p, const out
             norm += fabsf((float)scale[g]) * x->norm[g];
             error += fabsf((float)scale[g]) * x->error[g];
         }
-        value[ids[i]] += tail.unit * sum;
-        bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                        tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
+        look->value[ids[i]] += tail.unit * sum;
+        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
+                              tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
     }
 }
 

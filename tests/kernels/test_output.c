@@ -39,6 +39,18 @@ static void free_head(head *h)
     free(h->block);
 }
 
+static void check_panels(const output_look *l, int64_t rows)
+{
+    for (int64_t m = 0; m < rows; m += OUTPUT_PANEL) {
+        float peak = -INFINITY, reach = -INFINITY;
+        for (int64_t i = m; i < m + OUTPUT_PANEL; i++) {
+            peak = fmaxf(peak, l->value[i]);
+            reach = fmaxf(reach, l->value[i] + l->bound[i]);
+        }
+        assert_true(l->peak[m / OUTPUT_PANEL] == peak && l->reach[m / OUTPUT_PANEL] == reach);
+    }
+}
+
 // Both looks at N rows of x; checks every bound, and gives how far the bounds go on average, over
 // norm(row) norm(x).
 static void check_looks(kernels *k, const head *h, const float *x, int64_t N, double mean[2])
@@ -46,25 +58,29 @@ static void check_looks(kernels *k, const head *h, const float *x, int64_t N, do
     const int64_t M = h->planes.M, K = h->planes.K, rows = output_rows(M);
     const size_t bytes = output_x_bytes(K);
     float *full = malloc((size_t)(N * M) * sizeof *full);
-    float *value = malloc((size_t)(N * rows) * sizeof *value);
-    float *bound = malloc((size_t)(N * rows) * sizeof *bound);
+    const int64_t panels = output_panels(M), all = 2 * (rows + panels);
+    float *numbers = malloc((size_t)(N * all) * sizeof *numbers);
     int32_t *ids = malloc((size_t)M * sizeof *ids);
     char *blocks = lines(bytes * (size_t)N);
     output_x in[OUTPUT_MAX_ROWS];
+    output_look looks[OUTPUT_MAX_ROWS];
     op_linear(k, full, x, &h->w, N);
     for (int64_t n = 0; n < N; n++) {
         assert_true(op_output_read(k, &in[n], blocks + bytes * (size_t)n, x + n * K, &h->w));
+        float *at = numbers + n * all;
+        looks[n] = (output_look){at, at + rows, at + 2 * rows, at + 2 * rows + panels};
     }
-    op_output_scan(k, value, bound, &h->planes, in, N);
+    op_output_scan(k, looks, &h->planes, in, N);
+    for (int64_t n = 0; n < N; n++) check_panels(&looks[n], rows);
     mean[0] = mean[1] = 0;
     for (int look = 0; look < 2; look++) {
         for (int64_t n = 0; n < N; n++) {
             for (int64_t m = 0; m < M; m++) {
-                const double off = fabs((double)value[n * rows + m] - (double)full[n * M + m]);
-                if (!(off <= (double)bound[n * rows + m])) {
+                const double off = fabs((double)looks[n].value[m] - (double)full[n * M + m]);
+                const double bound = (double)looks[n].bound[m];
+                if (!(off <= bound)) {
                     fail_msg("%s, look %d, row %d of x, output %d: off by %g, bound %g",
-                             simd_level_name(kernels_simd(k)), look, (int)n, (int)m, off,
-                             (double)bound[n * rows + m]);
+                             simd_level_name(kernels_simd(k)), look, (int)n, (int)m, off, bound);
                 }
                 double a = 0, b = 1e-300;
                 for (int64_t i = 0; i < K; i++) {
@@ -72,19 +88,17 @@ static void check_looks(kernels *k, const head *h, const float *x, int64_t N, do
                     a += w * w;
                     b += (double)x[n * K + i] * (double)x[n * K + i];
                 }
-                mean[look] += (double)bound[n * rows + m] / (sqrt(a * b) + 1e-25) / (double)(M * N);
+                mean[look] += bound / (sqrt(a * b) + 1e-25) / (double)(M * N);
             }
             // The second look, in an odd order and two goes.
             for (int64_t m = 0; m < M; m++) ids[m] = (int32_t)(M - 1 - m);
             if (look > 0) continue;
-            op_output_refine(k, value + n * rows, bound + n * rows, &h->planes, &in[n], ids, M / 3);
-            op_output_refine(k, value + n * rows, bound + n * rows, &h->planes, &in[n], ids + M / 3,
-                             M - M / 3);
+            op_output_refine(k, &looks[n], &h->planes, &in[n], ids, M / 3);
+            op_output_refine(k, &looks[n], &h->planes, &in[n], ids + M / 3, M - M / 3);
         }
     }
     free(full);
-    free(value);
-    free(bound);
+    free(numbers);
     free(ids);
     free(blocks);
 }
