@@ -43,6 +43,7 @@ typedef struct text_config {
     rope_config rope;
     bool attention_gate;    // q_proj carries an output gate (qwen3_5)
     bool zero_centred_norm; // norm weights are stored as w - 1 (qwen3_5)
+    bool tiled_value_heads; // value head v goes with key head v % key heads (GGUF files)
     bool tied;              // lm_head is the embedding
     int32_t mtp_layers;     // 0: no MTP block
 } text_config;
@@ -92,8 +93,8 @@ typedef struct model_config {
 } model_config;
 
 // Reads config.json and the JSON files beside it. *out untouched on failure.
-// SIGHT_E_NOT_FOUND, SIGHT_E_MODEL, SIGHT_E_UNSUPPORTED (a model_type, rope_type or
-// quantization_config this build does not run, by name), SIGHT_E_PERMISSION, SIGHT_E_IO,
+// SIGHT_E_NOT_FOUND, SIGHT_E_MODEL, SIGHT_E_UNSUPPORTED (a model_type or rope_type
+// that this build does not run, by name; quant_config.h has quantised forms), SIGHT_E_PERMISSION, SIGHT_E_IO,
 // SIGHT_E_LIMIT (a file over 16 MiB), SIGHT_E_MEMORY.
 sight_err config_load(model_config *out, const char *dir);
 

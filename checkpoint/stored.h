@@ -20,6 +20,7 @@ struct stored {
     // bounds-checked when the matrix was listed. SIGHT_E_MODEL: a value that cannot be (a scale
     // that is not finite).
     sight_err (*read)(const stored *s, packed_rows *rows, int64_t first, int64_t n);
+    size_t bytes;          // of all its parts in the file
     const void *parts[6];  // the reader's: where codes, scales, zero points... lie
     int64_t numbers[4];    // the reader's
     float factor;          // the reader's

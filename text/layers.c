@@ -135,7 +135,7 @@ static void delta(text_model *m, const model_layer *l, float *out, const float *
 {
     const text_config *c = &m->config->text;
     const delta_shape shape = {c->linear_key_heads, c->linear_value_heads, c->linear_key_dim,
-                               c->linear_value_dim, conv_channels(c), false};
+                               c->linear_value_dim, conv_channels(c), c->tiled_value_heads};
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         m->ws.delta[i] = (delta_seq){
