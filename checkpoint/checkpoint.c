@@ -271,6 +271,7 @@ void checkpoint_close(checkpoint **p)
     checkpoint *c = *p;
     for (size_t i = 0; i < c->n; i++) free(c->weights[i].name);
     free(c->weights);
+    prepared_free(&c->prepared);
     shards_close(&c->files);
     if (c->memory) munmap(c->memory, c->memory_bytes);
     free(c->dir);

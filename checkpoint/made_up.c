@@ -110,74 +110,61 @@ static void fill_vector(uint16_t *to, int64_t n, const char *name, uint64_t key)
     }
 }
 
-// ---- memory ----
-
-typedef struct piece {
+typedef struct filling {
     const weight *of;
     int64_t begin, end;
-} piece;
-
-typedef struct filling {
-    piece *pieces;
-    int64_t n;
-    uint64_t seed;
+    uint64_t key;
 } filling;
 
-static void fill_pieces(void *arg, int64_t begin, int64_t end, int worker)
+static void fill_pieces(void *arg, int64_t first, int64_t last, int worker)
 {
+    (void)worker;
     const filling *f = arg;
-    for (int64_t i = begin; i < end; i++) {
-        const piece *p = &f->pieces[i];
-        const tensor_view *v = &p->of->view;
-        uint16_t *to = (uint16_t *)v->data; // our own memory until the checkpoint is handed out
-        uint64_t key = key_of(p->of->name, f->seed);
-        if (v->n_dims == 1) {
-            fill_vector(to, v->shape[0], p->of->name, key);
-        } else {
-            double fan_in = (double)tensor_count(v) / (double)v->shape[0];
-            fill_matrix(to, p->begin, p->end, fan_in, key);
-        }
+    const tensor_view *v = &f->of->view;
+    uint16_t *to = (uint16_t *)v->data; // our own memory until the checkpoint is handed out
+    const double fan_in = (double)tensor_count(v) / (double)v->shape[0];
+    for (int64_t i = first; i < last; i++) {
+        const int64_t begin = f->begin + i * PIECE;
+        const int64_t end = begin + PIECE < f->end ? begin + PIECE : f->end;
+        fill_matrix(to, begin, end, fan_in, f->key);
     }
 }
 
-static int64_t n_pieces(const weight *w)
+// begin is a multiple of 4: a word of random bits is four elements.
+void made_up_fill(const checkpoint *c, const weight *w, int64_t begin, int64_t end, threads *pool)
 {
-    return w->view.n_dims == 1 ? 1 : (tensor_count(&w->view) + PIECE - 1) / PIECE;
+    const filling f = {w, begin, end, key_of(w->name, c->seed)};
+    if (w->view.n_dims == 1) fill_vector((uint16_t *)w->view.data, w->view.shape[0], w->name, f.key);
+    else threads_for(pool, (end - begin + PIECE - 1) / PIECE, 1, fill_pieces, (void *)&f);
 }
 
-static sight_err fill(checkpoint *c, uint64_t seed)
+static sight_err fill(checkpoint *c)
 {
-    filling f = {.seed = seed};
-    int64_t total = 0;
-    for (size_t i = 0; i < c->n; i++) total += n_pieces(&c->weights[i]);
-    f.pieces = malloc((size_t)total * sizeof *f.pieces);
-    if (!f.pieces) return sight_fail(SIGHT_E_MEMORY, "no memory for made-up weights");
-    for (size_t i = 0; i < c->n; i++) {
-        int64_t n = tensor_count(&c->weights[i].view);
-        for (int64_t j = 0; j < n_pieces(&c->weights[i]); j++) {
-            int64_t end = (j + 1) * PIECE < n ? (j + 1) * PIECE : n;
-            f.pieces[f.n++] = (piece){&c->weights[i], j * PIECE, end};
-        }
-    }
     threads *pool = NULL;
     sight_err err = threads_create(&pool, 0);
-    if (!err) threads_for(pool, f.n, 1, fill_pieces, &f);
+    for (size_t i = 0; i < c->n && !err; i++) {
+        const weight *w = &c->weights[i];
+        if (c->lazy && w->view.n_dims > 1) continue;
+        made_up_fill(c, w, 0, tensor_count(&w->view), pool);
+    }
     threads_destroy(&pool);
-    free(f.pieces);
     return err;
 }
+
+// ---- memory ----
 
 // Anonymous memory for all weights, refused by number where the machine does not have it.
 static sight_err map_memory(checkpoint *c, size_t bytes)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     size_t mib = bytes >> 20;
-    if (pages > 0 && page > 0 && bytes > (size_t)pages * (size_t)page) {
+    if (!c->lazy && pages > 0 && page > 0 && bytes > (size_t)pages * (size_t)page) {
         return sight_fail(SIGHT_E_MEMORY,
                           "made-up weights take %zu MiB, this machine has %zu MiB of memory", mib,
                           (size_t)pages * (size_t)page >> 20);
     }
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (c->lazy ? MAP_NORESERVE : 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (p == MAP_FAILED) {
         return sight_fail(SIGHT_E_MEMORY, "no memory for %zu MiB of made-up weights", mib);
     }
@@ -217,7 +204,7 @@ static sight_err lay_out(checkpoint *c, const expect_list *list)
     return err;
 }
 
-static sight_err make(checkpoint *c, const shape_row *r, uint64_t seed)
+static sight_err make(checkpoint *c, const shape_row *r)
 {
     expect_list list = {0};
     c->dir = strdup("");
@@ -225,14 +212,14 @@ static sight_err make(checkpoint *c, const shape_row *r, uint64_t seed)
     sight_err err = made_up_config(&c->config, r);
     if (!err) err = expect_init(&list, &c->config);
     if (!err) err = lay_out(c, &list);
-    if (!err) err = fill(c, seed);
+    if (!err) err = fill(c);
     if (!err) checkpoint_finish(c);
-    if (!err) mprotect(c->memory, c->memory_bytes, PROT_READ); // as the mapped files are
+    if (!err && !c->lazy) mprotect(c->memory, c->memory_bytes, PROT_READ); // as the mapped files are
     expect_done(&list);
     return err;
 }
 
-sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed)
+static sight_err make_up(checkpoint **out, const char *shape, uint64_t seed, bool lazy)
 {
     const shape_row *row = NULL;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -244,8 +231,20 @@ sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed)
     }
     checkpoint *c = calloc(1, sizeof *c);
     if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory for made-up weights");
-    sight_err err = make(c, row, seed);
+    c->lazy = lazy;
+    c->seed = seed;
+    sight_err err = make(c, row);
     if (err) checkpoint_close(&c);
     else *out = c;
     return err;
+}
+
+sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed)
+{
+    return make_up(out, shape, seed, false);
+}
+
+sight_err checkpoint_made_up_lazy(checkpoint **out, const char *shape, uint64_t seed)
+{
+    return make_up(out, shape, seed, true);
 }
