@@ -1,5 +1,6 @@
 #include "text/sampler.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -20,6 +21,11 @@ struct sampler {
     int32_t *counts;  // [vocab]: how often generated
     uint8_t *is_seen; // [vocab]
     candidates c;     // room for vocab; untouched pages cost nothing
+    bool marked;
+    sampler_random random_at_mark;
+    size_t seen_at_mark;
+    int32_t guesses[SAMPLER_GUESSES]; // drawn since the mark
+    size_t n_guesses;
 };
 
 static sight_err check_range(const char *name, double v, double min, double max, const char *range)
@@ -104,20 +110,53 @@ void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n)
     for (size_t i = 0; i < n; i++) see(s, ids[i]);
 }
 
+// The logits of a step: all (ids NULL: the places are the ids), or those of rising ids.
+typedef struct choices {
+    float *logits;
+    const int32_t *ids;
+    size_t n;
+} choices;
+
+static int32_t id_of(const choices *c, size_t i)
+{
+    return c->ids ? c->ids[i] : (int32_t)i;
+}
+
+// n: it is not there.
+static size_t place_of(const choices *c, int32_t id)
+{
+    if (!c->ids) return (size_t)id;
+    size_t low = 0, high = c->n;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (c->ids[mid] < id) low = mid + 1;
+        else high = mid;
+    }
+    return low < c->n && c->ids[low] == id ? low : c->n;
+}
+
+static bool penalizes(const sampler *s)
+{
+    const sampler_options *o = &s->options;
+    return o->repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0;
+}
+
 // Repetition as in CTRL (Keskar et al. 2019) and transformers; presence and frequency as OpenAI
 // defines them.
-static void apply_penalties(sampler *s, float *logits)
+static void apply_penalties(sampler *s, const choices *c)
 {
     const sampler_options *o = &s->options;
     float repetition = (float)fmin(fmax(o->repetition_penalty, FLT_MIN), FLT_MAX);
-    for (size_t k = 0; k < s->n_seen; k++) {
+    for (size_t k = 0; k < s->n_seen && penalizes(s); k++) {
         int32_t id = s->seen[k], count = s->counts[id];
-        float l = s->unpenalized[k] = logits[id];
+        const size_t place = place_of(c, id);
+        if (place == c->n) continue;
+        float l = s->unpenalized[k] = c->logits[place];
         if (!(fabsf(l) <= FLT_MAX)) continue; // stays what it is
         l = l < 0 ? l * repetition : l / repetition;
         l -= (float)(o->frequency_penalty * count);
         if (count > 0) l -= (float)o->presence_penalty;
-        logits[id] = fminf(fmaxf(l, -FLT_MAX), FLT_MAX);
+        c->logits[place] = fminf(fmaxf(l, -FLT_MAX), FLT_MAX);
     }
 }
 
@@ -171,32 +210,48 @@ static double log_sum(const float *logits, size_t n)
     return (double)best + log(sum);
 }
 
-static int32_t greatest(const float *logits, int32_t n, float best)
+// Those of a list of ids, likewise.
+static float mask_few(const choices *c, const uint8_t *allowed)
 {
-    int32_t i = 0;
-    while (i + 1 < n && logits[i] != best) i++;
-    return i;
+    float best = -INFINITY;
+    for (size_t i = 0; i < c->n; i++) {
+        float l = c->logits[i];
+        if (!(l >= -FLT_MAX && l <= FLT_MAX) || (allowed && !allowed[c->ids[i]])) l = -INFINITY;
+        c->logits[i] = l;
+        best = l > best ? l : best;
+    }
+    return best;
+}
+
+static int32_t greatest(const choices *c, float best)
+{
+    size_t i = 0;
+    while (i + 1 < c->n && c->logits[i] != best) i++;
+    return id_of(c, i);
 }
 
 // Candidates with keys of at least `bound`, weighted by e^((logit - best) / temperature).
 // Returns their weight.
-static double gather(sampler *s, const float *logits, float best, uint32_t bound)
+static double gather(sampler *s, const choices *c, float best, uint32_t bound)
 {
     uint32_t *keys = s->c.keys;
-    int32_t *ids = s->c.ids, vocab = s->vocab;
+    int32_t *ids = s->c.ids;
     float *weights = s->c.weights;
+    const float *logits = c->logits;
+    const size_t all = c->n;
     size_t n = 0;
     double inverse = 1 / s->options.temperature;
     float scale = inverse < 1e30 ? (float)inverse : 1e30f;
-    for (int32_t i = 0; i < vocab; i++) {
+    for (size_t i = 0; i < all; i++) {
         float l = logits[i];
         uint32_t key = sampler_key(l);
         keys[n] = key;
-        ids[n] = i;
+        ids[n] = (int32_t)i;
         weights[n] = (l - best) * scale;
         n += key >= bound && l != -INFINITY;
     }
     s->c.n = n;
+    for (size_t i = 0; c->ids && i < n; i++) ids[i] = c->ids[ids[i]];
     return weigh(weights, n);
 }
 
@@ -219,39 +274,65 @@ static int32_t draw(sampler *s)
     return c->ids[id];
 }
 
-static int32_t sample(sampler *s, const float *logits, float best)
+// How many top-k keeps; 0: all.
+static int32_t kept(const sampler *s)
 {
     const sampler_options *o = &s->options;
-    size_t k = o->top_k > 0 && o->top_k < s->vocab ? (size_t)o->top_k : 0;
-    uint32_t bound = k ? sampler_select_bound(logits, (size_t)s->vocab, k) : 0;
-    double weight = gather(s, logits, best, bound);
-    if (k) weight = sampler_select_top_k(&s->c, k);
-    if (o->top_p < 1) sampler_select_top_p(&s->c, o->top_p, weight);
+    return o->top_k > 0 && o->top_k < s->vocab ? o->top_k : 0;
+}
+
+static int32_t sample(sampler *s, const choices *c, float best)
+{
+    const sampler_options *o = &s->options;
+    size_t k = (size_t)kept(s);
+    uint32_t bound = k ? sampler_select_bound(c->logits, c->n, k) : 0;
+    double whole = gather(s, c, best, bound);
+    if (k) whole = sampler_select_top_k(&s->c, k);
+    if (o->top_p < 1) sampler_select_top_p(&s->c, o->top_p, whole);
     if (o->min_p > 0) sampler_select_min(&s->c, (float)o->min_p); // the greatest weight is 1
     return draw(s);
 }
 
-static float unpenalized_logit(const sampler *s, const float *logits, int32_t id)
+static float unpenalized_logit(const sampler *s, const choices *c, int32_t id)
 {
-    if (!s->is_seen[id]) return logits[id];
+    if (!s->is_seen[id] || !penalizes(s)) return c->logits[place_of(c, id)];
     size_t k = 0;
     while (s->seen[k] != id) k++;
     return s->unpenalized[k];
 }
 
-sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits)
+static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
 {
-    double normalizer = logprob ? log_sum(logits, (size_t)s->vocab) : 0;
-    apply_penalties(s, logits);
-    float best = mask(logits, (size_t)s->vocab, s->allowed);
+    double normalizer = logprob ? log_sum(c->logits, c->n) : 0;
+    apply_penalties(s, c);
+    float best = c->ids ? mask_few(c, s->allowed) : mask(c->logits, c->n, s->allowed);
     if (best == -INFINITY) {
         return sight_fail(SIGHT_E_INTERNAL, "the model gave no finite logit for any token");
     }
-    int32_t chosen = s->options.temperature == 0 ? greatest(logits, s->vocab, best)
-                                                 : sample(s, logits, best);
-    if (logprob) *logprob = (float)((double)unpenalized_logit(s, logits, chosen) - normalizer);
+    int32_t chosen = s->options.temperature == 0 ? greatest(c, best) : sample(s, c, best);
+    if (logprob) *logprob = (float)((double)unpenalized_logit(s, c, chosen) - normalizer);
     if (s->counts[chosen] < INT32_MAX) s->counts[chosen]++;
     see(s, chosen);
     *id = chosen;
     return SIGHT_OK;
+}
+
+sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits)
+{
+    const choices c = {logits, NULL, (size_t)s->vocab};
+    return next(s, id, logprob, &c);
+}
+
+void sampler_wants(const sampler *s, output_row *row, bool logprob)
+{
+    row->k = logprob ? 0 : s->options.temperature == 0 ? 1 : kept(s);
+    row->allowed = s->allowed;
+    row->always = s->seen;
+    row->n_always = penalizes(s) ? (int32_t)s->n_seen : 0;
+}
+
+sight_err sampler_next_of(sampler *s, int32_t *id, float *logprob, output_row *row)
+{
+    const choices c = {row->logits, row->n < s->vocab ? row->ids : NULL, (size_t)row->n};
+    return next(s, id, logprob, &c);
 }

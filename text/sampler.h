@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "text/output.h"
 
 typedef struct sampler sampler;
 
@@ -38,5 +39,18 @@ void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n);
 // the id's under the model, before penalties and temperature. Ties go to the lower id.
 // SIGHT_E_INTERNAL when no logit is finite.
 sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
+
+// Says in row which logits the next draw needs (k, allowed and always, borrowed from the sampler until then);
+// the rest of row is left. logprob: whether it will be asked for.
+void sampler_wants(const sampler *s, output_row *row, bool logprob);
+// sampler_next for a row filled as sampler_wants said: the same id, whether candidates or all
+// logits are there. Its logits are changed in place.
+sight_err sampler_next_of(sampler *s, int32_t *id, float *logprob, output_row *row);
+
+// Guesses: what is drawn after the mark is forgotten by the rewind, the random numbers too, so that
+// the next draws from the same logits give the same ids. At most SAMPLER_GUESSES draws between.
+#define SAMPLER_GUESSES 16
+void sampler_mark(sampler *s);
+void sampler_rewind(sampler *s);
 
 #endif

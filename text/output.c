@@ -1,0 +1,202 @@
+#include "text/output.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernels/output.h"
+#include "text/output_parts.h"
+
+// Scanning that did not pay is left alone for 1, 2, 4... steps.
+#define LONGEST_REST 64
+// What reading a row of the head by itself costs, in rows that stream by.
+#define ALONE 2
+
+// ---- the object ----
+
+// Pages by the 2 MiB where there are many. NULL: no memory.
+static void *block_create(size_t bytes)
+{
+    const size_t align = bytes >= (size_t)4 << 20 ? (size_t)2 << 20 : 64;
+    void *p = NULL;
+    if (posix_memalign(&p, align, bytes)) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (align > 64) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+static size_t head_row_bytes(const weight *head)
+{
+    const int64_t K = head->w.shape[1];
+    if (!head->packed) return (size_t)K * tensor_type_bytes(head->w.type);
+    return packed_bytes(&head->packed->format, OUTPUT_PANEL, K) / OUTPUT_PANEL;
+}
+
+// What one look needs, beside marks and ids that all share.
+static size_t look_floats(const output_layer *o)
+{
+    const size_t rows = (size_t)output_rows(o->M), panels = (size_t)output_panels(o->M);
+    return 2 * rows + 2 * ((panels + 15) / 16 * 16);
+}
+
+static bool create_scratch(output_layer *o)
+{
+    const size_t x_bytes = output_x_bytes(o->K) * OUTPUT_MAX_ROWS;
+    const size_t floats = look_floats(o), rows = (size_t)output_rows(o->M);
+    const size_t panels = (rows / OUTPUT_PANEL + 15) / 16 * 16;
+    o->numbers = block_create(floats * OUTPUT_MAX_ROWS * sizeof(float));
+    o->x_block = block_create(x_bytes);
+    o->marks = calloc(rows, 1);
+    o->ids = malloc(rows * sizeof *o->ids);
+    o->bytes += (int64_t)(floats * OUTPUT_MAX_ROWS * sizeof(float) + x_bytes + 5 * rows);
+    for (size_t i = 0; o->numbers && i < OUTPUT_MAX_ROWS; i++) {
+        float *at = o->numbers + i * floats;
+        o->looks[i] = (output_look){at, at + rows, at + 2 * rows, at + 2 * rows + panels};
+    }
+    return o->numbers && o->x_block && o->marks && o->ids && output_exact_create(o);
+}
+
+static sight_err create_planes(output_layer *o)
+{
+    const size_t bytes = output_planes_bytes(o->M, o->K);
+    o->block = block_create(bytes);
+    if (!o->block || !create_scratch(o)) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of the output layer's planes",
+                          (double)bytes / 1048576);
+    }
+    output_planes_init(&o->planes, o->M, o->K, o->block);
+    o->bytes += (int64_t)bytes;
+    o->has_planes = op_output_make(o->k, &o->planes, &o->head);
+    return SIGHT_OK;
+}
+
+sight_err output_create(output_layer **out, kernels *k, const weight *head,
+                        const output_options *options)
+{
+    output_layer *o = calloc(1, sizeof *o);
+    if (!o) return sight_fail(SIGHT_E_MEMORY, "no memory for the output layer");
+    o->k = k;
+    o->head = *head;
+    o->M = head->w.shape[0];
+    o->K = head->w.shape[1];
+    o->row_bytes = head_row_bytes(head);
+    o->backoff = 1;
+    sight_err err = options->planes ? create_planes(o) : SIGHT_OK;
+    if (err) output_destroy(&o);
+    else *out = o;
+    return err;
+}
+
+void output_destroy(output_layer **p)
+{
+    output_layer *o = *p;
+    if (!o) return;
+    free(o->block);
+    free(o->numbers);
+    free(o->x_block);
+    free(o->marks);
+    free(o->ids);
+    free(o->gathered);
+    free(o->products);
+    free(o);
+    *p = NULL;
+}
+
+int64_t output_bytes(const output_layer *o)
+{
+    return o->bytes;
+}
+
+output_counts output_get_counts(const output_layer *o)
+{
+    return o->counts;
+}
+
+// ---- all logits ----
+
+// As many rows as there are looks share a product, in their memory.
+static void run_full(output_layer *o, const float *x, output_row *const *rows, int32_t n)
+{
+    const size_t bytes = (size_t)o->M * sizeof(float);
+    o->counts.full += n;
+    for (int32_t i = 0; i < n; i++) rows[i]->n = (int32_t)o->M;
+    if (!o->numbers) {
+        for (int32_t i = 0; i < n; i++) op_linear(o->k, rows[i]->logits, x + i * o->K, &o->head, 1);
+        return;
+    }
+    for (int32_t i = 0, group; i < n; i += group) {
+        group = n - i < OUTPUT_MAX_ROWS ? n - i : OUTPUT_MAX_ROWS;
+        float *to = group > 1 ? o->numbers : rows[i]->logits;
+        op_linear(o->k, to, x + i * o->K, &o->head, group);
+        for (int32_t j = 0; group > 1 && j < group; j++) {
+            memcpy(rows[i + j]->logits, to + j * o->M, bytes);
+        }
+    }
+}
+
+// ---- whether scanning pays ----
+
+// Bytes that a step read of planes and rows, against those of the head. It depends on the weights
+// and the inputs alone, so a run repeats itself.
+static void remember(output_layer *o, double read)
+{
+    const double all = (double)o->M * (double)o->row_bytes;
+    if (read < 0.9 * all) {
+        o->backoff = 1;
+        return;
+    }
+    o->rest = o->backoff;
+    o->backoff = o->backoff < LONGEST_REST ? 2 * o->backoff : LONGEST_REST;
+}
+
+static bool wants_few(const output_layer *o, const output_row *row)
+{
+    return o->has_planes && row->k > 0 && row->k <= o->M / 64 && row->n_always <= o->M / 16;
+}
+
+// Up to OUTPUT_MAX_ROWS rows that want few logits.
+static void run_few(output_layer *o, const float *x, output_row *const *rows, int32_t n)
+{
+    const size_t x_bytes = output_x_bytes(o->K);
+    output_x in[OUTPUT_MAX_ROWS];
+    bool readable = true;
+    for (int32_t i = 0; i < n && readable; i++) {
+        readable = op_output_read(o->k, &in[i], (char *)o->x_block + (size_t)i * x_bytes,
+                                  x + i * o->K, &o->head);
+    }
+    if (!readable) {
+        run_full(o, x, rows, n);
+        return;
+    }
+    const output_counts before = o->counts;
+    op_output_scan(o->k, o->looks, &o->planes, in, n);
+    output_row *left[OUTPUT_MAX_ROWS]; // whose product all must get: their looks go with it
+    int32_t n_left = 0, at[OUTPUT_MAX_ROWS];
+    for (int32_t i = 0; i < n; i++) {
+        o->counts.scans++;
+        if (output_narrow(o, x + i * o->K, &in[i], &o->looks[i], rows[i])) continue;
+        at[n_left] = i;
+        left[n_left++] = rows[i];
+    }
+    for (int32_t i = 0; i < n_left; i++) run_full(o, x + at[i] * o->K, &left[i], 1);
+    const double refined = (double)(o->counts.refined - before.refined);
+    const double alone = (double)(o->counts.exact - before.exact) * ALONE;
+    remember(o, (double)(o->planes.low - o->planes.high) +
+                    refined * (double)output_record_bytes(o->K) +
+                    (alone + (double)n_left * (double)o->M) * (double)o->row_bytes);
+}
+
+void output_run(output_layer *o, const float *x, output_row *const *rows, int32_t n)
+{
+    for (int32_t i = 0, end; i < n; i = end) {
+        const bool few = wants_few(o, rows[i]);
+        for (end = i + 1; end < n && end - i < OUTPUT_MAX_ROWS && wants_few(o, rows[end]) == few;) {
+            end++;
+        }
+        if (!few || o->rest > 0) run_full(o, x + i * o->K, rows + i, end - i);
+        else run_few(o, x + i * o->K, rows + i, end - i);
+        if (few && o->rest > 0) o->rest--;
+    }
+}
