@@ -28,7 +28,8 @@ void checkpoint_finish(checkpoint *c)
     c->bytes = 0;
     for (size_t i = 0; i < c->n; i++) {
         const tensor_view *v = &c->weights[i].view;
-        c->bytes += (size_t)tensor_count(v) * tensor_type_bytes(v->type);
+        c->bytes += c->weights[i].stored ? c->weights[i].stored->bytes
+                                         : (size_t)tensor_count(v) * tensor_type_bytes(v->type);
     }
 }
 
@@ -67,16 +68,9 @@ static sight_err collect_file(checkpoint *c, const safetensors *file, const char
     return SIGHT_OK;
 }
 
-static sight_err collect(checkpoint *c)
+// None may stand twice.
+static sight_err sort_collected(checkpoint *c)
 {
-    size_t total = 0;
-    for (size_t i = 0; i < c->files.n; i++) total += safetensors_count(c->files.files[i]);
-    c->weights = calloc(total + 1, sizeof *c->weights);
-    if (!c->weights) return sight_fail(SIGHT_E_MEMORY, "no memory for the tensors of '%s'", c->dir);
-    for (size_t i = 0; i < c->files.n; i++) {
-        sight_err err = collect_file(c, c->files.files[i], c->files.paths[i]);
-        if (err) return err;
-    }
     checkpoint_finish(c);
     for (size_t i = 1; i < c->n; i++) {
         const weight *a = &c->weights[i - 1], *b = &c->weights[i];
@@ -87,11 +81,25 @@ static sight_err collect(checkpoint *c)
     return SIGHT_OK;
 }
 
+static sight_err collect(checkpoint *c)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < c->files.n; i++) total += safetensors_count(c->files.files[i]);
+    c->weights = calloc(total + 1, sizeof *c->weights);
+    if (!c->weights) return sight_fail(SIGHT_E_MEMORY, "no memory for the tensors of '%s'", c->dir);
+    for (size_t i = 0; i < c->files.n; i++) {
+        sight_err err = collect_file(c, c->files.files[i], c->files.paths[i]);
+        if (err) return err;
+    }
+    return sort_collected(c);
+}
+
 // ---- comparing with what the config implies ----
 
 static sight_err check_dtype(const weight *w)
 {
     tensor_type type = w->view.type;
+    if (w->stored) return SIGHT_OK;
     if (w->has_view && (type == TENSOR_F32 || type == TENSOR_BF16 || type == TENSOR_F16)) {
         return SIGHT_OK;
     }
@@ -168,6 +176,7 @@ static sight_err check_finite(const weight *w)
 
 static bool same_values(const tensor_view *a, const tensor_view *b)
 {
+    if (!a->data || !b->data) return false; // in a quantised form
     int64_t n = tensor_count(a);
     size_t bytes = (size_t)n * tensor_type_bytes(a->type);
     if (a->type == b->type) return memcmp(a->data, b->data, bytes) == 0;
@@ -255,13 +264,48 @@ static sight_err open_folder(checkpoint *c, const char *dir)
     return err;
 }
 
-sight_err checkpoint_open(checkpoint **out, const char *dir)
+static sight_err open_gguf(checkpoint *c, const char *path, const char *mmproj)
 {
+    c->dir = strdup(path);
+    if (!c->dir) return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", path);
+    sight_err err = gguf_model_open(&c->gguf, path, mmproj);
+    if (!err) err = gguf_config(&c->config, &c->gguf);
+    if (!err) err = gguf_weights(c, &c->gguf);
+    if (!err) err = sort_collected(c);
+    return err ? err : check(c);
+}
+
+static sight_err check_mmproj(const char *path, const char *mmproj)
+{
+    if (!mmproj || checkpoint_is_gguf(path)) return SIGHT_OK;
+    return sight_fail(SIGHT_E_ARGUMENT, "an mmproj file goes with a GGUF model, '%s' is none", path);
+}
+
+sight_err checkpoint_open_with(checkpoint **out, const char *path, const char *mmproj)
+{
+    sight_err err = check_mmproj(path, mmproj);
+    if (err) return err;
     checkpoint *c = calloc(1, sizeof *c);
-    if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", dir);
-    sight_err err = open_folder(c, dir);
+    if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", path);
+    err = checkpoint_is_gguf(path) ? open_gguf(c, path, mmproj) : open_folder(c, path);
     if (err) checkpoint_close(&c);
     else *out = c;
+    return err;
+}
+
+sight_err checkpoint_open(checkpoint **out, const char *path)
+{
+    return checkpoint_open_with(out, path, NULL);
+}
+
+sight_err checkpoint_load_config(model_config *out, const char *path, const char *mmproj)
+{
+    sight_err err = check_mmproj(path, mmproj);
+    if (err || !checkpoint_is_gguf(path)) return err ? err : config_load(out, path);
+    gguf_model m = {0};
+    err = gguf_model_open(&m, path, mmproj);
+    if (!err) err = gguf_config(out, &m);
+    gguf_model_close(&m);
     return err;
 }
 
@@ -271,8 +315,8 @@ void checkpoint_close(checkpoint **p)
     checkpoint *c = *p;
     for (size_t i = 0; i < c->n; i++) free(c->weights[i].name);
     free(c->weights);
-    prepared_free(&c->prepared);
     shards_close(&c->files);
+    gguf_model_close(&c->gguf);
     if (c->memory) munmap(c->memory, c->memory_bytes);
     free(c->dir);
     free(c);
