@@ -25,6 +25,7 @@ typedef enum linear_mode {
 } linear_mode;
 
 struct linear_kernels; // the inner loops of products: kernels/cpu/linear.h
+struct packed_kernels; // those of packed weights with rows in int8: kernels/cpu/packed.h
 struct output_kernels; // those of the output layer's looks: kernels/cpu/output.h
 
 typedef struct cpu_ops {
@@ -33,6 +34,13 @@ typedef struct cpu_ops {
                    int64_t N, linear_mode mode);
     const struct linear_kernels *linear_kernels; // inner loops behind linear
     const struct linear_kernels *linear_bf16;    // those for bf16 weights, where they differ
+    // As linear, for weights that are all packed in integers; rows of x in int8. linear itself takes
+    // packed weights too, with float32 rows: E4M3, exact products.
+    void (*packed)(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
+                   int64_t N, linear_mode mode);
+    const struct packed_kernels *packed_kernels; // inner loops behind packed
+    // Rows first .. first + n - 1 as float32 [n, K].
+    void (*unpack)(const packed *p, float *out, int64_t first, int64_t n);
 
     const struct output_kernels *output;
 
@@ -73,6 +81,7 @@ typedef struct cpu_ops {
 // Longer work is cut into blocks that fit.
 #define KERNELS_SCRATCH_FLOATS ((size_t)2 << 20) // of each worker, 8 MiB
 #define KERNELS_SHARED_FLOATS ((size_t)4 << 20)  // of the object, 16 MiB
+#define KERNELS_MAX_PACKED_INPUTS ((int64_t)KERNELS_SCRATCH_FLOATS / 16) // K of packed weights
 
 struct kernels {
     threads *pool;
@@ -93,6 +102,7 @@ float *kernels_shared(const kernels *k, size_t floats);
 
 // Every level that a processor of this kind could have, plainest first.
 void linear_plain_fill(cpu_ops *ops);
+void packed_plain_fill(cpu_ops *ops);
 void rows_plain_fill(cpu_ops *ops);
 void attention_plain_fill(cpu_ops *ops);
 void delta_plain_fill(cpu_ops *ops);
@@ -109,6 +119,7 @@ void linear_avx512_fill(cpu_ops *ops);
 void rows_avx512_fill(cpu_ops *ops);
 void attention_avx512_fill(cpu_ops *ops);
 void delta_avx512_fill(cpu_ops *ops);
+void attention_avx512vnni_fill(cpu_ops *ops); // not called when exact
 
 void linear_avx512bf16_fill(cpu_ops *ops); // not called when exact
 void output_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
@@ -131,5 +142,8 @@ static inline int64_t delta_key_head(const delta_shape *s, int64_t v)
 
 bool simd_level_available(simd_level level); // this processor and its system run it
 simd_level simd_level_best(bool exact);      // what SIMD_AUTO means here
+#if defined(__x86_64__)
+bool simd_has_vnni(void); // AVX-512's products of bytes and of 16-bit numbers
+#endif
 
 #endif

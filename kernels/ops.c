@@ -14,6 +14,7 @@
 static void fill_table(cpu_ops *ops, simd_level level, bool exact)
 {
     linear_plain_fill(ops);
+    packed_plain_fill(ops);
     rows_plain_fill(ops);
     attention_plain_fill(ops);
     delta_plain_fill(ops);
@@ -34,6 +35,9 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
         if (__builtin_cpu_supports("avx512vnni")) output_avx512vnni_fill(ops);
     }
     if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
+    if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16 && !exact && simd_has_vnni()) {
+        attention_avx512vnni_fill(ops);
+    }
 #endif
 #if defined(__aarch64__)
     if (level == SIMD_NEON) {
@@ -161,12 +165,33 @@ static void end_products(kernels *k, double start, const weight *const *w, int n
     end(k, start, profile_product_name(w[0]), bytes, operations);
 }
 
+// Packed integers meet rows in int8, everything else float32 rows.
+static bool in_integers(const kernels *k, const weight *w)
+{
+    return w->packed && !w->packed->format.f8 && !k->exact;
+}
+
+static void run_products(kernels *k, float *const *y, const float *x, const weight *const *w,
+                         int n_w, int64_t N, linear_mode mode)
+{
+    if (mode == LINEAR_SILU_MUL) {
+        const bool integers = in_integers(k, w[0]) && in_integers(k, w[1]);
+        (integers ? k->ops.packed : k->ops.linear)(k, y, x, w, n_w, N, mode);
+        return;
+    }
+    for (int i = 0, n; i < n_w; i += n) {
+        const bool integers = in_integers(k, w[i]);
+        for (n = 1; i + n < n_w && in_integers(k, w[i + n]) == integers;) n++;
+        (integers ? k->ops.packed : k->ops.linear)(k, y + i, x, w + i, n, N, mode);
+    }
+}
+
 static void products(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                      int64_t N, linear_mode mode)
 {
     if (N <= 0 || n_w <= 0) return;
     const double start = begin(k);
-    k->ops.linear(k, y, x, w, n_w, N, mode);
+    run_products(k, y, x, w, n_w, N, mode);
     end_products(k, start, w, n_w, N);
 }
 
@@ -181,6 +206,7 @@ static void check_weight(const weight *w)
     assert(w->packed ? w->packed->M == w->w.shape[0] && w->packed->K == w->w.shape[1]
                      : w->w.data && is_weight_type(w->w.type));
     assert(w->w.shape[1] <= (int64_t)KERNELS_SHARED_FLOATS / 2); // a row must fit the scratch
+    assert(!w->packed || w->w.shape[1] <= KERNELS_MAX_PACKED_INPUTS);
 }
 
 void op_linear(kernels *k, float *y, const float *x, const weight *w, int64_t N)

@@ -180,19 +180,90 @@ static float scale_of(const packed *p, int64_t panel, int64_t g, int64_t r, floa
     return p->super[s] * sub;
 }
 
-void packed_get_row(const packed *p, float *out, int64_t m)
+static const uint8_t *panel_codes(const packed *p, int64_t panel)
 {
     const packed_format *f = &p->format;
-    const int64_t panel = m / PACKED_PANEL, r = m % PACKED_PANEL;
     const int64_t width = packed_groups(f, p->K) * f->group;
-    const uint8_t *codes = p->codes + (size_t)(panel * PACKED_PANEL * width) * f->bits / 8;
+    return p->codes + (size_t)(panel * PACKED_PANEL * width) * f->bits / 8;
+}
+
+float packed_get_scale(const packed *p, int64_t m, int64_t g, float *shift)
+{
+    return scale_of(p, m / PACKED_PANEL, g, m % PACKED_PANEL, shift);
+}
+
+int packed_get_value(const packed *p, int64_t m, int64_t k)
+{
+    const packed_format *f = &p->format;
+    uint8_t code = panel_codes(p, m / PACKED_PANEL)[code_at(f, k, m % PACKED_PANEL)];
+    if (f->bits == 4) code = k / 4 % 2 ? code >> 4 : code & 15;
+    return f->has_table ? f->table[code] : code;
+}
+
+// The number that each code stands for, before its scale.
+static void numbers_of(const packed_format *f, float numbers[256])
+{
+    for (int code = 0; code < 256; code++) {
+        const int value = f->has_table ? f->table[code & 15] : code;
+        numbers[code] = f->f8 ? f8_to_f32((uint8_t)code) : (float)(value - f->offset);
+    }
+}
+
+// Row r of a panel.
+static void panel_row(const packed *p, float *out, int64_t panel, int64_t r, const float *numbers)
+{
+    const packed_format *f = &p->format;
+    const uint8_t *codes = panel_codes(p, panel);
     float scale = 0, shift = 0;
     for (int64_t k = 0; k < p->K; k++) {
         if (k % f->group == 0) scale = scale_of(p, panel, k / f->group, r, &shift);
         uint8_t code = codes[code_at(f, k, r)];
         if (f->bits == 4) code = k / 4 % 2 ? code >> 4 : code & 15;
-        if (f->has_table) code = f->table[code];
-        const float value = f->f8 ? f8_to_f32(code) : (float)((int)code - f->offset);
-        out[k] = scale * value - shift;
+        out[k] = scale * numbers[code] - shift;
+    }
+}
+
+void packed_get_row(const packed *p, float *out, int64_t m)
+{
+    float numbers[256];
+    numbers_of(&p->format, numbers);
+    panel_row(p, out, m / PACKED_PANEL, m % PACKED_PANEL, numbers);
+}
+
+// Quads first .. last of rows from .. to of a panel, line by line as they lie.
+static void panel_quads(const packed *p, float *out, const uint8_t *codes, const float *numbers,
+                        const float *scale, const float *shift, const int64_t quad[2],
+                        const int64_t row[2])
+{
+    const bool nibbles = p->format.bits == 4;
+    for (int64_t q = quad[0]; q < quad[1]; q++) {
+        const uint8_t *line = codes + (nibbles ? q / 2 : q) * 64;
+        const int64_t left = p->K - 4 * q, n = left < 4 ? left : 4;
+        for (int64_t r = row[0]; r < row[1]; r++) {
+            float *to = out + (r - row[0]) * p->K + 4 * q;
+            for (int64_t j = 0; j < n; j++) {
+                uint8_t code = line[4 * r + j];
+                if (nibbles) code = q & 1 ? code >> 4 : code & 15;
+                to[j] = scale[r] * numbers[code] - shift[r];
+            }
+        }
+    }
+}
+
+void packed_get_rows(const packed *p, float *out, int64_t first, int64_t n)
+{
+    const packed_format *f = &p->format;
+    float numbers[256], scale[PACKED_PANEL], shift[PACKED_PANEL];
+    numbers_of(f, numbers);
+    for (int64_t m = first, rows; m < first + n; m += rows, out += rows * p->K) {
+        const int64_t panel = m / PACKED_PANEL, r = m % PACKED_PANEL;
+        rows = first + n - m < PACKED_PANEL - r ? first + n - m : PACKED_PANEL - r;
+        for (int64_t g = 0; g < packed_groups(f, p->K); g++) {
+            const int64_t k = (g + 1) * f->group, end = k < p->K ? k : p->K;
+            const int64_t quads[2] = {g * f->group / 4, (end + 3) / 4};
+            for (int64_t i = r; i < r + rows; i++) scale[i] = scale_of(p, panel, g, i, &shift[i]);
+            panel_quads(p, out, panel_codes(p, panel), numbers, scale, shift, quads,
+                        (const int64_t[2]){r, r + rows});
+        }
     }
 }

@@ -100,6 +100,12 @@ void packed_put(const packed *p, int64_t first, int64_t n, const packed_rows *ro
 
 // Row m as float32 [K]: the oracle of every product, and what the embedding reads.
 void packed_get_row(const packed *p, float *out, int64_t m);
+// Rows first .. first + n - 1 as float32 [n, K], for n near 16 or more; the same numbers.
+void packed_get_rows(const packed *p, float *out, int64_t first, int64_t n);
+
+// One element's parts: its value (0 to 255, or an E4M3 code), and the scale and shift of row m in group g.
+int packed_get_value(const packed *p, int64_t m, int64_t k);
+float packed_get_scale(const packed *p, int64_t m, int64_t g, float *shift);
 
 // ---- made here from float32: quantise.c ----
 

@@ -2,6 +2,7 @@
 
 // Outputs of one piece of the dot form: a multiple of what the levels take at once (6, 4, 3).
 #define DOT_PIECE 24
+#define UNPACKED_PIECE 48 // the same of packed weights: whole panels too
 #define MAX_GROUP 4 // panels of a piece of the tile form
 #define PART_TILES 16
 
@@ -15,7 +16,8 @@ typedef struct linear_job {
     int64_t N, K, J;
     int64_t skip; // rows of y before these
     linear_mode mode;
-    const float *packed;      // the rows in units
+    const float *units;       // the rows, packed
+    int64_t piece;            // dot form: outputs at once
     int64_t tiles;            // tile form: of the rows
     int64_t group, row_parts; // panels and cuts of the rows that make a piece
 } linear_job;
@@ -70,36 +72,47 @@ static void lane_blocks(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t b = begin; b < end; b++) {
         int64_t row = b * LINEAR_BLOCK, left = j->N - row;
         int64_t rows = left < LINEAR_BLOCK ? left : LINEAR_BLOCK;
-        j->lk->lane_rows((float *)j->packed + row * size, j->x + row * j->K, j->K, rows);
+        j->lk->lane_rows((float *)j->units + row * size, j->x + row * j->K, j->K, rows);
+    }
+}
+
+// Outputs first .. first + cols of a product, from the scratch at `room` where they are packed: row-major
+// float32 as many rows as the room holds at a time.
+static void dot_outputs(const linear_job *j, float *out, const weight *w, linear_piece p, float *room)
+{
+    if (!w->packed) {
+        j->lk->dot(out, j->piece, j->units, weight_rows(w, p.first), w->w.type, j->K, j->N, p.cols);
+        return;
+    }
+    const int64_t most = (int64_t)KERNELS_SCRATCH_FLOATS / 2 / j->K;
+    for (int64_t c = 0, n; c < p.cols; c += n) {
+        n = p.cols - c < most ? p.cols - c : most;
+        j->k->ops.unpack(w->packed, room, p.first + c, n);
+        j->lk->dot(out + c, j->piece, j->units, room, TENSOR_F32, j->K, j->N, n);
     }
 }
 
 static void dot_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
     const linear_job *j = arg;
-    float *a = kernels_scratch(j->k, worker, (size_t)(2 * j->N * DOT_PIECE));
-    float *b = a + j->N * DOT_PIECE;
+    float *a = kernels_scratch(j->k, worker, KERNELS_SCRATCH_FLOATS);
+    float *b = a + j->N * j->piece, *room = a + KERNELS_SCRATCH_FLOATS / 2;
     for (int64_t i = begin; i < end; i++) {
-        linear_piece p = find_piece(j, i, DOT_PIECE);
-        const weight *w = j->w[p.product];
-        j->lk->dot(a, DOT_PIECE, j->packed, weight_rows(w, p.first), w->w.type, j->K, j->N, p.cols);
-        if (j->mode == LINEAR_SILU_MUL) {
-            w = j->w[1];
-            j->lk->dot(b, DOT_PIECE, j->packed, weight_rows(w, p.first), w->w.type, j->K, j->N,
-                       p.cols);
-        }
-        finish(j, p, 0, j->N, a, b, DOT_PIECE);
+        linear_piece p = find_piece(j, i, j->piece);
+        dot_outputs(j, a, j->w[p.product], p, room);
+        if (j->mode == LINEAR_SILU_MUL) dot_outputs(j, b, j->w[1], p, room);
+        finish(j, p, 0, j->N, a, b, j->piece);
     }
 }
 
 static void run_dot(linear_job *j)
 {
-    float *packed = kernels_shared(j->k, (size_t)(j->N * j->J * LINEAR_STEP));
-    j->packed = packed;
+    float *units = kernels_shared(j->k, (size_t)(j->N * j->J * LINEAR_STEP));
+    j->units = units;
     // A few rows are prepared faster than another thread wakes.
     int64_t blocks = (j->N + LINEAR_BLOCK - 1) / LINEAR_BLOCK;
     threads_for(j->k->pool, blocks, j->N * j->K < 65536 ? blocks : 1, lane_blocks, j);
-    threads_for(j->k->pool, pieces_of(j, DOT_PIECE), 1, dot_pieces, j);
+    threads_for(j->k->pool, pieces_of(j, j->piece), 1, dot_pieces, j);
 }
 
 // ---- tile form ----
@@ -116,7 +129,7 @@ static void pack_tiles(void *arg, int64_t begin, int64_t end, int worker)
     int64_t tile = j->lk->tile, size = j->J * LINEAR_LANES * j->lk->units * tile;
     for (int64_t t = begin; t < end; t++) {
         int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
-        j->lk->pack_rows((float *)j->packed + t * size, j->x + row * j->K, j->K, rows);
+        j->lk->pack_rows((float *)j->units + t * size, j->x + row * j->K, j->K, rows);
     }
 }
 
@@ -126,13 +139,18 @@ typedef struct linear_panel {
     float *a, *b; // packed
 } linear_panel;
 
-static void pack_panel(const linear_job *j, const linear_panel *p)
+static void pack_outputs(const linear_job *j, float *out, const weight *w, linear_piece p,
+                         float *room)
 {
-    const weight *w = j->w[p->at.product];
-    j->lk->pack_weights(p->a, weight_rows(w, p->at.first), w->w.type, j->K, p->at.cols);
-    if (j->mode != LINEAR_SILU_MUL) return;
-    w = j->w[1];
-    j->lk->pack_weights(p->b, weight_rows(w, p->at.first), w->w.type, j->K, p->at.cols);
+    if (w->packed) j->k->ops.unpack(w->packed, room, p.first, p.cols);
+    j->lk->pack_weights(out, w->packed ? room : weight_rows(w, p.first),
+                        w->packed ? TENSOR_F32 : w->w.type, j->K, p.cols);
+}
+
+static void pack_panel(const linear_job *j, const linear_panel *p, float *room)
+{
+    pack_outputs(j, p->a, j->w[p->at.product], p->at, room);
+    if (j->mode == LINEAR_SILU_MUL) pack_outputs(j, p->b, j->w[1], p->at, room);
 }
 
 static void tile_times_panel(const linear_job *j, int64_t t, const linear_panel *p)
@@ -140,7 +158,7 @@ static void tile_times_panel(const linear_job *j, int64_t t, const linear_panel 
     const linear_kernels *lk = j->lk;
     _Alignas(64) float a[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
     _Alignas(64) float b[LINEAR_MAX_TILE * LINEAR_MAX_PANEL];
-    const float *x = j->packed + t * j->J * LINEAR_LANES * lk->units * lk->tile;
+    const float *x = j->units + t * j->J * LINEAR_LANES * lk->units * lk->tile;
     int64_t row = tile_start(j, t), rows = tile_start(j, t + 1) - row;
     lk->tile_product(a, x, p->a, j->J, rows);
     if (j->mode == LINEAR_SILU_MUL) lk->tile_product(b, x, p->b, j->J, rows);
@@ -159,16 +177,17 @@ static void panel_pieces(void *arg, int64_t begin, int64_t end, int worker)
     const linear_job *j = arg;
     const linear_kernels *lk = j->lk;
     size_t size = panel_floats(j);
-    float *packed = kernels_scratch(j->k, worker, (size_t)j->group * size);
+    float *panel = kernels_scratch(j->k, worker, KERNELS_SCRATCH_FLOATS);
+    float *room = panel + (size_t)j->group * size; // of rows on their way from packed ones
     for (int64_t i = begin; i < end; i++) {
         linear_piece piece = find_piece(j, i / j->row_parts, lk->panel * j->group);
         linear_panel panels[MAX_GROUP];
         int n = 0;
         for (int64_t c = 0; c < piece.cols; c += lk->panel, n++) {
             int64_t cols = piece.cols - c < lk->panel ? piece.cols - c : lk->panel;
-            float *a = packed + (size_t)n * size;
+            float *a = panel + (size_t)n * size;
             panels[n] = (linear_panel){{piece.product, piece.first + c, cols}, a, a + size / 2};
-            pack_panel(j, &panels[n]);
+            pack_panel(j, &panels[n], room);
         }
         int64_t part = i % j->row_parts, last = (part + 1) * j->tiles / j->row_parts;
         for (int64_t t = part * j->tiles / j->row_parts; t < last; t++) {
@@ -187,7 +206,8 @@ static int64_t plan_pieces(linear_job *j)
     int64_t parts = j->tiles < 2 * PART_TILES ? 1 : j->tiles / PART_TILES;
     for (j->group = MAX_GROUP;; j->group /= 2) {
         pieces = pieces_of(j, j->group * j->lk->panel);
-        bool fits = (size_t)j->group * bytes <= j->k->cache_bytes / 2;
+        bool fits = (size_t)j->group * bytes <= j->k->cache_bytes / 2 &&
+                    (size_t)(j->group + 1) * bytes <= KERNELS_SCRATCH_FLOATS * sizeof(float);
         if (j->group == 1 || (fits && pieces * parts >= enough)) break;
     }
     j->row_parts = (enough + pieces - 1) / pieces;
@@ -199,7 +219,7 @@ static void run_tiles(linear_job *j)
 {
     const linear_kernels *lk = j->lk;
     j->tiles = (j->N + lk->tile - 1) / lk->tile;
-    j->packed = kernels_shared(
+    j->units = kernels_shared(
         j->k, (size_t)(j->tiles * lk->tile * j->J * LINEAR_LANES * lk->units));
     int64_t pieces = plan_pieces(j);
     threads_for(j->k->pool, j->tiles, 1, pack_tiles, j);
@@ -214,10 +234,10 @@ static int64_t rows_that_fit(const linear_job *j, bool tiles)
     int64_t row = j->J * LINEAR_STEP;
     int64_t shared = (int64_t)KERNELS_SHARED_FLOATS / row;
     if (!tiles) {
-        int64_t own = (int64_t)KERNELS_SCRATCH_FLOATS / (2 * DOT_PIECE);
+        int64_t own = (int64_t)KERNELS_SCRATCH_FLOATS / 2 / (2 * j->piece);
         return shared < own ? shared : own;
     }
-    if (2 * row * j->lk->panel > (int64_t)KERNELS_SCRATCH_FLOATS) return 0;
+    if (3 * row * j->lk->panel > (int64_t)KERNELS_SCRATCH_FLOATS) return 0;
     return shared / j->lk->tile * j->lk->tile;
 }
 
@@ -229,6 +249,8 @@ static void run_same(kernels *k, const linear_kernels *lk, float *const *y, cons
     job.n_w = mode == LINEAR_SILU_MUL ? 1 : n_w;
     job.K = w[0]->w.shape[1];
     job.J = linear_steps(job.K);
+    job.piece = DOT_PIECE;
+    for (int i = 0; i < n_w; i++) job.piece = w[i]->packed ? UNPACKED_PIECE : job.piece;
     int64_t fit = N > lk->dot_rows ? rows_that_fit(&job, true) : 0;
     bool tiles = fit > 0;
     if (!tiles) fit = rows_that_fit(&job, false);
@@ -243,7 +265,7 @@ static void run_same(kernels *k, const linear_kernels *lk, float *const *y, cons
 
 static const linear_kernels *kernels_for(const kernels *k, const weight *w)
 {
-    if (k->ops.linear_bf16 && w->w.type == TENSOR_BF16) return k->ops.linear_bf16;
+    if (k->ops.linear_bf16 && w->w.type == TENSOR_BF16 && !w->packed) return k->ops.linear_bf16;
     return k->ops.linear_kernels;
 }
 

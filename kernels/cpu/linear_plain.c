@@ -10,6 +10,7 @@
 #define GRAIN 16 // outputs per piece
 
 typedef struct plain_job {
+    kernels *k;
     float *y;
     const float *x;
     const weight *w, *up; // up: only for LINEAR_SILU_MUL
@@ -54,7 +55,7 @@ static float lanes_sum(float lanes[LANES])
 // out[n] = rows n of x times row m of w, n at most ROWS.
 static void output_row(float *out, const float *x, const tensor_view *w, int64_t m, int64_t n)
 {
-    int64_t K = w->shape[1];
+    const int64_t K = w->shape[1];
     float lanes[ROWS][LANES] = {{0}};
     float block[BLOCK];
     for (int64_t k = 0; k < K; k += BLOCK) {
@@ -65,6 +66,24 @@ static void output_row(float *out, const float *x, const tensor_view *w, int64_t
     for (int64_t i = 0; i < n; i++) out[i] = lanes_sum(lanes[i]);
 }
 
+// Row *m of a weight as it is stored; of a packed one, that row alone in the worker's scratch.
+static tensor_view stored_row(const plain_job *j, const weight *w, int64_t *m, int worker)
+{
+    if (!w->packed) return w->w;
+    const int64_t K = w->w.shape[1];
+    float *row = kernels_scratch(j->k, worker, (size_t)K);
+    packed_get_row(w->packed, row, *m);
+    *m = 0;
+    return (tensor_view){row, TENSOR_F32, 2, {1, K}};
+}
+
+static void weight_row(float *out, const plain_job *j, const weight *w, const float *x, int64_t m,
+                       int64_t n, int worker)
+{
+    const tensor_view v = stored_row(j, w, &m, worker);
+    output_row(out, x, &v, m, n);
+}
+
 static void outputs(void *arg, int64_t begin, int64_t end, int worker)
 {
     const plain_job *j = arg;
@@ -73,10 +92,12 @@ static void outputs(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t n = 0; n < j->N; n += ROWS) {
         int64_t rows = j->N - n < ROWS ? j->N - n : ROWS;
         for (int64_t m = begin; m < end; m++) {
-            output_row(out, j->x + n * K, &j->w->w, m, rows);
+            weight_row(out, j, j->w, j->x + n * K, m, rows, worker);
             float bias = j->w->bias ? j->w->bias[m] : 0;
             float *y = j->y + n * M + m;
-            if (j->mode == LINEAR_SILU_MUL) output_row(up, j->x + n * K, &j->up->w, m, rows);
+            if (j->mode == LINEAR_SILU_MUL) {
+                weight_row(up, j, j->up, j->x + n * K, m, rows, worker);
+            }
             float up_bias = j->mode == LINEAR_SILU_MUL && j->up->bias ? j->up->bias[m] : 0;
             for (int64_t i = 0; i < rows; i++) {
                 float v = out[i] + bias;
@@ -91,12 +112,12 @@ static void plain_linear(kernels *k, float *const *y, const float *x, const weig
                          int n_w, int64_t N, linear_mode mode)
 {
     if (mode == LINEAR_SILU_MUL) {
-        plain_job job = {y[0], x, w[0], w[1], N, mode};
+        plain_job job = {k, y[0], x, w[0], w[1], N, mode};
         threads_for(k->pool, w[0]->w.shape[0], GRAIN, outputs, &job);
         return;
     }
     for (int i = 0; i < n_w; i++) {
-        plain_job job = {y[i], x, w[i], NULL, N, mode};
+        plain_job job = {k, y[i], x, w[i], NULL, N, mode};
         threads_for(k->pool, w[i]->w.shape[0], GRAIN, outputs, &job);
     }
 }
