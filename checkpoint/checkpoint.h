@@ -37,6 +37,9 @@ bool checkpoint_is_gguf(const char *path);
 // speed and memory are those of the real thing. Same seed, same weights. No tokenizer.
 // SIGHT_E_ARGUMENT (no such shape), SIGHT_E_MEMORY (also when the machine's memory is too small).
 sight_err checkpoint_made_up(checkpoint **out, const char *shape, uint64_t seed);
+// The same, but matrices get their numbers in checkpoint_prepare, one at a time: weights in few bits
+// never stand in memory as bf16 as a whole.
+sight_err checkpoint_made_up_lazy(checkpoint **out, const char *shape, uint64_t seed);
 
 void checkpoint_close(checkpoint **c); // accepts NULL; leaves NULL
 
