@@ -315,6 +315,7 @@ void checkpoint_close(checkpoint **p)
     checkpoint *c = *p;
     for (size_t i = 0; i < c->n; i++) free(c->weights[i].name);
     free(c->weights);
+    prepared_free(&c->prepared);
     shards_close(&c->files);
     gguf_model_close(&c->gguf);
     if (c->memory) munmap(c->memory, c->memory_bytes);
