@@ -35,9 +35,6 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
         if (__builtin_cpu_supports("avx512vnni")) output_avx512vnni_fill(ops);
     }
     if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
-    if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16 && !exact && simd_has_vnni()) {
-        attention_avx512vnni_fill(ops);
-    }
 #endif
 #if defined(__aarch64__)
     if (level == SIMD_NEON) {
