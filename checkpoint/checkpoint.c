@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "checkpoint/checkpoint_parts.h"
 #include "checkpoint/expect.h"
+#include "checkpoint/form.h"
 
 static bool starts_with(const char *s, const char *start)
 {
@@ -33,7 +34,7 @@ void checkpoint_finish(checkpoint *c)
     }
 }
 
-static weight *find(const checkpoint *c, const char *name)
+weight *checkpoint_find_weight(const checkpoint *c, const char *name)
 {
     weight key = {.name = (char *)name};
     return c->n ? bsearch(&key, c->weights, c->n, sizeof key, by_name) : NULL;
@@ -104,8 +105,8 @@ static sight_err check_dtype(const weight *w)
         return SIGHT_OK;
     }
     return sight_fail(SIGHT_E_UNSUPPORTED,
-                      "'%s': tensor '%s' is %s, expected BF16, F16 or F32 (quantised weights are "
-                      "not supported yet)",
+                      "'%s': tensor '%s' is %s, expected BF16, F16 or F32, or a quantised form that "
+                      "config.json names",
                       w->path, w->name, w->dtype);
 }
 
@@ -190,9 +191,9 @@ static bool same_values(const tensor_view *a, const tensor_view *b)
 // tie_weights): equal to the embedding it is dropped, different it is used and nothing is tied.
 static void settle_head(checkpoint *c, bool config_tied)
 {
-    weight *head = find(c, "lm_head.weight");
+    weight *head = checkpoint_find_weight(c, "lm_head.weight");
     if (!config_tied || !head) return;
-    const weight *embedding = find(c, "model.language_model.embed_tokens.weight");
+    const weight *embedding = checkpoint_find_weight(c, "model.language_model.embed_tokens.weight");
     if (!same_values(&head->view, &embedding->view)) return;
     c->config.text.tied = true;
     free(head->name);
@@ -205,14 +206,14 @@ static sight_err check(checkpoint *c)
 {
     bool tied = c->config.text.tied, mtp = false;
     for (size_t i = 0; i < c->n; i++) {
-        sight_err err = check_dtype(&c->weights[i]);
-        if (err) return err;
         if (starts_with(c->weights[i].name, "mtp.")) mtp = true;
+        if (starts_with(c->weights[i].name, "lm_head.")) c->config.text.tied = false;
     }
     if (!mtp) c->config.text.mtp_layers = 0; // exported without its drafting block
-    if (find(c, "lm_head.weight")) c->config.text.tied = false;
     expect_list list = {0};
     sight_err err = expect_init(&list, &c->config);
+    if (!err) err = forms_apply(c, &list);
+    for (size_t i = 0; i < c->n && !err; i++) err = check_dtype(&c->weights[i]);
     if (!err) err = compare(c, &list);
     for (size_t i = 0; i < c->n && !err; i++) {
         if (c->weights[i].view.n_dims == 1) err = check_finite(&c->weights[i]);
@@ -257,6 +258,7 @@ static sight_err open_folder(checkpoint *c, const char *dir)
     if (!c->dir) return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", dir);
     sight_err err = check_folder(dir);
     if (!err) err = config_load(&c->config, dir);
+    if (!err) err = quant_config_load(&c->quant, dir);
     if (!err) err = check_tokenizer(dir);
     if (!err) err = shards_open(&c->files, dir);
     if (!err) err = collect(c);
@@ -315,6 +317,7 @@ void checkpoint_close(checkpoint **p)
     checkpoint *c = *p;
     for (size_t i = 0; i < c->n; i++) free(c->weights[i].name);
     free(c->weights);
+    forms_free(c);
     prepared_free(&c->prepared);
     shards_close(&c->files);
     gguf_model_close(&c->gguf);
@@ -348,7 +351,7 @@ size_t checkpoint_bytes(const checkpoint *c)
 
 sight_err checkpoint_tensor(const checkpoint *c, tensor_view *out, const char *name)
 {
-    const weight *w = find(c, name);
+    const weight *w = checkpoint_find_weight(c, name);
     if (!w) return sight_fail(SIGHT_E_MODEL, "'%s' has no tensor '%s'", c->dir, name);
     if (w->stored) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': tensor '%s' is %s, where plain numbers are needed",
@@ -361,7 +364,7 @@ sight_err checkpoint_tensor(const checkpoint *c, tensor_view *out, const char *n
 sight_err checkpoint_matrix(const checkpoint *c, tensor_view *view, const packed **p,
                             const char *name)
 {
-    const weight *w = find(c, name);
+    const weight *w = checkpoint_find_weight(c, name);
     if (!w) return sight_fail(SIGHT_E_MODEL, "'%s' has no tensor '%s'", c->dir, name);
     if (w->stored && !w->packed) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': tensor '%s' is %s and was not prepared",

@@ -97,22 +97,6 @@ static sight_err parse_files(parsed *p, const config_files *files)
     return err;
 }
 
-// Weights in another form than plain floats need code of their own: never guess.
-static sight_err refuse_quantised(const json_fields *f)
-{
-    static const char *const keys[] = {"quantization_config", "compression_config"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        if (!config_has(f, keys[i])) continue;
-        const json_t *method =
-            json_object_get(json_object_get(f->object, keys[i]), "quant_method");
-        return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "%s: %s '%s' is not supported yet, only bf16, f16 and f32 weights",
-                          f->what, keys[i],
-                          json_is_string(method) ? json_string_value(method) : "without a name");
-    }
-    return SIGHT_OK;
-}
-
 // Which family, and whether the object is the text part alone.
 static sight_err read_family(model_config *c, const json_fields *f, bool *text_only)
 {
@@ -213,11 +197,9 @@ static sight_err read_all(model_config *c, const parsed *p)
     bool text_only = false;
     c->image_token = c->video_token = c->vision_start_token = c->vision_end_token = -1;
     sight_err err = read_family(c, &f, &text_only);
-    if (!err) err = refuse_quantised(&f);
     if (!err && !text_only) {
         err = json_need(&f, "text_config");
         if (!err) err = config_sub(&f, &text, "text_config", "config.json: text_config");
-        if (!err) err = refuse_quantised(&text);
     }
     if (!err) err = config_read_text(&c->text, &text, c->family);
     // The outer object's word counts; older files have it in the text part alone.

@@ -24,7 +24,8 @@ struct safetensors {
     size_t n;
 };
 
-// What is known of an element form; type is -1 where tensor_type has none.
+// What is known of an element form; type is -1 where tensor_type has none. 8-bit floats are seen as the
+// bytes they are.
 typedef struct form {
     const char *name;
     uint32_t bits;
@@ -34,8 +35,8 @@ typedef struct form {
 static const form forms[] = {
     {"F32", 32, TENSOR_F32}, {"BF16", 16, TENSOR_BF16}, {"F16", 16, TENSOR_F16},
     {"I32", 32, TENSOR_I32}, {"I64", 64, TENSOR_I64},   {"U8", 8, TENSOR_U8},
-    {"BOOL", 8, -1},         {"I8", 8, -1},             {"F8_E5M2", 8, -1},
-    {"F8_E4M3", 8, -1},      {"F8_E8M0", 8, -1},        {"I16", 16, -1},
+    {"BOOL", 8, -1},         {"I8", 8, TENSOR_I8},      {"F8_E5M2", 8, -1},
+    {"F8_E4M3", 8, TENSOR_U8}, {"F8_E8M0", 8, TENSOR_U8}, {"I16", 16, -1},
     {"U16", 16, -1},         {"U32", 32, -1},           {"U64", 64, -1},
     {"F64", 64, -1},         {"C64", 64, -1},           {"F4", 4, -1},
     {"F6_E2M3", 6, -1},      {"F6_E3M2", 6, -1},

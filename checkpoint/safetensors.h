@@ -25,7 +25,7 @@ const char *safetensors_name(const safetensors *s, size_t i); // sorted by name
 // The dtype as written in the file ("BF16", "F8_E4M3"): other forms than those of tensor_type are
 // listed but have no view.
 const char *safetensors_dtype(const safetensors *s, size_t i);
-// false when the dtype is none of tensor_type.
+// false when the dtype is none of tensor_type. The bytes of F8_E4M3 and F8_E8M0 are seen as U8.
 int safetensors_view(const safetensors *s, tensor_view *out, size_t i);
 // The index of a name, or -1.
 int64_t safetensors_find(const safetensors *s, const char *name);

@@ -223,12 +223,7 @@ static void families(void **state)
     refuse("model_type", NULL, SIGHT_E_MODEL, "'model_type' is missing");
     refuse("text_config.model_type", "\"qwen3_5_moe_text\"", SIGHT_E_UNSUPPORTED,
            "model_type 'qwen3_5_moe_text' is not supported");
-    refuse("quantization_config", "{\"quant_method\": \"fp8\"}", SIGHT_E_UNSUPPORTED,
-           "config.json: quantization_config 'fp8' is not supported yet");
-    refuse("text_config.quantization_config", "{}", SIGHT_E_UNSUPPORTED,
-           "config.json: text_config: quantization_config 'without a name'");
-    model_config c = accept("quantization_config", "null");
-    c = accept("tie_word_embeddings", "false");
+    model_config c = accept("tie_word_embeddings", "false");
     assert_false(c.text.tied);
     c = accept("vision_config", NULL);
     assert_false(c.has_vision);

@@ -78,8 +78,8 @@ static void wrong_dtype(void **state)
     safetensors_entry *e = copy_entry(m, MLP);
     e->view.type = TENSOR_U8;
     refuse(m, SIGHT_E_UNSUPPORTED,
-           "tensor '" MLP "' is U8, expected BF16, F16 or F32 (quantised weights are not "
-           "supported yet)");
+           "tensor '" MLP "' is U8, expected BF16, F16 or F32, or a quantised form that "
+           "config.json names");
 }
 
 static void not_finite(void **state)
