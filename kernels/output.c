@@ -226,7 +226,7 @@ void op_output_refine(kernels *k, const output_look *look, const output_planes *
 
 #define LEAST_WEIGHTS ((int64_t)8 << 20)
 
-bool output_planes_pay(const kernels *k, const weight *head)
+bool op_output_pays(const kernels *k, const weight *head)
 {
     // Heads in 4 bits are as small as a scan; minima would round beyond what the bound allows for.
     const packed *p = head->packed;

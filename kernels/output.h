@@ -109,8 +109,8 @@ void op_output_scan(kernels *k, const output_look *looks, const output_planes *p
 void op_output_refine(kernels *k, const output_look *look, const output_planes *p,
                       const output_x *x, const int32_t *ids, int64_t n);
 
-// Whether planes of this head are made at all: it is big, wider than they are, and products are not
-// exact.
-bool output_planes_pay(const kernels *k, const weight *head);
+// Whether planes of this head are worth their memory: it is big and in more than half a byte per
+// weight, and products are not exact.
+bool op_output_pays(const kernels *k, const weight *head);
 
 #endif

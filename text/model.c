@@ -4,7 +4,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/output.h"
 #include "text/model_parts.h"
+#include "text/planes.h"
 
 #define LOGIT_ROWS 32 // rows whose logits are computed together when they go to different places
 
@@ -35,6 +37,7 @@ static int64_t carve_workspace(workspace *ws, void *memory, const text_model *m)
     ws->cos = carve(&c, N * half, sizeof(float));
     ws->sin = carve(&c, N * half, sizeof(float));
     ws->ids = carve(&c, N, sizeof *ws->ids);
+    ws->outputs = carve(&c, N, sizeof(output_row *));
     ws->parts = carve(&c, N, sizeof *ws->parts);
     ws->attention = carve(&c, N, sizeof *ws->attention);
     ws->conv = carve(&c, N, sizeof *ws->conv);
@@ -62,6 +65,14 @@ static sight_err create_workspace(text_model *m)
 
 // ---- the object ----
 
+// Planes where the head is big and a good part of the weights: they are read for every token.
+static sight_err create_output(text_model *m, const checkpoint *c)
+{
+    output_options o = {.block = text_planes_block(c)};
+    o.planes = op_output_pays(m->k, &m->head) && (o.block || text_planes_wanted(&m->config->text));
+    return output_create(&m->output, m->k, &m->head, &o);
+}
+
 sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows)
 {
     if (max_rows < 1 || max_rows > 1 << 20) {
@@ -75,6 +86,7 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
     m->max_rows = max_rows;
     m->logit_rows = max_rows < LOGIT_ROWS ? max_rows : LOGIT_ROWS;
     sight_err err = model_load(m, c);
+    if (!err) err = create_output(m, c);
     if (!err) err = create_workspace(m);
     if (err) {
         text_model_destroy(&m);
@@ -88,6 +100,7 @@ void text_model_destroy(text_model **pm)
 {
     text_model *m = *pm;
     if (!m) return;
+    output_destroy(&m->output);
     model_unload(m);
     free(m->ws.memory);
     free(m);
@@ -101,7 +114,7 @@ int64_t text_model_max_rows(const text_model *m)
 
 int64_t text_model_workspace_bytes(const text_model *m)
 {
-    return m->ws.bytes;
+    return m->ws.bytes + output_bytes(m->output);
 }
 
 // ---- checks: all before anything changes ----
@@ -125,7 +138,8 @@ sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_
 static sight_err check_segment(const text_model *m, const segment *s)
 {
     int64_t limit = m->config->text.max_positions;
-    if (s->n < 1 || s->n_logits < 0 || s->n_logits > s->n || (s->n_logits && !s->logits)) {
+    if (s->n < 1 || s->n_logits < 0 || s->n_logits > s->n ||
+        (s->n_logits && !s->logits && !s->outputs)) {
         return sight_fail(SIGHT_E_ARGUMENT, "a segment of %d rows, %d with logits", s->n,
                           s->n_logits);
     }
@@ -253,7 +267,7 @@ static void write_logits(text_model *m, const float *x, const segment *segments,
         bool together = true;
         for (; i < n; i++) {
             const segment *s = &segments[i];
-            if (s->n_logits == 0) continue;
+            if (s->n_logits == 0 || s->outputs) continue;
             if (total > 0 && total + s->n_logits > m->logit_rows) break;
             if (total > 0 && s->logits != to[0] + total * vocab) together = false;
             to[group] = s->logits;
@@ -267,21 +281,44 @@ static void write_logits(text_model *m, const float *x, const segment *segments,
     }
 }
 
+void model_outputs(text_model *m, const float *x, output_row *outputs, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) m->ws.outputs[i] = &outputs[i];
+    output_run(m->output, x, m->ws.outputs, n);
+}
+
+// Gathers the wanted rows of segments that ask for all logits, or of those with outputs, behind the
+// first `row` of ws.x. Returns how many there are then.
+static int64_t gather_wanted(text_model *m, int64_t row, const segment *segments, int32_t n,
+                             bool outputs)
+{
+    const int64_t D = m->config->text.hidden;
+    for (int32_t i = 0; i < n; i++) {
+        const segment *s = &segments[i];
+        if (outputs != (s->outputs != NULL)) continue;
+        const float *h = m->ws.h + m->ws.parts[i].first * D;
+        memcpy(m->ws.x + row * D, h + (s->n - s->n_logits) * D,
+               (size_t)(s->n_logits * D) * sizeof *h);
+        for (int32_t j = 0; outputs && j < s->n_logits; j++) m->ws.outputs[row + j] = &s->outputs[j];
+        row += s->n_logits;
+    }
+    return row;
+}
+
 static void write_outputs(text_model *m, const segment *segments, int32_t n)
 {
     const int64_t D = m->config->text.hidden;
     const float eps = (float)m->config->text.rms_eps;
-    int64_t wanted = 0;
     for (int32_t i = 0; i < n; i++) {
         const segment *s = &segments[i];
         const float *h = m->ws.h + m->ws.parts[i].first * D;
         if (s->hidden) op_rms_norm(m->k, s->hidden, h, m->norm, s->n, D, eps);
-        memcpy(m->ws.x + wanted * D, h + (s->n - s->n_logits) * D,
-               (size_t)(s->n_logits * D) * sizeof *h);
-        wanted += s->n_logits;
     }
+    const int64_t all = gather_wanted(m, 0, segments, n, false);
+    const int64_t wanted = gather_wanted(m, all, segments, n, true);
     op_rms_norm(m->k, m->ws.x, m->ws.x, m->norm, wanted, D, eps);
     write_logits(m, m->ws.x, segments, n);
+    output_run(m->output, m->ws.x + all * D, m->ws.outputs + all, (int32_t)(wanted - all));
 }
 
 sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments)

@@ -14,6 +14,7 @@
 #include "kernels/ops.h"
 #include "text/cache.h"
 
+#include "text/output.h"
 typedef struct text_model text_model;
 
 // Borrows c and k, which must outlive it. max_rows: rows in one step at most (workspace is
@@ -34,7 +35,8 @@ typedef struct segment {
     const float *features;    // [visual rows, D], in order
     const float *const *deepstack; // [levels] of [visual rows, D]; NULL: none
     int32_t n_logits;              // logits for the last so many rows; 0: none
-    float *logits;                 // out [n_logits, vocab]
+    float *logits;                 // out [n_logits, vocab]; not used with outputs
+    output_row *outputs;           // [n_logits], for those that can win alone; NULL: logits
     float *hidden;                 // out [n, D] after the final norm; NULL: not wanted
     // The rows can be taken back afterwards, and each gets what it would get alone, bit for bit.
     // n is at most sequence_rewind_rows.
@@ -65,6 +67,7 @@ typedef struct mtp_segment {
     int64_t position_stride;
     int32_t n_logits;
     float *logits;
+    output_row *outputs; // as in segment
     float *hidden_out;
 } mtp_segment;
 

@@ -55,6 +55,7 @@ typedef struct workspace {
     float *cos, *sin; // [N, R/2]
     float *logits;    // [logit_rows, vocab], for rows that go to different places
     int32_t *ids;     // [N]
+    output_row **outputs;     // [N]
     batch_part *parts;        // [N]
     attention_seq *attention; // [N]
     conv_seq *conv;           // [N]
@@ -67,6 +68,7 @@ struct text_model {
     int64_t max_rows, logit_rows;
     weight embedding; // [vocab, D]
     weight head;
+    output_layer *output; // of head
     float *norm; // [D]
     model_layer *layers;
     mtp_part *mtp; // NULL: no block
@@ -100,6 +102,8 @@ void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n)
 // Writes the embeddings of ids, or the features at visual rows, to ws.h.
 void model_embed(text_model *m, int64_t first, int64_t n, const int32_t *ids,
                  const uint8_t *visual, const float *features);
+// Logits of n normed rows x, as the outputs ask.
+void model_outputs(text_model *m, const float *x, output_row *outputs, int32_t n);
 // SIGHT_E_ARGUMENT when an id that is not visual has no row in the table, or features are missing.
 sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_t *visual,
                            const float *features, int32_t n);

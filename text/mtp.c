@@ -58,7 +58,8 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
     layer_run(m, &p->layer, m->ws.parts, 1, s->n);
     if (s->hidden_out) op_rms_norm(m->k, s->hidden_out, m->ws.h, p->norm, s->n, D, eps);
     op_rms_norm(m->k, m->ws.x, m->ws.h + (s->n - s->n_logits) * D, p->norm, s->n_logits, D, eps);
-    op_linear(m->k, s->logits, m->ws.x, &m->head, s->n_logits);
+    if (s->outputs) model_outputs(m, m->ws.x, s->outputs, s->n_logits);
+    else op_linear(m->k, s->logits, m->ws.x, &m->head, s->n_logits);
     sequence_advance_mtp(s->seq, s->n);
     return SIGHT_OK;
 }

@@ -58,17 +58,46 @@ static bool create_scratch(output_layer *o)
     return o->numbers && o->x_block && o->marks && o->ids && output_exact_create(o);
 }
 
-static sight_err create_planes(output_layer *o)
+// Behind the planes of a block.
+typedef struct block_end {
+    uint64_t good; // GOOD, or the head holds weights that planes do not take
+} block_end;
+
+#define GOOD 0x73656e616c50u
+#define END_BYTES 64
+
+size_t output_block_bytes(const weight *head)
 {
-    const size_t bytes = output_planes_bytes(o->M, o->K);
-    o->block = block_create(bytes);
-    if (!o->block || !create_scratch(o)) {
+    return output_planes_bytes(head->w.shape[0], head->w.shape[1]) + END_BYTES;
+}
+
+static block_end *end_of(const void *block, const weight *head)
+{
+    return (block_end *)((char *)block + output_block_bytes(head) - END_BYTES);
+}
+
+void output_make_block(kernels *k, void *to, const weight *head)
+{
+    output_planes planes;
+    output_planes_init(&planes, head->w.shape[0], head->w.shape[1], to);
+    end_of(to, head)->good = op_output_make(k, &planes, head) ? GOOD : 0;
+}
+
+static sight_err create_planes(output_layer *o, const void *block)
+{
+    const size_t bytes = output_block_bytes(&o->head);
+    if (!block) {
+        o->block = block_create(bytes);
+        if (o->block) output_make_block(o->k, o->block, &o->head);
+        o->bytes += (int64_t)bytes;
+        block = o->block;
+    }
+    if (!block || !create_scratch(o)) {
         return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of the output layer's planes",
                           (double)bytes / 1048576);
     }
-    output_planes_init(&o->planes, o->M, o->K, o->block);
-    o->bytes += (int64_t)bytes;
-    o->has_planes = op_output_make(o->k, &o->planes, &o->head);
+    output_planes_init(&o->planes, o->M, o->K, block);
+    o->has_planes = end_of(block, &o->head)->good == GOOD;
     return SIGHT_OK;
 }
 
@@ -83,7 +112,7 @@ sight_err output_create(output_layer **out, kernels *k, const weight *head,
     o->K = head->w.shape[1];
     o->row_bytes = head_row_bytes(head);
     o->backoff = 1;
-    sight_err err = options->planes ? create_planes(o) : SIGHT_OK;
+    sight_err err = options->planes ? create_planes(o, options->block) : SIGHT_OK;
     if (err) output_destroy(&o);
     else *out = o;
     return err;

@@ -31,10 +31,16 @@ typedef struct output_row {
 } output_row;
 
 typedef struct output_options {
-    bool planes; // where they pay; else every row gets all its logits
+    bool planes;       // else every row gets all its logits
+    const void *block; // planes made before (output_make_block), borrowed; NULL: they are made here
 } output_options;
 
-// Borrows head and k. Planes take about a second for 250 million weights. SIGHT_E_MEMORY.
+// Planes as one block that can be kept: 64-byte aligned, about a byte per weight; a second of work
+// for 250 million.
+size_t output_block_bytes(const weight *head);
+void output_make_block(kernels *k, void *to, const weight *head);
+
+// Borrows head and k. SIGHT_E_MEMORY.
 sight_err output_create(output_layer **out, kernels *k, const weight *head,
                         const output_options *options);
 void output_destroy(output_layer **o); // accepts NULL; leaves NULL
@@ -42,7 +48,7 @@ void output_destroy(output_layer **o); // accepts NULL; leaves NULL
 // Fills rows[n] for x [n, K] (after the final norm).
 void output_run(output_layer *o, const float *x, output_row *const *rows, int32_t n);
 
-// Bytes of planes and scratch.
+// Bytes of scratch, and of planes that were made here.
 int64_t output_bytes(const output_layer *o);
 
 // What was read since creation, in rows of the head, for tests and measurements.

@@ -10,7 +10,7 @@ struct output_layer {
     weight head;
     int64_t M, K;
     size_t row_bytes; // of the head as stored
-    void *block;      // of the planes; NULL: none
+    void *block;      // of planes made here; NULL: none, or somebody else's
     output_planes planes;
     bool has_planes;
     float *numbers;                     // behind the looks
