@@ -111,12 +111,34 @@ void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const fl
 // ---- attention ----
 
 // One layer's keys and values of one sequence, in pages of `page_rows` tokens. Page p holds tokens
-// p*page_rows...; a page is [2 (keys, values)][G][page_rows][C] of `type` (F32 or BF16).
+// p*page_rows...; a page is [2 (keys, values)][G][page_rows][C] of `type` (F32, BF16 or I8). With I8,
+// float scales [2][G][page_rows][groups] follow at the next multiple of 64 bytes: KV_GROUP neighbouring
+// components share one (the last group may be shorter), and a component is its byte times that.
 typedef struct kv_view {
     void *const *pages;
     tensor_type type;
     int32_t page_rows;
 } kv_view;
+
+#define KV_GROUP 64
+
+static inline int64_t kv_groups(int64_t C)
+{
+    return (C + KV_GROUP - 1) / KV_GROUP;
+}
+
+// Where the scales of an I8 page begin, in bytes.
+static inline int64_t kv_scales_at(int64_t page_rows, int64_t G, int64_t C)
+{
+    return (2 * G * page_rows * C + 63) / 64 * 64;
+}
+
+static inline int64_t kv_page_bytes(tensor_type type, int64_t page_rows, int64_t G, int64_t C)
+{
+    if (type != TENSOR_I8) return 2 * G * page_rows * C * (int64_t)tensor_type_bytes(type);
+    return kv_scales_at(page_rows, G, C) +
+           2 * G * page_rows * kv_groups(C) * (int64_t)sizeof(float);
+}
 
 typedef struct attention_seq {
     const float *q;  // [n, H, C]

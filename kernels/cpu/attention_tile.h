@@ -8,12 +8,10 @@
 #ifndef SIGHT_KERNELS_CPU_ATTENTION_TILE_H
 #define SIGHT_KERNELS_CPU_ATTENTION_TILE_H
 
-#include "kernels/backend.h"
+#include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/math_tile.h"
 
 #define PANEL_ROWS 64  // query rows whose scores are made together
-#define BLOCK_KEYS 128 // keys and values of a block stay in the second-level cache
-#define LOWEST (-1e30f) // "no score yet": finite, so that differences are not NaN
 
 // All in one worker's scratch. C is the head's width.
 typedef struct query_tile {
@@ -23,15 +21,14 @@ typedef struct query_tile {
     float *largest; // [panels][PANEL_ROWS]
     float *sum;     // [panels][PANEL_ROWS]
     float *limit;   // [panels][PANEL_ROWS]: last key that a row sees, counted from the block's first
-    float *keys;    // [BLOCK_KEYS][C]: room for a block that has to be copied
-    float *values;  // [BLOCK_KEYS][value_stride(C)], alike
+    float *block;   // room for a block that has to be copied
     float *scores;  // [BLOCK_KEYS][PANEL_ROWS], later the weights
     float *shrink;  // [PANEL_ROWS]
 } query_tile;
 
 // The keys and values that a tile takes in: keys [n][C], values [n][value_stride(C)].
 typedef struct key_block {
-    const float *keys, *values;
+    float *keys, *values;
     int64_t n;
 } key_block;
 
@@ -43,9 +40,20 @@ static inline int64_t value_stride(int64_t C)
     return (lines > 4 ? lines | 1 : lines) * 16;
 }
 
-static inline int64_t tile_panels(int64_t rows)
+static int64_t tile_panels(int64_t rows)
 {
     return (rows + PANEL_ROWS - 1) / PANEL_ROWS;
+}
+
+// Room for a block of keys and values.
+static int64_t block_floats(int64_t C)
+{
+    return BLOCK_KEYS * ((C + 15) / 16 * 16 + value_stride(C));
+}
+
+static key_block block_at(float *memory, int64_t C)
+{
+    return (key_block){memory, memory + BLOCK_KEYS * ((C + 15) / 16 * 16), 0};
 }
 
 // Lays the tile out for up to max_rows rows of width C.
@@ -53,7 +61,7 @@ static void tile_place(query_tile *t, const kernels *k, int worker, int64_t max_
 {
     const int64_t padded = tile_panels(max_rows) * PANEL_ROWS;
     const int64_t even = (C + 15) / 16 * 16; // keeps what follows on cache lines
-    const int64_t floats = 2 * padded * even + 3 * padded + BLOCK_KEYS * (even + value_stride(C)) +
+    const int64_t floats = 2 * padded * even + 3 * padded + block_floats(C) +
                            BLOCK_KEYS * PANEL_ROWS + PANEL_ROWS;
     t->C = C;
     t->q = kernels_scratch(k, worker, (size_t)floats);
@@ -61,9 +69,8 @@ static void tile_place(query_tile *t, const kernels *k, int worker, int64_t max_
     t->largest = t->out + padded * even;
     t->sum = t->largest + padded;
     t->limit = t->sum + padded;
-    t->keys = t->limit + padded;
-    t->values = t->keys + BLOCK_KEYS * even;
-    t->scores = t->values + BLOCK_KEYS * value_stride(C);
+    t->block = t->limit + padded;
+    t->scores = t->block + block_floats(C);
     t->shrink = t->scores + BLOCK_KEYS * PANEL_ROWS;
 }
 
@@ -103,16 +110,27 @@ static void tile_set_queries(query_tile *t, int64_t first, const float *const *q
 
 // ---- filling a block ----
 
-// y [n] = x of float or bf16
-TILE_INLINE void copy_floats(float *y, const void *x, const bool bf16, int64_t n)
+TILE_INLINE void fill_row(float *y, const void *row, const float *scales, int64_t C,
+                          const tensor_type type)
 {
-    int64_t i = 0;
-    for (; i + VEC_N <= n; i += VEC_N) {
-        vec_store(y + i, bf16 ? vec_bf16((const uint16_t *)x + i) : vec_load((const float *)x + i));
+    for (int64_t c = 0; c < C; c += VEC_N) {
+        vec_put(y + c, stored_get(row, scales, c, C - c, type), C - c);
     }
-    if (i == n) return;
-    vec_store_n(y + i, bf16 ? vec_bf16_n((const uint16_t *)x + i, n - i)
-                            : vec_load_n((const float *)x + i, n - i), n - i);
+}
+
+TILE_INLINE void fill_as(key_block *b, const stored_rows *from, int64_t C, const tensor_type type)
+{
+    const int64_t stride = value_stride(C);
+    for (int64_t i = 0; i < from->n; i++) {
+        fill_row(b->keys + i * C, from->keys[i], from->key_scales[i], C, type);
+        fill_row(b->values + i * stride, from->values[i], from->value_scales[i], C, type);
+    }
+}
+
+static void block_fill(key_block *b, const stored_rows *from, int64_t C)
+{
+    b->n = from->n;
+    BY_TYPE(from->type, fill_as, b, from, C);
 }
 
 // ---- a block ----
@@ -177,14 +195,10 @@ static void tile_attend(query_tile *t, const key_block *b, bool masked)
     for (int64_t p = 0; p < tile_panels(t->rows); p++) panel_attend(t, p, b, masked);
 }
 
-// out [C] = row i's result.
-static void tile_finish_row(const query_tile *t, int64_t i, float *out)
+// Row i's weighted values, not yet divided by sum.
+static const float *tile_out(const query_tile *t, int64_t i)
 {
-    const vec inverse = vec_set(1.0f / t->sum[i]);
-    const float *from = t->out + i * t->C;
-    for (int64_t c = 0; c < t->C; c += VEC_N) {
-        vec_put(out + c, vec_get(from + c, t->C - c) * inverse, t->C - c);
-    }
+    return t->out + i * t->C;
 }
 
 #endif

@@ -17,8 +17,6 @@
 #define TILE_MAX_VECS 5 // by 5 rows, for what 5 vectors hold and 4 do not
 #endif
 
-#define TILE_INLINE static inline __attribute__((always_inline))
-
 // A small matrix: element (i, j) at p[i * row + j * column].
 typedef struct tile_matrix {
     const float *p;

@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <string.h>
 
+// For functions of sizes or types that are constants where they are inlined.
+#define TILE_INLINE static inline __attribute__((always_inline))
+
 #if defined(__AVX512F__)
 
 #include <immintrin.h>
@@ -57,6 +60,18 @@ static inline vec vec_bf16_n(const uint16_t *p, int64_t n)
 {
     const __m256i h = _mm256_maskz_loadu_epi16(vec_first(n), p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+static inline vec vec_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
+}
+
+static inline vec vec_i8_n(const int8_t *p, int64_t n)
+{
+    const __m128i b = _mm_maskz_loadu_epi8(vec_first(n), p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b));
 }
 
 // a * b + c
@@ -158,6 +173,19 @@ static inline vec vec_bf16_n(const uint16_t *p, int64_t n)
     uint16_t h[VEC_N] = {0};
     memcpy(h, p, (size_t)n * sizeof *h);
     return vec_bf16(h);
+}
+
+static inline vec vec_i8(const int8_t *p)
+{
+    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
+
+static inline vec vec_i8_n(const int8_t *p, int64_t n)
+{
+    int8_t b[VEC_N] = {0};
+    memcpy(b, p, (size_t)n);
+    return vec_i8(b);
 }
 
 static inline vec vec_fma(vec a, vec b, vec c)
@@ -262,6 +290,21 @@ static inline vec vec_bf16_n(const uint16_t *p, int64_t n)
     return vec_bf16(h);
 }
 
+static inline vec vec_i8(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const int16x8_t h = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(h)));
+}
+
+static inline vec vec_i8_n(const int8_t *p, int64_t n)
+{
+    int8_t b[VEC_N] = {0};
+    memcpy(b, p, (size_t)n);
+    return vec_i8(b);
+}
+
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return vfmaq_f32(c, a, b);
@@ -339,6 +382,23 @@ static inline void vec_turn_4x4(float *to, int64_t to_row, const float *const *f
     _mm_storeu_ps(to + to_row, _mm_mul_ps(b, s));
     _mm_storeu_ps(to + 2 * to_row, _mm_mul_ps(c, s));
     _mm_storeu_ps(to + 3 * to_row, _mm_mul_ps(d, s));
+#endif
+}
+
+// y[0 .. 3] = the sums of four vectors.
+static inline void vec_sum_of_4(float *y, const vec v[4])
+{
+#if defined(__AVX512F__)
+    const __m512 ab = _mm512_unpacklo_ps(v[0], v[1]) + _mm512_unpackhi_ps(v[0], v[1]);
+    const __m512 cd = _mm512_unpacklo_ps(v[2], v[3]) + _mm512_unpackhi_ps(v[2], v[3]);
+    const __m512 four = _mm512_shuffle_ps(ab, cd, 0x44) + _mm512_shuffle_ps(ab, cd, 0xee);
+    const __m256 half = _mm512_castps512_ps256(four) + _mm512_extractf32x8_ps(four, 1);
+    _mm_storeu_ps(y, _mm256_castps256_ps128(half) + _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+    const __m256 four = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    _mm_storeu_ps(y, _mm256_castps256_ps128(four) + _mm256_extractf128_ps(four, 1));
+#else
+    vst1q_f32(y, vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3])));
 #endif
 }
 

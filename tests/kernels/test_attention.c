@@ -275,27 +275,43 @@ typedef struct spans_case {
     double *reference;
 } spans_case;
 
-static void spans_reference(const spans_case *c)
+// Weights as bf16 arithmetic would have them, for spans_of_bf16.
+static double bf16_of(double x)
+{
+    return bf16_to_f32(f32_to_bf16((float)x));
+}
+
+// bf16: weights are rounded too.
+static void spans_formula(const spans_case *c, const float *qkv, double *reference, bool bf16)
 {
     const int64_t D = c->H * c->C;
     double *score = doubles(c->span);
     for (int64_t i = 0; i < c->spans * c->span * c->H; i++) {
         const int64_t row = i / c->H, h = i % c->H, first = row / c->span * c->span;
-        const float *q = c->qkv + row * 3 * D + h * c->C;
-        const float *keys = c->qkv + first * 3 * D + D + h * c->C;
-        double *out = c->reference + i * c->C, largest = -INFINITY, sum = 0;
+        const float *q = qkv + row * 3 * D + h * c->C;
+        const float *keys = qkv + first * 3 * D + D + h * c->C;
+        double *out = reference + i * c->C, largest = -INFINITY, sum = 0;
         for (int64_t t = 0; t < c->span; t++) {
             score[t] = 0;
             for (int64_t d = 0; d < c->C; d++) score[t] += (double)q[d] * keys[t * 3 * D + d];
             score[t] *= c->scale;
             largest = fmax(largest, score[t]);
         }
-        for (int64_t t = 0; t < c->span; t++) sum += score[t] = exp(score[t] - largest);
+        for (int64_t t = 0; t < c->span; t++) {
+            score[t] = exp(score[t] - largest);
+            if (bf16) score[t] = bf16_of(score[t]);
+            sum += score[t];
+        }
         for (int64_t t = 0; t < c->span; t++) {
             for (int64_t d = 0; d < c->C; d++) out[d] += score[t] / sum * keys[t * 3 * D + D + d];
         }
     }
     free(score);
+}
+
+static void spans_reference(const spans_case *c)
+{
+    spans_formula(c, c->qkv, c->reference, false);
 }
 
 static float *spans_run(const spans_case *c, kernels *k)
@@ -338,6 +354,94 @@ static void spans_agree(void **state)
     }
 }
 
+// ---- whole numbers: what kernels that need not be exact may do ----
+
+// Root of the mean square, and the largest error.
+typedef struct error_size {
+    double rms, largest;
+} error_size;
+
+static error_size error_of(const double *x, const double *reference, int64_t n)
+{
+    error_size e = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const double d = fabs(x[i] - reference[i]);
+        e.rms += d * d / (double)n;
+        if (!(d <= e.largest)) e.largest = isnan(d) ? INFINITY : d;
+    }
+    e.rms = sqrt(e.rms);
+    return e;
+}
+
+typedef enum inputs { PLAIN_INPUTS, PEAKED, OUTLIERS, BIG_TOKENS, N_INPUTS } inputs;
+
+// PEAKED: few keys take all the weight. OUTLIERS: some components of keys and values are far larger,
+// and shifted. BIG_TOKENS: some rows are far larger than the others.
+static void shape_inputs(float *qkv, inputs how, int64_t rows, int64_t H, int64_t C)
+{
+    const int64_t D = H * C;
+    for (int64_t i = 0; i < rows * 3 * D; i++) {
+        const int64_t row = i / (3 * D), part = i / D % 3, c = i % C;
+        if (how == PEAKED && part == 0) qkv[i] *= 5;
+        if (how == OUTLIERS && part == 1 && c % 16 == 3) qkv[i] = 6 * qkv[i] + 12;
+        if (how == OUTLIERS && part == 2 && c % 20 == 7) qkv[i] = 10 * qkv[i] - 15;
+        if (how == BIG_TOKENS && part > 0 && row % 50 == 7) qkv[i] *= part == 1 ? 3 : 8;
+    }
+}
+
+// The same inputs in bf16 arithmetic at its best: q, k, v and the weights are rounded, and nothing
+// else is.
+static error_size spans_of_bf16(const spans_case *c, int64_t n)
+{
+    float *rounded = guarded_copy(c->qkv, 3 * n);
+    for (int64_t i = 0; i < 3 * n; i++) rounded[i] = bf16_to_f32(f32_to_bf16(rounded[i]));
+    double *out = doubles(n);
+    spans_formula(c, rounded, out, true);
+    const error_size e = error_of(out, c->reference, n);
+    guarded_free(rounded);
+    free(out);
+    return e;
+}
+
+// Kernels that need not be exact are nowhere worse than bf16 arithmetic at its best.
+static void fast_spans_beat_bf16(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][4] = {{1, 700, 2, 64}, {2, 300, 1, 72}, {3, 61, 2, 80},
+                                        {1, 333, 1, 33}, {2, 129, 1, 128}};
+    const kernels_options options[] = {{.threads = 3}, {.threads = 1}};
+    kernels *k[2];
+    for (int i = 0; i < 2; i++) assert_ok(kernels_create(&k[i], &options[i]));
+    for (int i = 0; i < 5 * N_INPUTS; i++) {
+        const int64_t *s = shapes[i / N_INPUTS];
+        spans_case c = {.spans = s[0], .span = s[1], .H = s[2], .C = s[3]};
+        const int64_t n = c.spans * c.span * c.H * c.C;
+        test_random r = {2000 + (uint64_t)i};
+        c.scale = 1 / sqrtf((float)c.C);
+        c.qkv = guarded_normal(3 * n, &r, 1);
+        shape_inputs(c.qkv, i % N_INPUTS, c.spans * c.span, c.H, c.C);
+        c.reference = doubles(n);
+        spans_reference(&c);
+        const error_size allowed = spans_of_bf16(&c, n);
+        float *out = spans_run(&c, k[0]), *single = spans_run(&c, k[1]);
+        check_guards(out, n, "fast spans");
+        assert_memory_equal(out, single, (size_t)n * sizeof *out);
+        double *wide = doubles(n);
+        for (int64_t j = 0; j < n; j++) wide[j] = out[j];
+        const error_size e = error_of(wide, c.reference, n);
+        if (!(e.rms <= allowed.rms && e.largest <= allowed.largest)) {
+            fail_msg("shape %d, inputs %d: off by %g, at most %g; bf16 by %g, at most %g",
+                     i / N_INPUTS, i % N_INPUTS, e.rms, e.largest, allowed.rms, allowed.largest);
+        }
+        free(wide);
+        free(c.reference);
+        guarded_free(out);
+        guarded_free(single);
+        guarded_free(c.qkv);
+    }
+    for (int i = 0; i < 2; i++) kernels_destroy(&k[i]);
+}
+
 // A span whose keys and values do not fit the shared scratch; a few rows are checked.
 static void a_span_too_long_to_pack(void **state)
 {
@@ -378,6 +482,7 @@ int main(void)
         cmocka_unit_test(sharp_scores_stay_finite),   cmocka_unit_test(pieces_give_the_whole),
         cmocka_unit_test(many_sequences_are_each_alone),
         cmocka_unit_test(spans_agree),
+        cmocka_unit_test(fast_spans_beat_bf16),
         cmocka_unit_test(a_span_too_long_to_pack),
     };
     return cmocka_run_group_tests(tests, levels_open, levels_close);
