@@ -7,6 +7,8 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf.h"
 #include "text/chat_builtin.h"
 #include "text/chat_messages.h"
 #include "text/template.h"
@@ -87,6 +89,39 @@ static sight_err read_specials(chat *c, const json_t *config)
     return SIGHT_OK;
 }
 
+// A token that the metadata names by its id.
+static sight_err read_special(chat *c, size_t i, const gguf *g, const char *key)
+{
+    int64_t id = -1;
+    size_t n;
+    sight_err err = gguf_get_int(g, &id, key, 0, INT32_MAX);
+    if (err || id < 0 || !tokenizer_has(c->tokenizer, (int32_t)id)) return err;
+    const char *text = tokenizer_bytes(c->tokenizer, (int32_t)id, &n);
+    c->specials[i] = strndup(text, n);
+    return c->specials[i] ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for special tokens");
+}
+
+static sight_err open_gguf(chat *c, const char *path)
+{
+    static const char *const keys[N_SPECIALS] = {
+        "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+        "tokenizer.ggml.padding_token_id", "tokenizer.ggml.unknown_token_id"};
+    gguf *g = NULL;
+    gguf_text text = {0};
+    sight_err err = gguf_open(&g, path);
+    for (size_t i = 0; i < N_SPECIALS && !err; i++) err = read_special(c, i, g, keys[i]);
+    if (!err) err = gguf_get_text(g, &text, "tokenizer.chat_template");
+    if (!err && text.n > MAX_TEMPLATE) {
+        err = sight_fail(SIGHT_E_LIMIT, "'%s': tokenizer.chat_template has %zu bytes, the limit is %zu",
+                         path, text.n, MAX_TEMPLATE);
+    }
+    if (!err && text.n) {
+        err = template_compile(&c->template, text.data, text.n, "tokenizer.chat_template");
+    }
+    gguf_close(&g);
+    return err;
+}
+
 static sight_err open_in(chat *c, const char *dir, json_t **tokenizer_config, json_t **separate)
 {
     sight_err err = read_optional(tokenizer_config, dir, "tokenizer_config.json");
@@ -105,7 +140,8 @@ sight_err chat_open(chat **out, const char *dir, const tokenizer *t, bool *built
     chat *c = calloc(1, sizeof *c);
     if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory for a chat template");
     c->tokenizer = t;
-    sight_err err = open_in(c, dir, &tokenizer_config, &separate);
+    sight_err err = checkpoint_is_gguf(dir) ? open_gguf(c, dir)
+                                            : open_in(c, dir, &tokenizer_config, &separate);
     json_decref(tokenizer_config);
     json_decref(separate);
     bool own = !err && !c->template;

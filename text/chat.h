@@ -13,8 +13,9 @@
 
 typedef struct chat chat;
 
-// Reads dir's chat_template.jinja, or chat_template in tokenizer_config.json, or takes the built-in
-// one (thinking on by default; *built_in says so, for a warning). Borrows t.
+// Reads dir's chat_template.jinja, or chat_template in tokenizer_config.json, or (dir is a GGUF file)
+// tokenizer.chat_template, or takes the built-in one (thinking on by default; *built_in says so, for a
+// warning). Borrows t.
 sight_err chat_open(chat **out, const char *dir, const tokenizer *t, bool *built_in);
 void chat_close(chat **c); // accepts NULL; leaves NULL
 

@@ -1,4 +1,4 @@
-// text/tokenizer.h - byte-level BPE from a checkpoint's tokenizer.json.
+// text/tokenizer.h - byte-level BPE from a checkpoint's tokenizer.json or GGUF metadata.
 //
 // NFC (utf8proc), the file's own split regex (PCRE2, UCP), merges by rank, added tokens matched
 // first, leftmost and longest, on the raw text. Threads: any, once open.
@@ -13,7 +13,7 @@
 
 typedef struct tokenizer tokenizer;
 
-// dir: the checkpoint folder. SIGHT_E_NOT_FOUND, SIGHT_E_MODEL (damaged), SIGHT_E_UNSUPPORTED (a
+// dir: the checkpoint folder, or a GGUF file. SIGHT_E_NOT_FOUND, SIGHT_E_MODEL (damaged), SIGHT_E_UNSUPPORTED (a
 // normaliser, pre-tokenizer or model this build does not run, by name), SIGHT_E_MEMORY.
 sight_err tokenizer_open(tokenizer **out, const char *dir);
 // The same from tokenizer.json's bytes. For fuzzing and tests.

@@ -1,4 +1,5 @@
-// Reads tokenizer.json: the vocabulary and merges by text/tokenizer_json.h, the rest by jansson.
+// Reads tokenizer.json (of a GGUF file: as it would be): the vocabulary and merges by
+// text/tokenizer_json.h, the rest by jansson.
 // What would change ids and is not done here is refused by name.
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +7,9 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "checkpoint/checkpoint.h"
 #include "text/marks.h"
+#include "text/tokenizer_gguf.h"
 #include "text/tokenizer_nfc.h"
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_utf8.h"
@@ -337,9 +340,23 @@ sight_err tokenizer_parse(tokenizer **out, const char *json, size_t size, const 
     return SIGHT_OK;
 }
 
+static sight_err open_gguf(tokenizer **out, const char *path)
+{
+    gguf *g = NULL;
+    buf json;
+    buf_init(&json);
+    sight_err err = gguf_open(&g, path);
+    if (!err) err = tokenizer_gguf_json(&json, g);
+    gguf_close(&g);
+    if (!err) err = tokenizer_parse(out, buf_text(&json), json.size, path);
+    buf_done(&json);
+    return err;
+}
+
 sight_err tokenizer_open(tokenizer **out, const char *dir)
 {
     char path[4096];
+    if (checkpoint_is_gguf(dir)) return open_gguf(out, dir);
     if (snprintf(path, sizeof path, "%s/tokenizer.json", dir) >= (int)sizeof path) {
         return sight_fail(SIGHT_E_NOT_FOUND, "the path '%.100s...' is too long", dir);
     }
