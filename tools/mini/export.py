@@ -21,13 +21,14 @@ def vocabulary_size(tokenizer):
     return -(-tokenizer.get_vocab_size() // 32) * 32  # padded beyond the tokens, as published embeddings are
 
 
-def config_of(model, tokenizer):
+def config_of(model, tokenizer, drafts=False):
     token, text = tokenizer.token_to_id, model.config["text"]
     return dict(
         architectures=["Qwen3_5ForConditionalGeneration"], model_type="qwen3_5", tie_word_embeddings=True,
         image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
         text_config=dict(model_type="qwen3_5_text", vocab_size=model.vocab, **text, layer_types=model.kinds,
+                         mtp_num_hidden_layers=int(drafts), mtp_use_dedicated_embeddings=False,
                          max_position_embeddings=4096, rms_norm_eps=EPS, hidden_act="silu", attention_bias=False,
                          rope_parameters=ROPE, tie_word_embeddings=True, eos_token_id=token("<|im_end|>")),
         vision_config=dict(model_type="qwen3_5_vision", **model.config["vision"], patch_size=16, temporal_patch_size=2,
@@ -35,18 +36,20 @@ def config_of(model, tokenizer):
                            in_channels=3, deepstack_visual_indexes=list(model.config["deepstack"])))
 
 
-def export(model, tokenizer, out):
+def export(model, tokenizer, out, drafts=None):
+    """drafts: the weights of the block that drafts.py trained, by name."""
     out.mkdir(parents=True, exist_ok=True)
     token = tokenizer.token_to_id
     weights = {"model." + name: p.detach().to(torch.bfloat16).contiguous().clone()
                for name, p in model.state_dict().items() if not name.startswith("reader.")}
+    weights.update({"mtp." + name: p.to(torch.bfloat16).contiguous() for name, p in (drafts or {}).items()})
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     tokenizer.save(str(out / "tokenizer.json"))
 
     def write(name, value):
         (out / name).write_text(json.dumps(value, indent=1) + "\n")
 
-    write("config.json", config_of(model, tokenizer))
+    write("config.json", config_of(model, tokenizer, drafts is not None))
     write("tokenizer_config.json", dict(eos_token="<|im_end|>", pad_token="<|endoftext|>",
                                         tokenizer_class="Qwen2Tokenizer", model_max_length=4096))
     write("generation_config.json", dict(eos_token_id=[token("<|im_end|>"), token("<|endoftext|>")],
@@ -77,4 +80,5 @@ if __name__ == "__main__":
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    export(*load_training(arguments.checkpoint), arguments.out)
+    saved = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
+    export(*load_training(arguments.checkpoint), arguments.out, saved.get("drafts"))

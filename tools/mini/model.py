@@ -255,8 +255,9 @@ class Model(nn.Module):
         mixed = torch.cat((mixed, mixed), -1)
         return mixed.cos(), mixed.sin()
 
-    def forward(self, batch):
-        """Hidden states of the branches [B * K, T, width]."""
+    def states(self, batch):
+        """Hidden states of all rows before the last norm, and what the layers read: (prompt [B, P, width], branches
+        [B * K, T, width]) twice."""
         lm, n_branch = self.language_model, batch.ids.shape[1]
         branch_positions = np.tile(np.arange(n_branch) + batch.next_position, (3, 1))
         rows = Rows(len(batch.pixels), len(batch.prompt), batch.per_scene, n_branch,
@@ -266,13 +267,19 @@ class Model(nn.Module):
         prompt = lm.embed_tokens(torch.from_numpy(batch.prompt)).expand(rows.scenes, rows.prompt, -1)
         prompt = prompt.index_copy(1, visual, features)
         width = prompt.shape[-1]
-        x = torch.cat((prompt.reshape(rows.n_prompt, width), lm.embed_tokens(torch.from_numpy(batch.ids)).view(-1, width)))
+        branches = lm.embed_tokens(torch.from_numpy(batch.ids))
+        x = torch.cat((prompt.reshape(rows.n_prompt, width), branches.view(-1, width)))
         for i, layer in enumerate(lm.layers):
             x = layer(x, rows)
             if i < len(levels):
                 seen = x[:rows.n_prompt].view(rows.scenes, rows.prompt, width).index_add(1, visual, levels[i])
                 x = torch.cat((seen.view(rows.n_prompt, width), x[rows.n_prompt:]))
-        return x[rows.n_prompt:].view(rows.scenes * rows.per_scene, n_branch, width)
+        seen, said = x[:rows.n_prompt].view(prompt.shape), x[rows.n_prompt:].view(branches.shape)
+        return (seen, said), (prompt, branches)
+
+    def forward(self, batch):
+        """Hidden states of the branches [B * K, T, width]."""
+        return self.states(batch)[0][1]
 
     def logits(self, hidden):
         return linear(self.language_model.norm(hidden), self.language_model.embed_tokens.weight).float()
