@@ -63,10 +63,12 @@ static sight_err set_names(engine *e, const engine_options *o)
         if (err) return err;
         size_t n = strlen(e->dir);
         while (n > 1 && e->dir[n - 1] == '/') e->dir[--n] = 0;
-        const bool is_folder = !strcmp(e->dir, o->model) || o->model[0] == '/' ||
-                               o->model[0] == '.';
+        // A folder may stand for the GGUF file in it.
+        const bool is_path = !strncmp(e->dir, o->model, strlen(e->dir)) ||
+                             !strncmp(e->dir, o->model, strlen(o->model)) ||
+                             o->model[0] == '/' || o->model[0] == '.';
         const char *slash = strrchr(e->dir, '/');
-        e->name = strdup(is_folder ? (slash && slash[1] ? slash + 1 : e->dir) : o->model);
+        e->name = strdup(is_path ? (slash && slash[1] ? slash + 1 : e->dir) : o->model);
     }
     return e->dir && e->name ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a name");
 }
@@ -244,12 +246,12 @@ static sight_err open_all(engine *e, const engine_options *o)
     sight_err err = set_names(e, o);
     if (err) return err;
     if (o->text_side_only) {
-        err = config_load(&e->config, e->dir);
+        err = checkpoint_load_config(&e->config, e->dir, o->mmproj);
         // A tokenizer by itself is enough for its texts and prompts.
         if (err == SIGHT_E_NOT_FOUND) err = SIGHT_OK;
     } else {
         err = o->shape ? checkpoint_made_up(&e->weights, o->shape, o->seed)
-                       : checkpoint_open(&e->weights, e->dir);
+                       : checkpoint_open_with(&e->weights, e->dir, o->mmproj);
         if (!err) e->config = *checkpoint_config(e->weights);
     }
     if (!err) err = set_context(e, o);

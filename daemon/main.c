@@ -84,6 +84,7 @@ static sight_err open_model(engine **out, options *o)
 {
     char *bundled = NULL;
     o->engine.model = o->model;
+    o->engine.mmproj = o->mmproj;
     if (!o->model) {
         sight_err err = options_bundled_model(&bundled);
         if (err) return err;

@@ -27,8 +27,10 @@ typedef struct setting {
 
 // In the order of --help and --print-config.
 static const setting settings[] = {
-    {"model", TEXT, AT(model), 0, 0, "FOLDER|NAME",
+    {"model", TEXT, AT(model), 0, 0, "FOLDER|FILE|NAME",
      "checkpoint to serve (default: the bundled small one)"},
+    {"mmproj", TEXT, AT(mmproj), 0, 0, "FILE",
+     "a GGUF model's vision file, or none (default: beside it)"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},

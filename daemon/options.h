@@ -15,7 +15,8 @@
 #include "daemon/scheduler.h"
 
 typedef struct options {
-    char *model;    // a folder or a published name; NULL: the bundled one
+    char *model;    // a folder, a GGUF file or a published name; NULL: the bundled one
+    char *mmproj;   // of a GGUF model; NULL: the one beside it
     char *endpoint; // NULL: endpoint_own
     char *simd, *kv; // as written, checked when read
     engine_options engine; // its model is set by options_find_model's caller

@@ -30,7 +30,7 @@ static uint64_t hash(const char *text)
 }
 
 // The folder of the default socket (made, 0700), and there a name for this model.
-static sight_err private_endpoint(char *out, size_t size, const char *model)
+static sight_err private_endpoint(char *out, size_t size, const char *model, const char *mmproj)
 {
     char folder[ENDPOINT_SIZE];
     sight_err err = sight_default_endpoint(folder, sizeof folder);
@@ -49,7 +49,9 @@ static sight_err private_endpoint(char *out, size_t size, const char *model)
     }
     char real[PATH_MAX];
     const char *name = model && realpath(model, real) ? real : model ? model : "";
-    snprintf(out, size, "ipc://%s/private-%016llx.sock", path, (unsigned long long)hash(name));
+    unsigned long long id = hash(name);
+    if (mmproj) id = id * 31 + hash(mmproj); // another tower, another daemon
+    snprintf(out, size, "ipc://%s/private-%016llx.sock", path, id);
     return SIGHT_OK;
 }
 
@@ -75,7 +77,7 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
                    int log_fd)
 {
     char threads[16];
-    const char *argv[12];
+    const char *argv[14];
     int n = 0;
     argv[n++] = program;
     argv[n++] = "--private";
@@ -85,6 +87,10 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
     if (options->model) {
         argv[n++] = "--model";
         argv[n++] = options->model;
+    }
+    if (options->mmproj) {
+        argv[n++] = "--mmproj";
+        argv[n++] = options->mmproj;
     }
     if (options->threads) {
         snprintf(threads, sizeof threads, "%d", (int)options->threads);
@@ -194,7 +200,7 @@ sight_err connect_open(sight_client **out, const connect_options *options)
         err = sight_client_connect(out, endpoint, 0);
         if (err != SIGHT_E_NOT_FOUND) return err;
     }
-    err = private_endpoint(endpoint, sizeof endpoint, options->model);
+    err = private_endpoint(endpoint, sizeof endpoint, options->model, options->mmproj);
     if (err) return err;
     err = sight_client_connect(out, endpoint, 0);
     if (err != SIGHT_E_NOT_FOUND && err != SIGHT_E_TIMEOUT) return err;

@@ -14,6 +14,7 @@
 typedef struct connect_options {
     const char *endpoint; // NULL: find or start one
     const char *model;    // NULL: the daemon's default
+    const char *mmproj;   // of a GGUF model; NULL: the one beside it
     int64_t threads;      // of a private daemon; 0: its default
 } connect_options;
 

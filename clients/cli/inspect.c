@@ -13,11 +13,12 @@ void inspect_warnings(const engine *e)
     for (int i = 0; engine_warning(e, i); i++) terminal_warning(engine_warning(e, i));
 }
 
-sight_err inspect_open(engine **out, const char *model)
+sight_err inspect_open(engine **out, const char *model, const char *mmproj)
 {
     if (!model) return sight_fail(SIGHT_E_ARGUMENT, "--model is missing");
     engine_options options = engine_options_default();
     options.model = model;
+    options.mmproj = mmproj;
     options.text_side_only = true;
     return engine_open(out, &options);
 }

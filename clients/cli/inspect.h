@@ -11,9 +11,9 @@
 
 #define INSPECT_MAX_FILE ((size_t)256 << 20)
 
-// Opens config, tokenizer and template of --model, no weights. SIGHT_E_ARGUMENT when it
-// is NULL; codes of engine_open.
-sight_err inspect_open(engine **out, const char *model);
+// Opens config, tokenizer and template of --model (with --mmproj, or NULL), no weights.
+// SIGHT_E_ARGUMENT when model is NULL; codes of engine_open.
+sight_err inspect_open(engine **out, const char *model, const char *mmproj);
 
 // Prints the engine's warnings on stderr.
 void inspect_warnings(const engine *e);

@@ -7,9 +7,10 @@
 
 int cli_prompt(int argc, char **argv)
 {
-    const char *model = NULL, *path = NULL;
+    const char *model = NULL, *mmproj = NULL, *path = NULL;
     const arg_option options[] = {
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint whose template to use", 0, 0},
+        {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON", 0, 0},
     };
     arg_spec spec = {"prompt", "", "Prints the prompt a request becomes, before media are expanded.",
@@ -23,7 +24,7 @@ int cli_prompt(int argc, char **argv)
     size_t size = 0;
     request_limits limits = request_limits_default();
     sight_err err = inspect_read_request(&file, path);
-    if (!err) err = inspect_open(&e, model);
+    if (!err) err = inspect_open(&e, model, mmproj);
     if (!err) {
         inspect_warnings(e);
         request_source source = {.json = file.text, .size = file.size, .base_dir = file.folder};

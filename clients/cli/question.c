@@ -36,7 +36,9 @@ bool question_args(question *q, const char *command, const char *positional, con
 {
     const arg_option table[] = {
         {"model", 'm', ARG_TEXT, &q->connect.model, "DIR|NAME",
-         "a checkpoint folder, or a name in the Hugging Face or ModelScope cache", 0, 0},
+         "a checkpoint folder or GGUF file, or a name in another program's cache", 0, 0},
+        {"mmproj", 0, ARG_TEXT, &q->connect.mmproj, "FILE", "a GGUF model's vision file, or none",
+         0, 0},
         {"endpoint", 'e', ARG_TEXT, &q->connect.endpoint, "URL", "the daemon to ask", 0, 0},
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
         {"system", 0, ARG_TEXT, &q->system, "TEXT", "a system message first", 0, 0},

@@ -45,10 +45,11 @@ static sight_err tokenize_batch(const tokenizer *t, const char *path, tokenizer_
 
 int cli_tokenize(int argc, char **argv)
 {
-    const char *model = NULL, *batch = NULL;
+    const char *model = NULL, *mmproj = NULL, *batch = NULL;
     bool plain = false;
     const arg_option options[] = {
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint whose tokenizer to use", 0, 0},
+        {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
         {"batch", 'b', ARG_TEXT, &batch, "FILE", "a JSON array of strings; prints an array of arrays", 0, 0},
         {"plain", 'p', ARG_FLAG, &plain, NULL, "as text from a user: no special tokens", 0, 0},
     };
@@ -60,7 +61,7 @@ int cli_tokenize(int argc, char **argv)
     engine *e = NULL;
     char *from_stdin = NULL;
     sight_err err = n > 1 ? sight_fail(SIGHT_E_ARGUMENT, "more than one text") : SIGHT_OK;
-    if (!err) err = inspect_open(&e, model);
+    if (!err) err = inspect_open(&e, model, mmproj);
     if (!err && batch) {
         err = tokenize_batch(engine_tokenizer(e), batch, mode);
     } else if (!err) {

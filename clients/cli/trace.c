@@ -16,10 +16,12 @@ static sight_err choose_backend(const char *backend)
 
 int cli_trace(int argc, char **argv)
 {
-    const char *model = NULL, *path = NULL, *out = NULL, *backend = NULL, *simd = NULL;
+    const char *model = NULL, *mmproj = NULL, *path = NULL, *out = NULL, *backend = NULL;
+    const char *simd = NULL;
     int64_t threads = 0;
     const arg_option options[] = {
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint", 0, 0},
+        {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
         {"backend", 'b', ARG_TEXT, &backend, "NAME", "cpu", 0, 0},
@@ -42,6 +44,7 @@ int cli_trace(int argc, char **argv)
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
     if (!err) err = inspect_read_request(&file, path);
     eo.model = model;
+    eo.mmproj = mmproj;
     eo.threads = (int)threads;
     if (!err) err = engine_open(&e, &eo);
     if (!err) {
