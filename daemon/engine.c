@@ -23,6 +23,7 @@ struct engine {
     text_model *text;
     tower *eyes;
     cache_pool *pool;
+    prefix_store *prefix;
     int64_t context;
     uint8_t *allowed; // [vocab]
     int32_t eos[CONFIG_MAX_EOS], n_eos;
@@ -213,7 +214,8 @@ static sight_err open_cache(engine *e, const engine_options *o)
              (long long)e->context, (long long)want, mib(m->budget));
     }
     m->cache = cache_bytes(e->pool, e->context);
-    return SIGHT_OK;
+    if (!o->reuse) return SIGHT_OK;
+    return prefix_store_create(&e->prefix, e->pool, room, o->reuse_bytes ? o->reuse_bytes : room / 4);
 }
 
 // Settles the length of the context, and stretches positions where it is past the native one.
@@ -279,6 +281,7 @@ void engine_close(engine **p)
 {
     engine *e = *p;
     if (!e) return;
+    prefix_store_destroy(&e->prefix);
     cache_pool_destroy(&e->pool);
     tower_destroy(&e->eyes);
     text_model_destroy(&e->text);
@@ -333,6 +336,11 @@ tower *engine_tower(engine *e)
 cache_pool *engine_pool(engine *e)
 {
     return e->pool;
+}
+
+prefix_store *engine_prefix(const engine *e)
+{
+    return e->prefix;
 }
 
 const char *engine_model_dir(const engine *e)

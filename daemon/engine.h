@@ -16,6 +16,8 @@
 
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
+#include "daemon/prefix.h"
+#include "daemon/weights.h"
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/chat.h"
@@ -41,11 +43,13 @@ typedef struct engine_options {
     double rope_factor;      // of that; 0: as the context needs
     int64_t memory_bytes;    // for weights, workspace and caches; 0: what the machine has free
     int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
+    bool reuse;              // keep the pasts of prompts for later ones that begin alike
+    int64_t reuse_bytes;     // for these; 0: a quarter of what caches may take
 } engine_options;
 
-// Auto SIMD, bf16 keys and values, all else zero.
+// Auto SIMD, bf16 keys and values, weights by the memory there is, all else zero.
 engine_options engine_options_default(void);
-// As `sight trace` runs: exact products, float32 keys and values.
+// As `sight trace` runs: exact products, float32 keys and values, weights as stored.
 engine_options engine_options_exact(void);
 
 // Codes of checkpoint_open, tokenizer_open, chat_open, kernels_create; SIGHT_E_MEMORY names what
@@ -61,6 +65,7 @@ kernels *engine_kernels(engine *e);                   // NULL with text_side_onl
 text_model *engine_text(engine *e);                   // NULL with text_side_only
 tower *engine_tower(engine *e);                       // NULL without vision
 cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
+prefix_store *engine_prefix(const engine *e);         // NULL: nothing is kept
 
 const char *engine_model_dir(const engine *e);  // "" for made-up weights
 const char *engine_model_name(const engine *e); // what answers call it: the folder's or given name

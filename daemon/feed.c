@@ -18,8 +18,11 @@
 
 struct feed {
     const task *task;
+    int32_t first_media, first_pair; // where it begins
+    const uint8_t *key;              // of hashes; NULL: none
     const atomic_bool *cancel;
     atomic_bool stop;
+    atomic_bool tainted;
     atomic_int frames;
     pthread_t thread;
     bool started;
@@ -121,7 +124,11 @@ static sight_err decode_image(feed *f, int32_t media, const task_media *m)
     sight_err err = task_media_read(m, &bytes, &size, &owned);
     if (err) return err;
     err = image_decode(&whole, bytes, size, name, &limits);
+    const bool same = err || task_media_same_picture(m, bytes, size, f->key);
     free(owned);
+    if (!same) {
+        err = sight_fail(SIGHT_E_MEDIA, "'%s' changed while its request waited", name);
+    }
     if (!err && (whole->width != m->width || whole->height != m->height)) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' changed while its request waited: it was %d x %d, "
                          "it is %d x %d", name, m->width, m->height, whole->width, whole->height);
@@ -139,6 +146,7 @@ static sight_err decode_image(feed *f, int32_t media, const task_media *m)
 typedef struct clip_sink {
     feed *feed;
     int32_t media;
+    int32_t first; // frame of the clip's chosen ones that comes first
 } clip_sink;
 
 static sight_err take_frame(void *arg, int32_t i, frame *fr)
@@ -150,7 +158,7 @@ static sight_err take_frame(void *arg, int32_t i, frame *fr)
         return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
     }
     atomic_fetch_add(&f->frames, 1);
-    const bool last = i == f->task->media[s->media].n_frames - 1;
+    const bool last = s->first + i == f->task->media[s->media].n_frames - 1;
     if (!f->held && !last) {
         f->held = fr;
         return SIGHT_OK;
@@ -165,6 +173,7 @@ static sight_err take_frame(void *arg, int32_t i, frame *fr)
 static void keep_warning(feed *f, char *line)
 {
     if (!line) return;
+    atomic_store(&f->tainted, true);
     pthread_mutex_lock(&f->mutex);
     if (f->n_warnings < MAX_WARNINGS) f->warnings[f->n_warnings++] = line;
     else free(line);
@@ -173,11 +182,13 @@ static void keep_warning(feed *f, char *line)
 
 static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
 {
-    clip_sink sink = {f, media};
+    clip_sink sink = {f, media, 2 * f->filling.first_pair};
     char *warning = NULL;
-    sight_err err = video_read(m->clip, m->indices, m->n_frames, m->plan.width, m->plan.height,
-                               take_frame, &sink, &warning);
+    atomic_fetch_add(&f->frames, sink.first);
+    sight_err err = video_read(m->clip, m->indices + sink.first, m->n_frames - sink.first,
+                               m->plan.width, m->plan.height, take_frame, &sink, &warning);
     keep_warning(f, warning);
+    if (!task_media_same_clip(m, f->key)) atomic_store(&f->tainted, true);
     if (!err && f->filling.patches) {
         err = sight_fail(SIGHT_E_INTERNAL, "'%s': fewer frames came than were chosen",
                          m->asked->name);
@@ -187,10 +198,14 @@ static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
 
 static sight_err decode_all(feed *f)
 {
-    for (int32_t i = 0; i < f->task->asked->n_media; i++) {
+    for (int32_t i = 0; i < f->first_media; i++) {
+        const task_media *m = &f->task->media[i];
+        atomic_fetch_add(&f->frames, m->is_video ? m->n_frames : 1);
+    }
+    for (int32_t i = f->first_media; i < f->task->asked->n_media; i++) {
         if (stopped(f)) return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
         const task_media *m = &f->task->media[i];
-        sight_err err = begin_piece(f, i, 0);
+        sight_err err = begin_piece(f, i, i == f->first_media ? f->first_pair : 0);
         if (!err) err = m->is_video ? decode_clip(f, i, m) : decode_image(f, i, m);
         if (err) return err;
     }
@@ -214,11 +229,16 @@ static void *decoder_main(void *arg)
 
 // ---- consumer ----
 
-sight_err feed_open(feed **out, const task *t, const atomic_bool *cancel)
+sight_err feed_open(feed **out, const task *t, int32_t media, int32_t pair,
+                    const atomic_bool *cancel)
 {
     feed *f = calloc(1, sizeof *f);
     if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for decoding");
+    const prefix_store *kept = engine_prefix(t->model);
     f->task = t;
+    f->key = kept ? prefix_store_key(kept) : NULL;
+    f->first_media = media;
+    f->first_pair = pair - pair % feed_pairs(&t->media[media]);
     f->cancel = cancel;
     pthread_mutex_init(&f->mutex, NULL);
     pthread_condattr_t attributes;
@@ -287,6 +307,11 @@ sight_err feed_next(feed *f, feed_piece *out, int timeout_ms)
     }
     pthread_mutex_unlock(&f->mutex);
     return err == SIGHT_E_TIMEOUT ? sight_fail(err, "nothing is decoded yet") : err;
+}
+
+bool feed_tainted(const feed *f)
+{
+    return atomic_load(&f->tainted);
 }
 
 int32_t feed_frames(const feed *f)

@@ -6,6 +6,7 @@
 #define SIGHT_DAEMON_FEED_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -28,8 +29,10 @@ typedef struct feed_piece {
 // Frame pairs that go into one piece of this medium.
 int32_t feed_pairs(const task_media *m);
 
-// Borrows t and cancel. SIGHT_E_MEMORY.
-sight_err feed_open(feed **out, const task *t, const atomic_bool *cancel);
+// Begins with the piece of medium `media` that holds its frame pair `pair`; what lies before is
+// neither read nor decoded. Borrows t and cancel. SIGHT_E_MEMORY.
+sight_err feed_open(feed **out, const task *t, int32_t media, int32_t pair,
+                    const atomic_bool *cancel);
 // Stops decoding, within a frame or so. Accepts NULL; leaves NULL.
 void feed_close(feed **f);
 
@@ -38,6 +41,9 @@ void feed_close(feed **f);
 sight_err feed_next(feed *f, feed_piece *out, int timeout_ms);
 // Frames decoded so far, over all media.
 int32_t feed_frames(const feed *f);
+// Whether a medium turned out damaged, or changed while it was read: its features are not what its
+// hash stands for.
+bool feed_tainted(const feed *f);
 // What the decoder had to say about damaged media since the last call (malloc); NULL: nothing.
 char *feed_warning(feed *f);
 

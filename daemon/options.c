@@ -44,6 +44,10 @@ static const setting settings[] = {
      "for everything; 0: what is free"},
     {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N",
      "prompt tokens read at once; 0: by the model"},
+    {"reuse", FLAG, AT(engine.reuse), 0, 0, NULL,
+     "keep what prompts begin with for later ones (default yes)"},
+    {"reuse-memory", BYTES, AT(engine.reuse_bytes), 0, NO_LIMIT, "BYTES",
+     "for that; 0: a quarter of the caches'"},
     {"max-jobs", INT32, AT(queue.max_jobs), 1, 100000, "N", "requests waiting and running"},
     {"max-jobs-per-client", INT32, AT(queue.max_jobs_per_client), 1, 100000, "N",
      "of one connection"},
@@ -87,6 +91,7 @@ void options_set_defaults(options *o)
         .max_request_s = 3600,
         .grace_s = 10,
     };
+    o->engine.reuse = true;
 }
 
 void options_done(options *o)

@@ -18,8 +18,10 @@ typedef struct run {
     const atomic_bool *cancel;
     pipeline_sink *sink;
     void *arg;
-    features features;
+    stages *stages; // until the prompt is read
     sequence *seq;
+    bool promised;  // memory, by the store of pasts
+    int32_t reused; // tokens that were read for an earlier request
     sampler *sampler;
     answer answer;
     bool answer_ready;
@@ -27,7 +29,8 @@ typedef struct run {
     buf text[3];   // by channel, kept when the client wants no stream
     const char *reason; // finish_reason
     int32_t drawn;      // tokens of the answer
-    double begin_s, encoded_s, read_s, first_s, end_s; // when each was reached; 0: never
+    double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
+    double reading_s;                       // spent on reading, of the time until read_s
     double told_s;
 } run;
 
@@ -76,8 +79,10 @@ static json_t *timings(const run *r)
 {
     const double decode_s = r->first_s ? r->end_s - r->first_s : 0;
     json_t *t = json_pack("{s:f}", "total_s", r->end_s - r->begin_s);
-    if (r->encoded_s) json_object_set_new(t, "media_s", json_real(r->encoded_s - r->begin_s));
-    if (r->read_s) json_object_set_new(t, "read_s", json_real(r->read_s - r->encoded_s));
+    if (r->read_s) {
+        json_object_set_new(t, "media_s", json_real(r->read_s - r->begin_s - r->reading_s));
+        json_object_set_new(t, "read_s", json_real(r->reading_s));
+    }
     if (r->first_s) {
         json_object_set_new(t, "first_token_s", json_real(r->first_s - r->begin_s));
         json_object_set_new(t, "generate_s", json_real(decode_s));
@@ -92,9 +97,9 @@ static void report_done(run *r)
 {
     const task *t = r->task;
     const int32_t read = r->read_s ? t->prompt.n : 0;
-    json_t *usage = json_pack("{s:i, s:i, s:i, s:i}", "prompt_tokens", read, "visual_tokens",
-                              r->read_s ? t->prompt.n_visual : 0, "completion_tokens", r->drawn,
-                              "total_tokens", read + r->drawn);
+    json_t *usage = json_pack("{s:i, s:i, s:i, s:i, s:i}", "prompt_tokens", read, "reused_tokens",
+                              r->reused, "visual_tokens", r->read_s ? t->prompt.n_visual : 0,
+                              "completion_tokens", r->drawn, "total_tokens", read + r->drawn);
     json_t *body = json_pack("{s:s, s:s, s:o, s:o}", "model", engine_model_name(t->model),
                              "finish_reason", r->reason, "usage", usage, "timings", timings(r));
     if (body && t->asked->sampling.temperature > 0) {
@@ -135,7 +140,6 @@ static sight_err prepare(run *r)
     r->answer_ready = true;
     if (!err) err = choose_seed(&q->sampling, q->seed_given);
     if (!err) err = sampler_create(&r->sampler, &q->sampling, vocab, engine_allowed(t->model));
-    if (!err) err = sequence_create(&r->seq, engine_pool(t->model));
     if (err) return err;
     sampler_see_prompt(r->sampler, t->prompt.ids, (size_t)t->prompt.n);
     r->logits = malloc((size_t)vocab * sizeof *r->logits);
@@ -179,28 +183,42 @@ static sight_err generate(run *r)
 
 // ---- the whole ----
 
+static sight_err read_prompt(run *r)
+{
+    const stages_options o = {.watch = {.cancel = r->cancel, .progress = on_progress,
+                                        .warning = on_warning, .arg = r},
+                              .reuse = true,
+                              .last_logits = r->logits};
+    sight_err err = stages_create(&r->stages, r->task, &o);
+    if (err) return err;
+    r->reused = stages_reused(r->stages);
+    prefix_store *kept = engine_prefix(r->task->model);
+    if (kept) prefix_store_promise(kept, r->task->memory_bytes);
+    r->promised = kept != NULL;
+    err = stages_run(r->stages);
+    if (err) return err;
+    r->seq = stages_take_sequence(r->stages);
+    r->reading_s = stages_read_s(r->stages);
+    r->read_s = clock_now_s();
+    stages_destroy(&r->stages);
+    return SIGHT_OK;
+}
+
 static sight_err run_stages(run *r)
 {
-    const stage_watch watch = {.cancel = r->cancel, .progress = on_progress,
-                               .warning = on_warning, .arg = r};
     sight_err err = prepare(r);
-    if (err) return err;
-    err = stages_encode(&r->features, r->task, &watch);
-    if (err) return err;
-    r->encoded_s = clock_now_s();
-    const read_outputs out = {.last_logits = r->logits};
-    err = stages_read(r->seq, &out, r->task, &r->features, &watch);
-    if (err) return err;
-    r->read_s = clock_now_s();
-    features_done(&r->features); // the sequence holds what they said
-    return generate(r);
+    if (!err) err = read_prompt(r);
+    return err ? err : generate(r);
 }
 
 static void release(run *r)
 {
+    stages_destroy(&r->stages);
     sequence_drop(&r->seq);
+    if (r->promised) {
+        prefix_store_release(engine_prefix(r->task->model), r->task->memory_bytes);
+    }
     sampler_destroy(&r->sampler);
-    features_done(&r->features);
     if (r->answer_ready) answer_done(&r->answer);
     for (int i = 0; i < 3; i++) buf_done(&r->text[i]);
     free(r->logits);

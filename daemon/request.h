@@ -6,6 +6,7 @@
 #define SIGHT_DAEMON_REQUEST_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,6 +63,8 @@ typedef struct request {
     request_media *media; // in order of appearance
     int32_t n_media;
     json_t *warnings; // array of strings
+    const atomic_bool *cancel; // set by who parsed it: opening and decoding media end early when it
+                               // becomes true; borrowed; NULL: never
 } request;
 
 // Binary parts of the message; must outlive the request.

@@ -2,136 +2,53 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
+
 // How often a stage that waits looks at its cancel flag.
 #define TICK_MS 100
+// A piece ends with a medium, so that the past up to there can be kept whole, unless it is shorter
+// than this: a step of a few rows costs as much as one of many.
+#define MIN_PIECE 32
+// Pasts are kept this far apart on the way, and after media at least so far.
+#define KEEP_TOKENS       8192
+#define KEEP_MEDIA_TOKENS 1024
 
-static void tell(const stage_watch *w, const char *stage, int64_t done, int64_t total)
+struct stages {
+    const task *task;
+    stages_options o;
+    sequence *seq;
+    int32_t reused;
+
+    // Encoding.
+    feed *feed;
+    feed_piece piece; // under way when job is set
+    tower_job *job;
+    int64_t job_rows;
+    int64_t *first_row; // [n_media]: of each medium's features
+    features features;
+    int64_t pairs, total_pairs; // encoded, and in all
+    int32_t told_frames, total_frames;
+    bool all_encoded;
+
+    // Reading.
+    int32_t at;      // next token
+    int64_t visual;  // feature rows read
+    int32_t kept_at; // token where a past was last kept
+    double read_s;
+};
+
+static void tell(const stages *s, const char *stage, int64_t done, int64_t total)
 {
+    const stage_watch *w = &s->o.watch;
     if (w->progress) w->progress(w->arg, stage, done, total);
 }
 
-static sight_err check_cancel(const stage_watch *w)
+static sight_err check_cancel(const stages *s)
 {
-    if (!w->cancel || !atomic_load(w->cancel)) return SIGHT_OK;
+    const atomic_bool *cancel = s->o.watch.cancel;
+    if (!cancel || !atomic_load(cancel)) return SIGHT_OK;
     return sight_fail(SIGHT_E_CANCELLED, "the request was cancelled");
 }
-
-// ---- encode ----
-
-typedef struct encoder {
-    features *out;
-    const task *task;
-    const stage_watch *watch;
-    feed *feed;
-    int64_t *first_row;   // [n_media]: of each medium's features
-    int64_t pairs, total; // encoded, and in all
-    int32_t told_frames, total_frames;
-} encoder;
-
-static sight_err features_create(features *f, const task *t)
-{
-    const vision_config *v = &engine_config(t->model)->vision;
-    f->n = t->prompt.n_visual;
-    f->width = v->out_hidden;
-    f->levels = v->n_deepstack;
-    const size_t bytes = (size_t)(f->n * f->width + 1) * sizeof(float);
-    f->rows = malloc(bytes);
-    bool good = f->rows != NULL;
-    for (int32_t i = 0; i < f->levels && good; i++) {
-        good = (f->deepstack[i] = malloc(bytes)) != NULL;
-    }
-    if (good) return SIGHT_OK;
-    return sight_fail(SIGHT_E_MEMORY, "no memory for %lld rows of features", (long long)f->n);
-}
-
-void features_done(features *f)
-{
-    free(f->rows);
-    for (int32_t i = 0; i < CONFIG_MAX_DEEPSTACK; i++) free(f->deepstack[i]);
-    *f = (features){0};
-}
-
-static sight_err encode_piece(encoder *e, const feed_piece *p)
-{
-    const model_config *c = engine_config(e->task->model);
-    vision_grid grid = e->task->media[p->media].plan.grid;
-    const int64_t per_pair = (int64_t)grid.h * grid.w / (c->vision.merge * c->vision.merge);
-    const int64_t at = (e->first_row[p->media] + p->first_pair * per_pair) * e->out->width;
-    float *deepstack[CONFIG_MAX_DEEPSTACK];
-    for (int32_t i = 0; i < e->out->levels; i++) deepstack[i] = e->out->deepstack[i] + at;
-    grid.t = p->n_pairs;
-    tower_job *job = NULL;
-    sight_err err = tower_job_create(&job, engine_tower(e->task->model), p->patches, &grid,
-                                     e->out->rows + at, deepstack);
-    for (bool done = false; !err && !done;) {
-        err = check_cancel(e->watch);
-        if (!err) err = tower_job_run(job, 1, &done);
-    }
-    tower_job_destroy(&job);
-    return err;
-}
-
-static void tell_decoded(encoder *e)
-{
-    const int32_t frames = feed_frames(e->feed);
-    if (frames != e->told_frames) tell(e->watch, "decode", frames, e->total_frames);
-    e->told_frames = frames;
-    for (char *line; (line = feed_warning(e->feed));) {
-        if (e->watch->warning) e->watch->warning(e->watch->arg, line);
-        free(line);
-    }
-}
-
-static sight_err encode_all(encoder *e)
-{
-    for (;;) {
-        feed_piece piece = {0};
-        sight_err err = feed_next(e->feed, &piece, TICK_MS);
-        tell_decoded(e);
-        if (err == SIGHT_E_TIMEOUT) {
-            err = check_cancel(e->watch);
-            if (err) return err;
-            continue;
-        }
-        if (err || !piece.n_pairs) return err;
-        if (e->watch->piece) e->watch->piece(e->watch->arg, &piece);
-        err = encode_piece(e, &piece);
-        free(piece.patches);
-        if (err) return err;
-        e->pairs += piece.n_pairs;
-        tell(e->watch, "encode", e->pairs, e->total);
-    }
-}
-
-static void count_work(encoder *e)
-{
-    int64_t row = 0;
-    for (int32_t i = 0; i < e->task->asked->n_media; i++) {
-        const task_media *m = &e->task->media[i];
-        e->first_row[i] = row;
-        row += m->plan.tokens;
-        e->total += m->plan.grid.t;
-        e->total_frames += m->is_video ? m->n_frames : 1;
-    }
-}
-
-sight_err stages_encode(features *out, const task *t, const stage_watch *watch)
-{
-    static const atomic_bool never;
-    if (t->asked->n_media == 0) return SIGHT_OK;
-    encoder e = {.out = out, .task = t, .watch = watch};
-    e.first_row = calloc((size_t)t->asked->n_media, sizeof *e.first_row);
-    if (!e.first_row) return sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
-    count_work(&e);
-    sight_err err = features_create(out, t);
-    if (!err) err = feed_open(&e.feed, t, watch->cancel ? watch->cancel : &never);
-    if (!err) err = encode_all(&e);
-    feed_close(&e.feed);
-    free(e.first_row);
-    return err;
-}
-
-// ---- read ----
 
 static int64_t count_visual(const prompt *p, int64_t begin, int64_t end)
 {
@@ -140,42 +57,326 @@ static int64_t count_visual(const prompt *p, int64_t begin, int64_t end)
     return n;
 }
 
-sight_err stages_read(sequence *seq, const read_outputs *out, const task *t, const features *f,
-                      const stage_watch *watch)
+// ---- what was read before ----
+
+static prefix_prompt prompt_of(const task *t)
 {
-    const prompt *p = &t->prompt;
-    const model_config *c = engine_config(t->model);
-    const int64_t most = text_model_max_rows(engine_text(t->model));
-    int64_t visual = 0; // feature rows read
-    for (int64_t at = 0; at < p->n;) {
-        sight_err err = check_cancel(watch);
+    return (prefix_prompt){t->prompt.ids, t->prompt.n, t->places, t->asked->n_media};
+}
+
+static prefix_store *store_of(const stages *s)
+{
+    return s->o.reuse ? engine_prefix(s->task->model) : NULL;
+}
+
+static sight_err open_sequence(stages *s)
+{
+    prefix_store *store = store_of(s);
+    sight_err err = SIGHT_OK;
+    if (store) {
+        const prefix_prompt p = prompt_of(s->task);
+        err = prefix_store_find(store, &s->seq, &p);
         if (err) return err;
-        const int64_t n = p->n - at < most ? p->n - at : most;
-        const float *deepstack[CONFIG_MAX_DEEPSTACK];
-        for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + visual * f->width;
-        segment s = {.seq = seq,
-                     .n = (int32_t)n,
-                     .ids = p->ids + at,
-                     .positions = p->positions + at,
-                     .position_stride = p->n};
-        if (f->n) {
-            s.visual = p->visual + at;
-            s.features = f->rows + visual * f->width;
-            s.deepstack = f->levels ? deepstack : NULL;
-        }
-        if (out->hidden) s.hidden = out->hidden + at * c->text.hidden;
-        if (out->logits) {
-            s.n_logits = (int32_t)n;
-            s.logits = out->logits + at * c->text.vocab;
-        } else if (at + n == p->n) {
-            s.n_logits = 1;
-            s.logits = out->last_logits;
-        }
-        err = text_model_step(engine_text(t->model), &s, 1);
-        if (err) return err;
-        visual += count_visual(p, at, at + n);
-        at += n;
-        tell(watch, "read", at, p->n);
     }
+    if (!s->seq) return sequence_create(&s->seq, engine_pool(s->task->model));
+    s->at = s->kept_at = s->reused = (int32_t)sequence_length(s->seq);
+    s->visual = count_visual(&s->task->prompt, 0, s->at);
     return SIGHT_OK;
+}
+
+// After a piece: s->at is a border that depends on nothing after it.
+static void keep_past(stages *s, bool last_border)
+{
+    prefix_store *store = store_of(s);
+    const task *t = s->task;
+    if (!store || s->at >= t->prompt.n) return;
+    bool after_medium = false;
+    for (int32_t i = 0; i < t->asked->n_media; i++) {
+        after_medium |= t->places[i].end == s->at &&
+                        (i + 1 == t->asked->n_media || s->at - s->kept_at >= KEEP_MEDIA_TOKENS);
+    }
+    if (!after_medium && !last_border && s->at - s->kept_at < KEEP_TOKENS) return;
+    if (s->feed && feed_tainted(s->feed)) return;
+    const prefix_prompt p = prompt_of(t);
+    prefix_store_keep(store, s->seq, &p);
+    s->kept_at = s->at;
+}
+
+static void forget_tainted(stages *s)
+{
+    prefix_store *store = store_of(s);
+    if (!store || !s->feed || !feed_tainted(s->feed)) return;
+    for (int32_t i = 0; i < s->task->asked->n_media; i++) {
+        prefix_store_forget(store, s->task->media[i].hash);
+    }
+}
+
+// ---- encoding ----
+
+static void count_work(stages *s)
+{
+    int64_t row = 0;
+    for (int32_t i = 0; i < s->task->asked->n_media; i++) {
+        const task_media *m = &s->task->media[i];
+        s->first_row[i] = row;
+        row += m->plan.tokens;
+        s->total_pairs += m->plan.grid.t;
+        s->total_frames += m->is_video ? m->n_frames : 1;
+    }
+}
+
+static int64_t rows_per_pair(const stages *s, int32_t media)
+{
+    const vision_grid *g = &s->task->media[media].plan.grid;
+    const int32_t merge = engine_config(s->task->model)->vision.merge;
+    return (int64_t)g->h * g->w / (merge * merge);
+}
+
+// Starts decoding at the first pair of which the past has not read every row.
+static sight_err open_feed(stages *s)
+{
+    static const atomic_bool never;
+    const task *t = s->task;
+    int32_t media = 0;
+    while (media < t->asked->n_media &&
+           s->first_row[media] + t->media[media].plan.tokens <= s->visual) {
+        s->pairs += t->media[media++].plan.grid.t;
+    }
+    if (media == t->asked->n_media) {
+        s->all_encoded = true;
+        return SIGHT_OK;
+    }
+    const int64_t per_pair = rows_per_pair(s, media);
+    const int64_t into = s->visual > s->first_row[media] ? s->visual - s->first_row[media] : 0;
+    int32_t pair = (int32_t)(into / per_pair);
+    pair -= pair % feed_pairs(&t->media[media]);
+    s->pairs += pair;
+    features_init(&s->features, &engine_config(t->model)->vision,
+                  s->first_row[media] + pair * per_pair);
+    return feed_open(&s->feed, t, media, pair, s->o.watch.cancel ? s->o.watch.cancel : &never);
+}
+
+static void tell_decoded(stages *s)
+{
+    const stage_watch *w = &s->o.watch;
+    const int32_t frames = feed_frames(s->feed);
+    if (frames != s->told_frames) tell(s, "decode", frames, s->total_frames);
+    s->told_frames = frames;
+    for (char *line; (line = feed_warning(s->feed));) {
+        if (w->warning) w->warning(w->arg, line);
+        free(line);
+    }
+}
+
+static sight_err begin_piece(stages *s)
+{
+    const task *t = s->task;
+    vision_grid grid = t->media[s->piece.media].plan.grid;
+    grid.t = s->piece.n_pairs;
+    s->job_rows = grid.t * rows_per_pair(s, s->piece.media);
+    if (!s->o.keep_features) features_drop_before(&s->features, s->visual);
+    float *rows, *deepstack[CONFIG_MAX_DEEPSTACK];
+    sight_err err = features_reserve(&s->features, &rows, deepstack, s->job_rows);
+    if (err) return err;
+    if (s->o.watch.piece) s->o.watch.piece(s->o.watch.arg, &s->piece);
+    return tower_job_create(&s->job, engine_tower(t->model), s->piece.patches, &grid, rows,
+                            deepstack);
+}
+
+static void end_piece(stages *s)
+{
+    tower_job_destroy(&s->job);
+    free(s->piece.patches);
+    s->pairs += s->piece.n_pairs;
+    s->piece = (feed_piece){0};
+    features_added(&s->features, s->job_rows);
+    tell(s, "encode", s->pairs, s->total_pairs);
+}
+
+static sight_err encode_slice(stages *s)
+{
+    bool done = false;
+    sight_err err = tower_job_run(s->job, 1, &done);
+    if (!err) err = check_cancel(s); // a slice that was stopped is not finished
+    if (!err && done) end_piece(s);
+    return err;
+}
+
+// Takes the next piece that is decoded, and notices the end.
+static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
+{
+    sight_err err = feed_next(s->feed, &s->piece, wait_ms);
+    tell_decoded(s);
+    if (err == SIGHT_E_TIMEOUT) {
+        *state = STAGES_WAITING;
+        return SIGHT_OK;
+    }
+    if (err) return err;
+    if (s->piece.n_pairs) return begin_piece(s);
+    s->all_encoded = true;
+    return SIGHT_OK;
+}
+
+// ---- reading ----
+
+// Looks at nothing past the border but the end of a medium that began before it: so the border is
+// the same in every prompt that is alike up to there.
+int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
+{
+    const int32_t end = at + most < t->prompt.n ? at + most : t->prompt.n;
+    int32_t i = 0;
+    while (i < t->asked->n_media && t->places[i].end < at + MIN_PIECE) i++;
+    if (i == t->asked->n_media || t->places[i].first >= end) return end;
+    const int32_t left = t->places[i].end - at, half = at + left / 2;
+    if (left <= most) return t->places[i].end;
+    // Rather two equal pieces than one whose rest is too short.
+    return left < most + MIN_PIECE && half > t->places[i].first ? half : end;
+}
+
+static int32_t next_border(const stages *s)
+{
+    return stages_piece_end(s->task, s->at,
+                            (int32_t)text_model_max_rows(engine_text(s->task->model)));
+}
+
+static sight_err run_segment(stages *s, const segment *seg, int64_t left)
+{
+    if (s->o.step) return s->o.step(s->o.step_arg, seg, left);
+    return text_model_step(engine_text(s->task->model), seg, 1);
+}
+
+static sight_err read_piece(stages *s, int32_t end)
+{
+    const prompt *p = &s->task->prompt;
+    const text_config *c = &engine_config(s->task->model)->text;
+    const int32_t n = end - s->at;
+    const int64_t visual = count_visual(p, s->at, end);
+    const features *f = &s->features;
+    const float *deepstack[CONFIG_MAX_DEEPSTACK];
+    segment seg = {.seq = s->seq,
+                   .n = n,
+                   .ids = p->ids + s->at,
+                   .positions = p->positions + s->at,
+                   .position_stride = p->n};
+    if (visual) {
+        const int64_t from = (s->visual - f->first) * f->width;
+        for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + from;
+        seg.visual = p->visual + s->at;
+        seg.features = f->rows + from;
+        seg.deepstack = f->levels ? deepstack : NULL;
+    }
+    if (s->o.hidden) seg.hidden = s->o.hidden + (int64_t)s->at * c->hidden;
+    if (s->o.logits) {
+        seg.n_logits = n;
+        seg.logits = s->o.logits + (int64_t)s->at * c->vocab;
+    } else if (end == p->n) {
+        seg.n_logits = 1;
+        seg.logits = s->o.last_logits;
+    }
+    const double start = clock_now_s();
+    sight_err err = run_segment(s, &seg, p->n - end);
+    if (!err) err = check_cancel(s);
+    if (err) return err;
+    s->read_s += clock_now_s() - start;
+    s->at = end;
+    s->visual += visual;
+    keep_past(s, next_border(s) == p->n);
+    tell(s, "read", s->at, p->n);
+    return SIGHT_OK;
+}
+
+// Whether the tower has made every row up to token `end`; the last piece waits for what the decoder
+// has to say at its end.
+static bool is_ready(const stages *s, int32_t end)
+{
+    if (s->all_encoded) return true;
+    const prompt *p = &s->task->prompt;
+    return end < p->n &&
+           s->visual + count_visual(p, s->at, end) <= s->features.first + s->features.n;
+}
+
+// ---- the whole ----
+
+sight_err stages_create(stages **out, const task *t, const stages_options *o)
+{
+    stages *s = calloc(1, sizeof *s);
+    if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a request");
+    s->task = t;
+    s->o = *o;
+    s->first_row = calloc((size_t)t->asked->n_media + 1, sizeof *s->first_row);
+    sight_err err = s->first_row ? open_sequence(s)
+                                 : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
+    if (!err) {
+        count_work(s);
+        err = open_feed(s);
+    }
+    if (err) stages_destroy(&s);
+    else *out = s;
+    return err;
+}
+
+void stages_destroy(stages **ps)
+{
+    stages *s = *ps;
+    if (!s) return;
+    forget_tainted(s);
+    tower_job_destroy(&s->job);
+    free(s->piece.patches);
+    feed_close(&s->feed);
+    features_done(&s->features);
+    sequence_drop(&s->seq);
+    free(s->first_row);
+    free(s);
+    *ps = NULL;
+}
+
+sight_err stages_step(stages *s, stages_state *state, int wait_ms)
+{
+    const prompt *p = &s->task->prompt;
+    *state = STAGES_WORKED;
+    sight_err err = check_cancel(s);
+    if (!err && s->job) {
+        err = encode_slice(s);
+    } else if (!err && s->at < p->n) {
+        const int32_t end = next_border(s);
+        err = is_ready(s, end) ? read_piece(s, end) : take_piece(s, state, wait_ms);
+    }
+    if (!err && s->at == p->n) *state = STAGES_READ;
+    return err;
+}
+
+sight_err stages_run(stages *s)
+{
+    sight_err err = SIGHT_OK;
+    for (stages_state state = STAGES_WORKED; !err && state != STAGES_READ;) {
+        err = stages_step(s, &state, TICK_MS);
+    }
+    return err;
+}
+
+sequence *stages_sequence(stages *s)
+{
+    return s->seq;
+}
+
+sequence *stages_take_sequence(stages *s)
+{
+    sequence *seq = s->seq;
+    s->seq = NULL;
+    return seq;
+}
+
+const features *stages_features(const stages *s)
+{
+    return &s->features;
+}
+
+int32_t stages_reused(const stages *s)
+{
+    return s->reused;
+}
+
+double stages_read_s(const stages *s)
+{
+    return s->read_s;
 }

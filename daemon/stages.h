@@ -1,13 +1,23 @@
 // daemon/stages.h - the stages before the first token: media to features, prompt to a sequence.
 //
+// Decoding runs on a thread of its own. The engine thread does the rest in slices: it encodes what is
+// decoded, and reads the prompt's rows as soon as their features are there, so that decoding,
+// encoding and reading of successive frame pairs overlap and features are kept only until they are
+// read. Between two slices anything else may run.
+//
+// The prompt is read in pieces whose borders depend on what it holds up to there and on nothing
+// else. So a prompt that goes on from a kept past (daemon/prefix.h) is read with the very steps that
+// it would be read with from its start, and its answer is the same to the last bit.
 // Threads: the engine's.
 #ifndef SIGHT_DAEMON_STAGES_H
 #define SIGHT_DAEMON_STAGES_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/features.h"
 #include "daemon/feed.h"
 #include "daemon/task.h"
 
@@ -21,28 +31,45 @@ typedef struct stage_watch {
     void *arg;
 } stage_watch;
 
-// What the tower made of a task's media, in order of appearance.
-typedef struct features {
-    float *rows;                            // [n, width]
-    float *deepstack[CONFIG_MAX_DEEPSTACK]; // [levels] of [n, width]
-    int32_t levels;
-    int64_t n, width;
-} features;
-
-// Decodes (on a thread of its own) and encodes all media. *out zeroed before; features_done also
-// after a failure. SIGHT_E_CANCELLED, the decoder's codes, SIGHT_E_MEMORY.
-sight_err stages_encode(features *out, const task *t, const stage_watch *watch);
-void features_done(features *f);
-
-// Where reading leaves numbers.
-typedef struct read_outputs {
+typedef struct stages_options {
+    stage_watch watch;
+    // Goes on from what engine_prefix keeps, and keeps what is read.
+    bool reuse;
+    bool keep_features; // all of them, for stages_features
+    // Where reading leaves numbers.
     float *last_logits; // [vocab], of the last row
     float *logits;      // [L, vocab] of all rows; NULL: not wanted (then last_logits is)
     float *hidden;      // [L, D] after the final norm; NULL: not wanted
-} read_outputs;
+    // Runs a step of the prompt, after which `left` of its rows remain; NULL: text_model_step.
+    sight_err (*step)(void *arg, const segment *s, int64_t left);
+    void *step_arg;
+} stages_options;
 
-// Reads the prompt into an empty sequence, in pieces. f may be empty when the prompt has no media.
-sight_err stages_read(sequence *seq, const read_outputs *out, const task *t, const features *f,
-                      const stage_watch *watch);
+typedef enum stages_state {
+    STAGES_WORKED,  // a slice was done, more is to do
+    STAGES_WAITING, // nothing is decoded yet
+    STAGES_READ,    // the sequence holds the prompt
+} stages_state;
+
+typedef struct stages stages;
+
+// Borrows t. The sequence is there from now on. SIGHT_E_MEMORY.
+sight_err stages_create(stages **out, const task *t, const stages_options *o);
+void stages_destroy(stages **s); // accepts NULL; leaves NULL
+
+// Some tenths of a second of work at most. Waits up to wait_ms where only the decoder can help.
+// SIGHT_E_CANCELLED, the decoder's codes, SIGHT_E_MEMORY.
+sight_err stages_step(stages *s, stages_state *state, int wait_ms);
+// All of it.
+sight_err stages_run(stages *s);
+
+sequence *stages_sequence(stages *s);        // borrowed
+sequence *stages_take_sequence(stages *s);   // the caller's from now on
+const features *stages_features(const stages *s);
+int32_t stages_reused(const stages *s);      // tokens that a kept past had read
+double stages_read_s(const stages *s);       // seconds spent reading so far
+
+// Where the piece that begins at token `at` ends, when steps have at most `most` rows.
+int32_t stages_piece_end(const task *t, int32_t at, int32_t most);
 
 #endif

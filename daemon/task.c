@@ -37,9 +37,14 @@ static sight_err open_media(task *t, const request_limits *limits)
     }
     t->media = calloc((size_t)q->n_media + 1, sizeof *t->media);
     if (!t->media) return sight_fail(SIGHT_E_MEMORY, "no memory for %d media", q->n_media);
+    const prefix_store *kept = engine_prefix(t->model);
+    const uint8_t *key = kept ? prefix_store_key(kept) : NULL;
     int64_t tokens = 0;
     for (int32_t i = 0; i < q->n_media; i++) {
-        sight_err err = task_media_open(&t->media[i], &q->media[i], config, limits);
+        if (q->cancel && atomic_load(q->cancel)) {
+            return sight_fail(SIGHT_E_CANCELLED, "the request was cancelled");
+        }
+        sight_err err = task_media_open(&t->media[i], q, i, config, limits, key);
         if (err) return err;
         tokens += t->media[i].plan.tokens;
         if (tokens >= engine_context(t->model)) {
@@ -104,6 +109,27 @@ static sight_err build_prompt(task *t)
     return err;
 }
 
+// Feature rows come in the order of media.
+static sight_err find_places(task *t)
+{
+    const int32_t n = t->asked->n_media;
+    const prompt *p = &t->prompt;
+    t->places = calloc((size_t)n + 1, sizeof *t->places);
+    if (!t->places) return sight_fail(SIGHT_E_MEMORY, "no memory for a prompt");
+    int32_t at = 0;
+    for (int32_t i = 0; i < n; i++) {
+        prefix_medium *m = &t->places[i];
+        while (at < p->n && !p->visual[at]) at++;
+        m->first = at;
+        for (int64_t left = t->media[i].plan.tokens; at < p->n && left > 0; at++) {
+            left -= p->visual[at];
+        }
+        m->end = at;
+        memcpy(m->hash, t->media[i].hash, sizeof m->hash);
+    }
+    return SIGHT_OK;
+}
+
 // The prompt and at least one token of answer must fit.
 static sight_err bound_tokens(task *t, const request_limits *limits)
 {
@@ -131,9 +157,12 @@ static sight_err bound_tokens(task *t, const request_limits *limits)
 
 // ---- memory ----
 
+// A piece's patches, what the tower takes, and the features that wait to be read.
 static int64_t vision_bytes(const task *t)
 {
     const model_config *c = engine_config(t->model);
+    const int64_t square = (int64_t)c->vision.merge * c->vision.merge;
+    const int64_t row = (1 + c->vision.n_deepstack) * (int64_t)c->vision.out_hidden * 4;
     int64_t peak = 0;
     for (int32_t i = 0; i < t->asked->n_media; i++) {
         vision_grid piece = t->media[i].plan.grid;
@@ -142,23 +171,28 @@ static int64_t vision_bytes(const task *t)
         int64_t bytes = FEED_PIECES * patches * preprocess_row_size(&c->vision) * 4;
         bytes += tower_workspace_bytes(engine_tower(t->model), &piece);
         bytes += (int64_t)t->media[i].width * t->media[i].height * 3; // the frame as decoded
+        bytes += (patches / square + text_model_max_rows(engine_text(t->model))) * row;
         if (bytes > peak) peak = bytes;
     }
-    const int64_t rows = 1 + c->vision.n_deepstack;
-    return peak + t->prompt.n_visual * rows * c->vision.out_hidden * 4;
+    return peak;
 }
 
 static sight_err check_memory(task *t)
 {
     if (!engine_pool(t->model)) return SIGHT_OK;
     const engine_memory m = engine_get_memory(t->model);
-    t->memory_bytes = cache_bytes(engine_pool(t->model), (int64_t)t->prompt.n + t->max_tokens);
-    if (t->asked->n_media) t->memory_bytes += vision_bytes(t);
+    const int64_t cache = cache_bytes(engine_pool(t->model), (int64_t)t->prompt.n + t->max_tokens);
+    t->state_bytes = m.states;
+    t->kv_bytes = cache - m.states;
+    if (t->asked->n_media) t->vision_bytes = vision_bytes(t);
+    t->memory_bytes = cache + t->vision_bytes;
     if (t->memory_bytes <= m.cache_budget) return SIGHT_OK;
     return sight_fail(SIGHT_E_MEMORY,
-                      "the request needs %lld MiB beside the model, %lld MiB are allowed; ask for "
-                      "fewer frames or smaller 'max_pixels'", (long long)(t->memory_bytes >> 20),
-                      (long long)(m.cache_budget >> 20));
+                      "the request needs %lld MiB beside the model (keys and values %lld, states "
+                      "%lld, vision %lld), %lld MiB are allowed; ask for fewer frames or smaller "
+                      "'max_pixels'", (long long)(t->memory_bytes >> 20),
+                      (long long)(t->kv_bytes >> 20), (long long)(t->state_bytes >> 20),
+                      (long long)(t->vision_bytes >> 20), (long long)(m.cache_budget >> 20));
 }
 
 sight_err task_create(task **out, engine *model, request **asked, const request_limits *limits)
@@ -170,6 +204,7 @@ sight_err task_create(task **out, engine *model, request **asked, const request_
     sight_err err = check_model(model, t->asked);
     if (!err) err = open_media(t, limits);
     if (!err) err = build_prompt(t);
+    if (!err) err = find_places(t);
     if (!err) err = bound_tokens(t, limits);
     if (!err) err = check_memory(t);
     if (err) {
@@ -193,10 +228,21 @@ void task_destroy(task **p)
     if (!t) return;
     for (int32_t i = 0; t->media && i < t->asked->n_media; i++) task_media_done(&t->media[i]);
     free(t->media);
+    free(t->places);
     prompt_done(&t->prompt);
     request_destroy(&t->asked);
     free(t);
     *p = NULL;
+}
+
+static json_t *describe_memory(const task *t)
+{
+    const engine_memory m = engine_get_memory(t->model);
+    const int64_t total = m.weights + m.text_workspace + t->memory_bytes;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m.weights,
+                     "workspace", (json_int_t)m.text_workspace, "kv", (json_int_t)t->kv_bytes,
+                     "states", (json_int_t)t->state_bytes, "vision", (json_int_t)t->vision_bytes,
+                     "total", (json_int_t)total, "allowed", (json_int_t)m.budget);
 }
 
 json_t *task_describe(const task *t)
@@ -205,11 +251,14 @@ json_t *task_describe(const task *t)
     for (int32_t i = 0; i < t->asked->n_media; i++) {
         json_array_append_new(media, task_media_describe(&t->media[i]));
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:O}", "model",
-                     engine_model_name(t->model), "prompt_tokens", t->prompt.n, "visual_tokens",
-                     t->prompt.n_visual, "max_tokens", t->max_tokens, "context",
-                     (json_int_t)engine_context(t->model), "memory_bytes",
-                     (json_int_t)t->memory_bytes, "media", media, "warnings", t->asked->warnings);
+    json_t *plan = json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:O}", "model",
+                             engine_model_name(t->model), "prompt_tokens", t->prompt.n,
+                             "visual_tokens", t->prompt.n_visual, "max_tokens", t->max_tokens,
+                             "context", (json_int_t)engine_context(t->model), "memory_bytes",
+                             (json_int_t)t->memory_bytes, "media", media, "warnings",
+                             t->asked->warnings);
+    if (plan) json_object_set_new(plan, "memory", describe_memory(t));
+    return plan;
 }
 
 sight_err task_prompt_text(char **out, size_t *size, const engine *model, const request *asked)

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "daemon/engine.h"
+#include "daemon/prefix.h"
 #include "daemon/request.h"
 #include "decoder/video.h"
 #include "text/prompt.h"
@@ -32,6 +33,10 @@ typedef struct task_media {
     double *pair_times; // [plan.grid.t], what the prompt says
     int32_t n_frames;
     double duration_s, source_fps;
+    // Names what the model will see of it: content, size and frames (a clip of a path: its file's
+    // identity and time of change). All zeros where nothing is kept for later requests.
+    uint8_t hash[SIPHASH_BYTES];
+    uint8_t content[SIPHASH_BYTES]; // the part of it that is the file's
 } task_media;
 
 typedef struct task {
@@ -39,9 +44,13 @@ typedef struct task {
     request *asked; // owned
     task_media *media; // [asked->n_media]
     prompt prompt;
+    prefix_medium *places; // [asked->n_media]: where each stands in the prompt
     int32_t max_tokens;  // of the answer, bounded by context and server
     bool opens_thinking; // the answer begins inside a thinking block
-    int64_t memory_bytes; // caches, features, patches and vision workspace of this task
+    // What it takes beside the model.
+    int64_t kv_bytes, state_bytes;
+    int64_t vision_bytes; // patches, features under way, workspace
+    int64_t memory_bytes; // all of it
 } task;
 
 // Takes over *asked on success (left NULL). Codes of the decoder's openers, plan_*, chat_render and
@@ -51,7 +60,7 @@ sight_err task_create(task **out, engine *model, request **asked, const request_
 void task_destroy(task **t); // accepts NULL; leaves NULL
 
 // For `plan`: {"model", "prompt_tokens", "visual_tokens", "max_tokens", "context", "memory_bytes",
-// "media": [{"kind", "name", "format", "source": {...}, "width", "height", "grid": [t, h, w],
+// "memory": {"weights", "workspace", "kv", "states", "vision", "total", "allowed"}, "media": [{"kind", "name", "format", "source": {...}, "width", "height", "grid": [t, h, w],
 // "patches", "tokens", "frames": [{"index", "time_s"}]}], "warnings": [...]}. NULL: no memory.
 json_t *task_describe(const task *t);
 

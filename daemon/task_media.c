@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "decoder/image.h"
@@ -44,9 +45,64 @@ static void bound_pixels(int64_t *min, int64_t *max, const request_media *asked,
     }
 }
 
+// ---- hashes ----
+
+static void hash_bytes(uint8_t out[SIPHASH_BYTES], const void *bytes, size_t size,
+                       const uint8_t *key)
+{
+    siphash h;
+    siphash_init(&h, key);
+    siphash_add(&h, bytes, size);
+    siphash_finish(&h, out);
+}
+
+// A clip's file may be huge: which file it is and when it last changed stand for its content.
+static void hash_file(uint8_t out[SIPHASH_BYTES], const char *path, const uint8_t *key)
+{
+    struct stat s;
+    memset(out, 0, SIPHASH_BYTES);
+    if (stat(path, &s)) return;
+    const int64_t about[] = {(int64_t)s.st_dev,          (int64_t)s.st_ino,
+                             (int64_t)s.st_size,         (int64_t)s.st_mtim.tv_sec,
+                             (int64_t)s.st_mtim.tv_nsec, (int64_t)s.st_ctim.tv_sec,
+                             (int64_t)s.st_ctim.tv_nsec};
+    hash_bytes(out, about, sizeof about, key);
+}
+
+// Content, and how it is cut.
+static void hash_medium(task_media *m, const uint8_t *key)
+{
+    const vision_plan *p = &m->plan;
+    const int32_t cut[] = {m->is_video, p->width, p->height, p->grid.t, p->grid.h, p->grid.w};
+    siphash h;
+    siphash_init(&h, key);
+    siphash_add(&h, m->content, sizeof m->content);
+    siphash_add(&h, cut, sizeof cut);
+    siphash_add(&h, m->indices, (size_t)m->n_frames * sizeof *m->indices);
+    siphash_finish(&h, m->hash);
+}
+
+bool task_media_same_picture(const task_media *m, const void *bytes, size_t size,
+                             const uint8_t *key)
+{
+    uint8_t now[SIPHASH_BYTES];
+    if (!key) return true;
+    hash_bytes(now, bytes, size, key);
+    return !memcmp(now, m->content, sizeof now);
+}
+
+bool task_media_same_clip(const task_media *m, const uint8_t *key)
+{
+    uint8_t now[SIPHASH_BYTES];
+    if (!key || !m->asked->path) return true;
+    hash_file(now, m->asked->path, key);
+    return !memcmp(now, m->content, sizeof now);
+}
+
 // ---- pictures ----
 
-static sight_err open_image(task_media *m, const model_config *config, const request_limits *limits)
+static sight_err open_image(task_media *m, const model_config *config, const request_limits *limits,
+                            const uint8_t *key)
 {
     m->max_bytes = limits->max_media_bytes;
     m->max_source_pixels = limits->max_source_pixels;
@@ -58,6 +114,7 @@ static sight_err open_image(task_media *m, const model_config *config, const req
     sight_err err = task_media_read(m, &bytes, &size, &owned);
     if (err) return err;
     err = image_probe(&info, bytes, size, source_name(m->asked), &il);
+    if (!err && key) hash_bytes(m->content, bytes, size, key);
     free(owned);
     if (err) return err;
     m->width = info.width;
@@ -103,13 +160,23 @@ static sight_err set_pair_times(task_media *m)
     return SIGHT_OK;
 }
 
-static sight_err open_clip(task_media *m, const model_config *config, const request_limits *limits)
+static bool is_cancelled(void *cancel)
+{
+    return atomic_load((const atomic_bool *)cancel);
+}
+
+static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model_config *config,
+                           const request_limits *limits, const uint8_t *key)
 {
     const request_media *asked = m->asked;
+    if (key && asked->path) hash_file(m->content, asked->path, key);
+    else if (key) hash_bytes(m->content, asked->bytes, asked->size, key);
     const video_limits vl = {.max_pixels = limits->max_source_pixels,
                              .max_seconds = limits->max_seconds,
                              .max_bytes = limits->max_media_bytes,
-                             .threads = 1};
+                             .threads = 1,
+                             .stop = cancel ? is_cancelled : NULL,
+                             .stop_arg = (void *)cancel};
     const video_range range = {asked->start_s, asked->end_s};
     sight_err err = video_open(&m->clip, source_name(asked), asked->path ? NULL : asked->bytes,
                                asked->path ? 0 : asked->size, &range, &vl);
@@ -131,9 +198,10 @@ static sight_err open_clip(task_media *m, const model_config *config, const requ
 
 // ---- both ----
 
-sight_err task_media_open(task_media *out, const request_media *asked, const model_config *config,
-                          const request_limits *limits)
+sight_err task_media_open(task_media *out, const request *q, int32_t i, const model_config *config,
+                          const request_limits *limits, const uint8_t *key)
 {
+    const request_media *asked = &q->media[i];
     out->asked = asked;
     out->is_video = asked->kind == MEDIA_VIDEO;
     if (!asked->path && !asked->bytes) {
@@ -143,7 +211,10 @@ sight_err task_media_open(task_media *out, const request_media *asked, const mod
     if (!asked->path && asked->size == 0) {
         return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", asked->name);
     }
-    return out->is_video ? open_clip(out, config, limits) : open_image(out, config, limits);
+    sight_err err = out->is_video ? open_clip(out, q->cancel, config, limits, key)
+                                  : open_image(out, config, limits, key);
+    if (!err && key) hash_medium(out, key);
+    return err;
 }
 
 void task_media_done(task_media *m)

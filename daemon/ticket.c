@@ -85,7 +85,10 @@ static sight_err make_task(ticket *t)
     request *asked = NULL;
     sight_err err = request_parse(&asked, &source, t->limits,
                                   &engine_config(t->model)->generation);
-    if (!err) err = task_create(&t->task, t->model, &asked, t->limits);
+    if (!err) {
+        asked->cancel = &t->cancel;
+        err = task_create(&t->task, t->model, &asked, t->limits);
+    }
     request_destroy(&asked);
     return err;
 }

@@ -24,8 +24,7 @@ typedef struct trace_kind {
 typedef struct trace {
     task *task;
     const model_config *config;
-    features features;
-    sequence *seq;
+    stages *stages; // owns features and sequence
     trace_kind kinds[2]; // by media_kind
     int64_t *first_patch; // [n_media], in its kind's pixels
     float *logits, *hidden, *mtp_logits; // [L, V], [L, D], [L, V]
@@ -88,7 +87,7 @@ static void keep_pixels(void *arg, const feed_piece *piece)
 // Copies the rows of one kind of medium, which stand in order of appearance among the others.
 static sight_err split_rows(const trace *t, float **out, int k, const float *all)
 {
-    const int64_t width = t->features.width;
+    const int64_t width = stages_features(t->stages)->width;
     sight_err err = take_floats(out, t->kinds[k].rows * width, "features");
     if (err) return err;
     float *to = *out;
@@ -105,12 +104,13 @@ static sight_err split_rows(const trace *t, float **out, int k, const float *all
 
 static sight_err split_features(trace *t)
 {
+    const features *f = stages_features(t->stages);
     for (int k = 0; k < 2; k++) {
         trace_kind *kind = &t->kinds[k];
         if (!kind->n) continue;
-        sight_err err = split_rows(t, &kind->features, k, t->features.rows);
-        for (int32_t i = 0; i < t->features.levels && !err; i++) {
-            err = split_rows(t, &kind->deepstack[i], k, t->features.deepstack[i]);
+        sight_err err = split_rows(t, &kind->features, k, f->rows);
+        for (int32_t i = 0; i < f->levels && !err; i++) {
+            err = split_rows(t, &kind->deepstack[i], k, f->deepstack[i]);
         }
         if (err) return err;
     }
@@ -134,11 +134,13 @@ static sight_err read_prompt(trace *t)
     const int64_t n = t->task->prompt.n;
     sight_err err = take_floats(&t->logits, n * c->vocab, "logits");
     if (!err) err = take_floats(&t->hidden, n * c->hidden, "hidden states");
-    if (!err) err = sequence_create(&t->seq, engine_pool(t->task->model));
     if (err) return err;
-    const read_outputs out = {.logits = t->logits, .hidden = t->hidden};
-    const stage_watch quiet = {0};
-    return stages_read(t->seq, &out, t->task, &t->features, &quiet);
+    const stages_options o = {.watch = {.piece = keep_pixels, .arg = t},
+                              .keep_features = true,
+                              .logits = t->logits,
+                              .hidden = t->hidden};
+    err = stages_create(&t->stages, t->task, &o);
+    return err ? err : stages_run(t->stages);
 }
 
 static sight_err generate(trace *t)
@@ -153,7 +155,7 @@ static sight_err generate(trace *t)
         t->output[t->n_output++] = greedy(logits, vocab);
         if (i + 1 == n) break;
         const int32_t p = t->task->prompt.next_position + i, positions[3] = {p, p, p};
-        const segment s = {.seq = t->seq, .n = 1, .ids = &t->output[i], .positions = positions,
+        const segment s = {.seq = stages_sequence(t->stages), .n = 1, .ids = &t->output[i], .positions = positions,
                            .position_stride = 1, .n_logits = 1, .logits = t->next_logits};
         err = text_model_step(engine_text(t->task->model), &s, 1);
         if (err) return err;
@@ -165,6 +167,7 @@ static sight_err generate(trace *t)
 // Reads the prompt again through the MTP block; next ids and marks are the prompt's, one on.
 static sight_err run_mtp(trace *t)
 {
+    const features *f = stages_features(t->stages);
     const text_config *c = &t->config->text;
     const prompt *p = &t->task->prompt;
     const int64_t most = text_model_max_rows(engine_text(t->task->model));
@@ -184,9 +187,9 @@ static sight_err run_mtp(trace *t)
     for (int64_t at = 0; at < p->n && !err;) {
         const int64_t n = p->n - at < most ? p->n - at : most;
         const mtp_segment s = {
-            .seq = t->seq, .n = (int32_t)n, .hidden = t->hidden + at * c->hidden,
-            .next_ids = ids + at, .next_visual = t->features.n ? visual + at : NULL,
-            .next_features = t->features.n ? t->features.rows + row * t->features.width : NULL,
+            .seq = stages_sequence(t->stages), .n = (int32_t)n, .hidden = t->hidden + at * c->hidden,
+            .next_ids = ids + at, .next_visual = f->n ? visual + at : NULL,
+            .next_features = f->n ? f->rows + row * f->width : NULL,
             .positions = p->positions + at, .position_stride = p->n, .n_logits = (int32_t)n,
             .logits = t->mtp_logits + at * c->vocab};
         err = text_model_mtp(engine_text(t->task->model), &s);
@@ -212,16 +215,17 @@ static void add(trace *t, const char *name, tensor_type type, const void *data, 
 static void add_kind(trace *t, const trace_kind *kind, const char *short_name, const char *pixels)
 {
     if (!kind->n) return;
+    const features *f = stages_features(t->stages);
     char name[40];
     snprintf(name, sizeof name, "%s_grid_thw", short_name);
     add(t, name, TENSOR_I32, kind->grids, kind->n, 3);
     add(t, pixels, TENSOR_F32, kind->pixels, kind->patches,
         preprocess_row_size(&t->config->vision));
     snprintf(name, sizeof name, "%s_features", short_name);
-    add(t, name, TENSOR_F32, kind->features, kind->rows, t->features.width);
-    for (int32_t i = 0; i < t->features.levels; i++) {
+    add(t, name, TENSOR_F32, kind->features, kind->rows, f->width);
+    for (int32_t i = 0; i < f->levels; i++) {
         snprintf(name, sizeof name, "%s_deepstack_%d", short_name, i);
-        add(t, name, TENSOR_F32, kind->deepstack[i], kind->rows, t->features.width);
+        add(t, name, TENSOR_F32, kind->deepstack[i], kind->rows, f->width);
     }
 }
 
@@ -243,8 +247,7 @@ static sight_err write_file(trace *t, const char *path)
 
 static void trace_done(trace *t)
 {
-    sequence_drop(&t->seq);
-    features_done(&t->features);
+    stages_destroy(&t->stages);
     for (int k = 0; k < 2; k++) {
         free(t->kinds[k].grids);
         free(t->kinds[k].pixels);
@@ -262,11 +265,9 @@ static void trace_done(trace *t)
 
 static sight_err run_all(trace *t, const char *out_path)
 {
-    const stage_watch watch = {.piece = keep_pixels, .arg = t};
     sight_err err = prepare_media(t);
-    if (!err) err = stages_encode(&t->features, t->task, &watch);
-    if (!err) err = split_features(t);
     if (!err) err = read_prompt(t);
+    if (!err) err = split_features(t);
     // Before any token is generated: the MTP block's cache goes with the prompt's.
     if (!err && t->config->text.mtp_layers) err = run_mtp(t);
     if (!err) err = generate(t);

@@ -193,6 +193,18 @@ int64_t sequence_length(const sequence *s)
     return s->length;
 }
 
+// Pages are shared from the first on: what follows one that is not shared is not either.
+int64_t sequence_shared_rows(const sequence *a, const sequence *b)
+{
+    int64_t low = 0, high = a->n_blocks < b->n_blocks ? a->n_blocks : b->n_blocks;
+    while (low < high) {
+        const int64_t mid = low + (high - low) / 2;
+        if (a->blocks[mid] == b->blocks[mid]) low = mid + 1;
+        else high = mid;
+    }
+    return low * CACHE_PAGE_ROWS;
+}
+
 int64_t sequence_mtp_length(const sequence *s)
 {
     return s->mtp_length;

@@ -41,6 +41,8 @@ void sequence_drop(sequence **s); // accepts NULL; leaves NULL
 // kept and forked again. SIGHT_E_MEMORY.
 sight_err sequence_fork(sequence **out, const sequence *s);
 int64_t sequence_length(const sequence *s); // tokens seen
+// From the first token on, how many rows lie in pages that both hold, of two of one pool.
+int64_t sequence_shared_rows(const sequence *a, const sequence *b);
 
 // Rows that the MTP block has seen, and forgetting the last of them (rejected drafts). Its KV can
 // be cut, unlike the main model's states.
