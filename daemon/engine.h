@@ -17,7 +17,6 @@
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
 #include "daemon/prefix.h"
-#include "daemon/weights.h"
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/chat.h"
