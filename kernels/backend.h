@@ -110,12 +110,15 @@ void output_plain_fill(cpu_ops *ops);
 
 #if defined(__x86_64__)
 void linear_avx2_fill(cpu_ops *ops);
+void packed_avx2_fill(cpu_ops *ops);
 void rows_avx2_fill(cpu_ops *ops);
 void attention_avx2_fill(cpu_ops *ops);
 void delta_avx2_fill(cpu_ops *ops);
 void output_avx2_fill(cpu_ops *ops);
 
 void linear_avx512_fill(cpu_ops *ops);
+void packed_avx512_fill(cpu_ops *ops);
+void packed_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
 void rows_avx512_fill(cpu_ops *ops);
 void attention_avx512_fill(cpu_ops *ops);
 void delta_avx512_fill(cpu_ops *ops);

@@ -64,6 +64,7 @@ typedef struct packed_x_form {
 // One panel, ready for a tile of rows.
 typedef struct packed_panel {
     const uint8_t *codes;
+    const uint8_t *last; // codes of the last block, which the panel may hold half of; few form only
     const float *scales; // [blocks][steps][16]
     const float *shifts; // as scales, or NULL
 } packed_panel;

@@ -202,6 +202,8 @@ static void open_variants(variants *all, int n_threads)
     }
 #if defined(__x86_64__)
     // Without the products of bytes that the processor may have.
+    add_variant(all, "avx2 alone", SIMD_AVX2, n_threads, packed_avx2_fill);
+    add_variant(all, "avx512 alone", SIMD_AVX512, n_threads, packed_avx512_fill);
 
 #endif
 }

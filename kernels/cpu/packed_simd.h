@@ -1,0 +1,273 @@
+// kernels/cpu/packed_simd.h - the inner loops of packed.h for vectors of VR = 8 or 16 rows.
+//
+// Included once by packed_<level>.c, after packed_x86.h, when it has defined, for its instructions:
+//   VR; ivec, fvec (VR lanes of 4 bytes); vec_prefetch(pointer)
+//   iv_load, iv_set1 (of an int32), iv_and, iv_shift4 (right, of 16-bit lanes), iv_xor
+//   iv_table(pointer): 16 bytes for iv_lookup(table, indexes below 16)
+//   iv_to_float; fv_zero, fv_load, fv_store, fv_set1, fv_mul, fv_add, fv_sub, fv_fma(a, b, sum)
+//   SIGNED: 1 where products are of signed bytes (centre 128), 0 where unsigned by signed ones
+//   operand, iv_operand(v, kind): a vector of weights made ready for several rows
+//   iv_dot(sum, operand, x, kind): sum += four products of neighbouring bytes
+//   MANY_ROWS, MANY_PANELS, FEW_ROWS: of the two forms
+
+#define HALVES (PACKED_PANEL / VR)
+#define INLINE static inline __attribute__((always_inline))
+#define AHEAD 1536 // bytes of codes asked for early
+
+// How codes are stored.
+enum { BYTES, NIBBLES, TABLE };
+
+INLINE int32_t four(const int8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+// Half h of quad q of a block.
+INLINE operand weights(const uint8_t *codes, int q, int h, ivec table, const int kind)
+{
+    const ivec low = iv_set1(0x0f0f0f0f);
+    if (kind == BYTES) {
+        ivec v = iv_load(codes + q * PACKED_LINE + h * 4 * VR);
+        if (SIGNED) v = iv_xor(v, iv_set1((int)0x80808080));
+        return iv_operand(v, kind);
+    }
+    ivec v = iv_load(codes + q / 2 * PACKED_LINE + h * 4 * VR);
+    if (q & 1) v = iv_shift4(v);
+    v = iv_and(v, low);
+    return iv_operand(kind == TABLE ? iv_lookup(table, v) : v, kind);
+}
+
+// One step of R rows times VR outputs: the exact sums.
+INLINE void step_sums(ivec sum[], const uint8_t *codes, const int8_t *q, const int32_t *start, int h,
+                      ivec table, const int R, const int first, const int last, const int kind)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) sum[r] = iv_set1(start[r]);
+#pragma GCC unroll 8
+    for (int i = first; i < last; i++) {
+        const operand w = weights(codes, i, h, table, kind);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            sum[r] = iv_dot(sum[r], w, iv_set1(four(q + (i * R + r) * 4)), kind);
+        }
+    }
+}
+
+// The minima's part: sum -= shift * (dx low), summed apart.
+INLINE void take_under(float *out, const float *shifts, const char *x, int64_t blocks, const int R,
+                       const int steps)
+{
+    const size_t block = packed_x_block(R, steps);
+    for (int h = 0; h < HALVES; h++) {
+        fvec under[R];
+        for (int r = 0; r < R; r++) under[r] = fv_zero();
+        for (int64_t b = 0; b < blocks; b++) {
+            const float *low = (const float *)(const void *)(x + b * (int64_t)block) + R * (9 + steps);
+            for (int s = 0; s < steps; s++) {
+                const fvec v = fv_load(shifts + (b * steps + s) * PACKED_PANEL + h * VR);
+                for (int r = 0; r < R; r++) under[r] = fv_fma(v, fv_set1(low[s * R + r]), under[r]);
+            }
+        }
+        for (int r = 0; r < R; r++) {
+            float *o = out + r * PACKED_PANEL + h * VR;
+            fv_store(o, fv_sub(fv_load(o), under[r]));
+        }
+    }
+}
+
+// ---- few rows ----
+
+INLINE void few_block(fvec sum[][HALVES], const uint8_t *codes, const float *scales, const char *x,
+                      ivec table, const int R, const int steps, const int kind)
+{
+    const int8_t *q = (const int8_t *)x;
+    const float *dx = (const float *)(const void *)(x + R * PACKED_BLOCK);
+    const int32_t *start = (const int32_t *)(const void *)(dx + R);
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; h++) {
+        fvec part[R];
+#pragma GCC unroll 2
+        for (int s = 0; s < steps; s++) {
+            ivec dot[R];
+            step_sums(dot, codes, q, start + s * R, h, table, R, s * 8 / steps, (s + 1) * 8 / steps, kind);
+            const fvec scale = fv_load(scales + s * PACKED_PANEL + h * VR);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) {
+                const fvec v = iv_to_float(dot[r]);
+                part[r] = s ? fv_fma(v, scale, part[r]) : fv_mul(v, scale);
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) sum[r][h] = fv_fma(part[r], fv_set1(dx[r]), sum[r][h]);
+    }
+}
+
+INLINE void few_rows(float *out, const packed_panel *w, const uint8_t *numbers, const char *x,
+                     int64_t blocks, const int R, const int steps, const int kind)
+{
+    const int64_t bytes = PACKED_BLOCK * PACKED_PANEL / (kind == BYTES ? 1 : 2);
+    const ivec table = iv_table(numbers);
+    const float *scales = w->scales;
+    const char *x_first = x;
+    fvec sum[R][HALVES];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+        for (int h = 0; h < HALVES; h++) sum[r][h] = fv_zero();
+    }
+    for (int64_t b = 0; b < blocks; b++) {
+        const uint8_t *codes = b + 1 < blocks ? w->codes + b * bytes : w->last;
+#pragma GCC unroll 8
+        for (int64_t i = 0; i < bytes; i += PACKED_LINE) vec_prefetch(w->codes + b * bytes + i + AHEAD);
+        few_block(sum, codes, scales, x, table, R, steps, kind);
+        scales += steps * PACKED_PANEL;
+        x += packed_x_block(R, steps);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+        for (int h = 0; h < HALVES; h++) fv_store(out + r * PACKED_PANEL + h * VR, sum[r][h]);
+    }
+    if (w->shifts) take_under(out, w->shifts, x_first, blocks, R, steps);
+}
+
+// The table as bytes less the centre.
+INLINE void centred_table(uint8_t out[16], const packed_format *f)
+{
+    for (int i = 0; i < 16; i++) out[i] = (uint8_t)(f->table[i] ^ (SIGNED ? 0x80 : 0));
+}
+
+// One function for each number of rows, or the compiler's registers run over.
+#define FEW(R)                                                                                     \
+    static void few_##R(float *out, const packed_panel *w, const uint8_t *numbers, const char *x,  \
+                        int64_t blocks, int steps, int kind)                                       \
+    {                                                                                              \
+        switch (kind * 2 + steps - 1) {                                                            \
+        case 0: few_rows(out, w, numbers, x, blocks, R, 1, BYTES); break;                          \
+        case 1: few_rows(out, w, numbers, x, blocks, R, 2, BYTES); break;                          \
+        case 2: few_rows(out, w, numbers, x, blocks, R, 1, NIBBLES); break;                        \
+        case 3: few_rows(out, w, numbers, x, blocks, R, 2, NIBBLES); break;                        \
+        case 4: few_rows(out, w, numbers, x, blocks, R, 1, TABLE); break;                          \
+        default: few_rows(out, w, numbers, x, blocks, R, 2, TABLE); break;                         \
+        }                                                                                          \
+    }
+
+FEW(1)
+FEW(2)
+FEW(4)
+FEW(8)
+
+static void few_product(float *out, const packed_panel *w, const packed_format *f, const void *x,
+                        int64_t blocks, int tile)
+{
+    const int steps = packed_steps(f), kind = f->bits == 8 ? BYTES : f->has_table ? TABLE : NIBBLES;
+    uint8_t numbers[16];
+    centred_table(numbers, f);
+    switch (tile) {
+    case 1: few_1(out, w, numbers, x, blocks, steps, kind); break;
+    case 2: few_2(out, w, numbers, x, blocks, steps, kind); break;
+    case 4: few_4(out, w, numbers, x, blocks, steps, kind); break;
+    default: few_8(out, w, numbers, x, blocks, steps, kind); break;
+    }
+}
+
+// ---- many rows ----
+
+static void unpack(uint8_t *out, const packed *p, int64_t panel)
+{
+    const packed_format *f = &p->format;
+    const int64_t quads = packed_groups(f, p->K) * f->group / 4, all = packed_blocks(p->K) * 8;
+    const uint8_t *codes = p->codes + (size_t)panel * packed_panel_bytes(p);
+    const ivec low = iv_set1(0x0f0f0f0f), flip = iv_set1(SIGNED ? (int)0x80808080 : 0);
+    uint8_t numbers[16];
+    centred_table(numbers, f);
+    const ivec table = iv_table(numbers);
+    for (int64_t q = 0; q < all; q++, out += PACKED_LINE) {
+        for (int h = 0; h < HALVES; h++) {
+            const int64_t at = h * 4 * VR;
+            ivec v = iv_set1(0);
+            if (q < quads && f->bits == 8) {
+                v = iv_xor(iv_load(codes + q * PACKED_LINE + at), flip);
+            } else if (q < quads) {
+                v = iv_load(codes + q / 2 * PACKED_LINE + at);
+                v = iv_and(q & 1 ? iv_shift4(v) : v, low);
+                if (f->has_table) v = iv_lookup(table, v);
+            }
+            iv_store(out + at, v);
+        }
+    }
+}
+
+// A block of MANY_ROWS rows times MANY_PANELS panels, added to sums in memory.
+INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char *x, const int steps)
+{
+    const int R = MANY_ROWS, V = MANY_PANELS * HALVES;
+    const int8_t *q = (const int8_t *)x;
+    const float *dx = (const float *)(const void *)(x + R * PACKED_BLOCK);
+    const int32_t *start = (const int32_t *)(const void *)(dx + R);
+    fvec part[MANY_ROWS][MANY_PANELS * HALVES];
+#pragma GCC unroll 2
+    for (int s = 0; s < steps; s++, start += R) {
+        ivec dot[MANY_ROWS][MANY_PANELS * HALVES];
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+            for (int v = 0; v < V; v++) dot[r][v] = iv_set1(start[r]);
+        }
+#pragma GCC unroll 8
+        for (int i = s * 8 / steps; i < (s + 1) * 8 / steps; i++) {
+            operand c[MANY_PANELS * HALVES];
+#pragma GCC unroll 2
+            for (int v = 0; v < V; v++) {
+                const uint8_t *codes = w[v / HALVES].codes + b * PACKED_BLOCK * PACKED_PANEL;
+                c[v] = iv_operand(iv_load(codes + i * PACKED_LINE + v % HALVES * 4 * VR), BYTES);
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) {
+                const ivec four_x = iv_set1(four(q + (i * R + r) * 4));
+#pragma GCC unroll 2
+                for (int v = 0; v < V; v++) dot[r][v] = iv_dot(dot[r][v], c[v], four_x, BYTES);
+            }
+        }
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++) {
+            const float *scales = w[v / HALVES].scales + (b * steps + s) * PACKED_PANEL;
+            const fvec scale = fv_load(scales + v % HALVES * VR);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) {
+                const fvec f = iv_to_float(dot[r][v]);
+                part[r][v] = s ? fv_fma(f, scale, part[r][v]) : fv_mul(f, scale);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+        const fvec scale = fv_set1(dx[r]);
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v++) {
+            float *o = out + (v / HALVES * R + r) * PACKED_PANEL + v % HALVES * VR;
+            fv_store(o, fv_fma(part[r][v], scale, fv_load(o)));
+        }
+    }
+}
+
+INLINE void many_steps(float *out, const packed_panel *w, const char *x, int64_t blocks,
+                       const int steps)
+{
+    memset(out, 0, MANY_PANELS * MANY_ROWS * PACKED_PANEL * sizeof *out);
+    for (int64_t b = 0; b < blocks; b++) {
+        many_block(out, w, b, x + b * (int64_t)packed_x_block(MANY_ROWS, steps), steps);
+    }
+    for (int p = 0; p < MANY_PANELS; p++) {
+        if (!w[p].shifts) continue;
+        take_under(out + p * MANY_ROWS * PACKED_PANEL, w[p].shifts, x, blocks, MANY_ROWS, steps);
+    }
+}
+
+static void many_product(float *out, const packed_panel *w, const void *x, int64_t blocks, int steps)
+{
+    if (steps == 1) many_steps(out, w, x, blocks, 1);
+    else many_steps(out, w, x, blocks, 2);
+}
