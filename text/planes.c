@@ -1,5 +1,6 @@
 #include "text/planes.h"
 
+#include "base/threads.h"
 #include "kernels/output.h"
 #include "text/output.h"
 
@@ -23,7 +24,7 @@ bool text_planes_wanted(const text_config *config)
     return head * LEAST_SHARE >= head + layer * config->n_layers;
 }
 
-static sight_err make(void *arg, const checkpoint *c, void *to, threads *pool)
+static sight_err make(void *arg, const checkpoint *c, void *to, struct threads *pool)
 {
     const text_planes *keep = arg;
     weight head;

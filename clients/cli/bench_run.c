@@ -9,27 +9,30 @@
 #define DECODE_TOKENS 48
 #define BATCH         8
 
-// A sequence being measured, with room for its logits.
+// A sequence being measured, with room for its logits: those that greedy answers need.
 typedef struct runner {
     engine *e;
     sequence *seq;
-    float *logits; // [vocab]
-    int32_t next;  // position and made-up id of the next token
+    output_row row;
+    int32_t next; // position and made-up id of the next token
 } runner;
 
 static sight_err runner_init(runner *r, engine *e)
 {
-    *r = (runner){.e = e};
-    r->logits = malloc(sizeof(float) * (size_t)engine_config(e)->text.vocab);
-    if (!r->logits) return sight_fail(SIGHT_E_MEMORY, "no memory for logits");
+    const size_t vocab = (size_t)engine_config(e)->text.vocab;
+    *r = (runner){.e = e, .row = {.k = 1}};
+    r->row.logits = malloc(sizeof(float) * vocab);
+    r->row.ids = malloc(sizeof(int32_t) * vocab);
+    if (!r->row.logits || !r->row.ids) return sight_fail(SIGHT_E_MEMORY, "no memory for logits");
     return sequence_create(&r->seq, engine_pool(e));
 }
 
 static void runner_done(runner *r)
 {
     sequence_drop(&r->seq);
-    free(r->logits);
-    r->logits = NULL;
+    free(r->row.logits);
+    free(r->row.ids);
+    r->row = (output_row){0};
 }
 
 // Ids spread over the vocabulary, so that no row of the table stays in a cache.
@@ -38,7 +41,7 @@ static int32_t id_at(const runner *r, int32_t i)
     return (int32_t)((uint32_t)i * 2654435761u % (uint32_t)engine_config(r->e)->text.vocab);
 }
 
-// Reads n tokens in the engine's pieces; the last one's logits are computed.
+// Reads n tokens in the engine's pieces; what the next one needs is computed.
 static sight_err read_tokens(runner *r, int32_t n)
 {
     int64_t most = text_model_max_rows(engine_text(r->e));
@@ -55,7 +58,7 @@ static sight_err read_tokens(runner *r, int32_t n)
                      .position_stride = n};
         if (done + rows == n) {
             s.n_logits = 1;
-            s.logits = r->logits;
+            s.outputs = &r->row;
         }
         err = text_model_step(engine_text(r->e), &s, 1);
         done += rows;
@@ -126,7 +129,7 @@ static sight_err step_batch(runner *runners, int n)
         for (int axis = 0; axis < 3; axis++) positions[i][axis] = r->next;
         r->next++;
         segments[i] = (segment){.seq = r->seq, .n = 1, .ids = &ids[i], .positions = positions[i],
-                                .position_stride = 1, .n_logits = 1, .logits = r->logits};
+                                .position_stride = 1, .n_logits = 1, .outputs = &r->row};
     }
     return text_model_step(engine_text(runners[0].e), segments, n);
 }
@@ -260,7 +263,10 @@ static void count_work(const engine *e, bench_result *out)
         layers += mixer + 3 * d * t->intermediate;
     }
     out->prefill_ops = 2 * layers;
-    out->decode_bytes = 2 * (layers + d * t->vocab);
+    const checkpoint *c = engine_checkpoint(e);
+    out->decode_bytes = (double)checkpoint_bytes_of(c, "model.language_model.layers.") +
+                        (double)checkpoint_bytes_of(c, t->tied ? "model.language_model.embed_tokens."
+                                                               : "lm_head.");
 }
 
 sight_err bench_run(engine *e, bench_result *out, double start, unsigned works, profile *profiles)

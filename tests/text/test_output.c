@@ -50,6 +50,34 @@ static fixture open_plain(kernels *k, const float *w, int32_t M, int32_t K, tens
     return f;
 }
 
+// A head of random codes, its scales within a factor of four.
+static fixture open_packed(kernels *k, const packed_format *format, int32_t M, int32_t K,
+                           test_random *r, packed *p)
+{
+    fixture f = {.k = k, .M = M, .K = K};
+    packed_rows rows;
+    f.memory = aligned_alloc(64, (packed_bytes(format, M, K) + 63) / 64 * 64);
+    packed_init(p, format, M, K, f.memory);
+    assert_true(packed_rows_alloc(&rows, format, M, K));
+    const int64_t groups = packed_groups(format, K), supers = packed_supers(format, K);
+    for (int64_t i = 0; i < (int64_t)M * K; i++) {
+        rows.codes[i] = (uint8_t)test_random_range(r, 0, format->f8 ? 100 : 255);
+    }
+    for (int64_t i = 0; i < M * groups; i++) {
+        const int64_t v = test_random_range(r, 1, 4);
+        if (format->scales == PACKED_FLAT) ((uint16_t *)rows.scales)[i] = (uint16_t)(0x1000 + v);
+        else if (format->scales == PACKED_FLAT_F32) ((float *)rows.scales)[i] = 1e-3f * (float)v;
+        else ((int8_t *)rows.scales)[i] = (int8_t)(v % 2 ? v : -v);
+    }
+    for (int64_t i = 0; i < M * supers; i++) rows.super[i] = 1e-3f;
+    packed_put(p, 0, M, &rows);
+    free(rows.codes);
+    f.head.w = (tensor_view){.n_dims = 2, .shape = {M, K}};
+    f.head.packed = p;
+    open_layers(&f);
+    return f;
+}
+
 static void close_fixture(fixture *f)
 {
     output_destroy(&f->few);
@@ -149,6 +177,36 @@ static void random_heads_give_the_greatest(void **state)
             close_fixture(&f);
             free(w);
         }
+        kernels_destroy(&k);
+    }
+}
+
+static void packed_heads_give_the_greatest(void **state)
+{
+    enum { M = 1703, K = 200 };
+    test_random r = {16};
+    const packed_format formats[] = {
+        packed_format_int8(),
+        {.bits = 8, .offset = 128, .group = 128, .scales = PACKED_FLAT_F32, .factor = 0.5f},
+        {.bits = 8, .offset = 32, .group = 16, .scales = PACKED_TWO_LEVEL, .per_super = 16,
+         .signed_sub = true},
+        {.bits = 8, .f8 = true, .group = 128, .scales = PACKED_FLAT_F32, .factor = 1},
+    };
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        kernels *k = create_kernels(i % 2 ? SIMD_PLAIN : SIMD_AUTO);
+        packed p;
+        fixture f = open_packed(k, &formats[i], M, K, &r, &p);
+        float row[K];
+        for (int round = 0; round < 8; round++) {
+            float *x = normal(&r, K, 1);
+            packed_get_row(&p, row, round * 211);
+            for (int j = 0; j < K; j++) x[j] += (float)(round % 4) * 5 * row[j];
+            look_at(&f, x, round % 3 ? 1 : 6, "packed");
+            free(x);
+        }
+        const output_counts c = output_get_counts(f.few);
+        assert_true(c.scans > 0 && c.full < 8);
+        close_fixture(&f);
         kernels_destroy(&k);
     }
 }
@@ -345,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_heads_give_the_greatest),
+        cmocka_unit_test(packed_heads_give_the_greatest),
         cmocka_unit_test(near_ties_and_outliers_are_told_apart),
         cmocka_unit_test(flat_logits_fall_back),
         cmocka_unit_test(weights_that_are_no_numbers_get_no_planes),
