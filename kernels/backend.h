@@ -81,6 +81,7 @@ typedef struct cpu_ops {
 // Longer work is cut into blocks that fit.
 #define KERNELS_SCRATCH_FLOATS ((size_t)2 << 20) // of each worker, 8 MiB
 #define KERNELS_SHARED_FLOATS ((size_t)4 << 20)  // of the object, 16 MiB
+#define KERNELS_LOW_RANK_FLOATS ((size_t)16 << 20) // of low_rank.c, 64 MiB
 #define KERNELS_MAX_PACKED_INPUTS ((int64_t)KERNELS_SCRATCH_FLOATS / 16) // K of packed weights
 
 struct kernels {
@@ -89,7 +90,7 @@ struct kernels {
     bool exact;
     cpu_ops ops;
     size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
-    float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], then [KERNELS_SHARED_FLOATS]
+    float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], [KERNELS_SHARED_FLOATS], then low_rank.c's
     size_t scratch_bytes;
     struct profile *profile; // NULL: nothing is noted
 };

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "kernels/backend.h"
+#include "kernels/low_rank.h"
 #include "kernels/profile.h"
 
 // ---- the object ----
@@ -61,7 +62,8 @@ static size_t second_cache_bytes(void)
 // Anonymous pages: nothing is used until a kernel writes to it.
 static sight_err scratch_create(kernels *k)
 {
-    size_t floats = (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS + KERNELS_SHARED_FLOATS;
+    size_t floats = (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS + KERNELS_SHARED_FLOATS +
+                    KERNELS_LOW_RANK_FLOATS;
     size_t bytes = floats * sizeof(float);
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
@@ -186,12 +188,30 @@ static void run_products(kernels *k, float *const *y, const float *x, const weig
     }
 }
 
+static void product_alone(kernels *k, float *y, const float *x, const weight *w, int64_t N)
+{
+    run_products(k, &y, x, &w, 1, N, LINEAR_SET);
+}
+
+// The products, then what adapters add to them.
+static void run_adapted(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
+                        int64_t N, linear_mode mode)
+{
+    if (mode == LINEAR_SILU_MUL && (w[0]->lora || w[1]->lora)) {
+        low_rank_silu_mul(k, y[0], x, w[0], w[1], N, product_alone);
+        return;
+    }
+    run_products(k, y, x, w, n_w, N, mode);
+    if (mode == LINEAR_SILU_MUL) return;
+    for (int i = 0; i < n_w; i++) low_rank_add(k, y[i], x, w[i], N);
+}
+
 static void products(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                      int64_t N, linear_mode mode)
 {
     if (N <= 0 || n_w <= 0) return;
     const double start = begin(k);
-    run_products(k, y, x, w, n_w, N, mode);
+    run_adapted(k, y, x, w, n_w, N, mode);
     end_products(k, start, w, n_w, N);
 }
 

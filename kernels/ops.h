@@ -57,12 +57,22 @@ sight_err simd_level_parse(simd_level *out, const char *name); // SIGHT_E_ARGUME
 
 // ---- products ----
 
+// A low-rank addition to a matrix, as LoRA adapters have them: y += scale (x a^T) b^T, in float32 beside
+// weights of any form.
+typedef struct low_rank {
+    tensor_view a; // [r, K]
+    tensor_view b; // [M, r]
+    float scale;
+    const struct low_rank *next; // NULL: the last
+} low_rank;
+
 // A matrix [M, K] of the checkpoint, and optionally its bias [M] (float32).
 typedef struct weight {
     tensor_view w;        // n_dims 2; data is NULL when packed is set
     const float *bias;    // NULL: none
     const packed *packed; // NULL: w as it is. Activations are int8 by groups of 32 then, or float32
                           // with kernels_options.exact
+    const low_rank *lora; // NULL: none. Products add it; op_embed does not
 } weight;
 
 // y[N, M] = x[N, K] w^T + bias. y and x may not overlap.

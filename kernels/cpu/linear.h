@@ -24,6 +24,7 @@
 #define LINEAR_BLOCK 8      // rows of x side by side in the dot form
 #define LINEAR_MAX_TILE 16  // rows
 #define LINEAR_MAX_PANEL 32 // outputs
+#define LINEAR_MAX_PIECE 48 // outputs that finish gets at once
 
 static inline int64_t linear_steps(int64_t K)
 {
@@ -94,7 +95,7 @@ static inline void linear_finish(float *restrict y, int64_t y_stride, const floa
                                  const float *restrict bias_a, const float *restrict bias_b,
                                  int64_t rows, int64_t cols, linear_mode mode)
 {
-    float zero[LINEAR_MAX_PANEL] = {0};
+    float zero[LINEAR_MAX_PIECE] = {0};
     if (!bias_a) bias_a = zero;
     if (!bias_b) bias_b = zero;
     for (int64_t i = 0; i < rows; i++, y += y_stride, a += in_stride, b += in_stride) {

@@ -101,7 +101,7 @@ static void product_init(product *p, test_random *r, tensor_type type, int64_t N
     for (int64_t i = 0; i < N * K; i++) ((float *)p->x.data)[i] = test_random_normal(r);
     for (int64_t i = 0; i < M; i++) p->bias[i] = test_random_normal(r);
     for (int64_t i = 0; i < N * M; i++) p->start[i] = test_random_normal(r);
-    p->weight = (weight){{p->w.data, type, 2, {M, K}}, bias ? p->bias : NULL, NULL};
+    p->weight = (weight){{p->w.data, type, 2, {M, K}}, bias ? p->bias : NULL, NULL, NULL};
     product_answer(p, false);
 }
 
@@ -234,7 +234,7 @@ static void cuts_do_not_change_a_bit(void **state)
             float *some = malloc((size_t)(8 * M) * 4);
             for (int64_t j = 0; j < M * K; j++) w[j] = f32_to_bf16(test_random_normal(&r));
             for (int64_t j = 0; j < N * K; j++) x[j] = (float)(test_random_bits(&r) >> 40) - 8e6f;
-            weight stored = {{w, TENSOR_BF16, 2, {M, K}}, NULL, NULL};
+            weight stored = {{w, TENSOR_BF16, 2, {M, K}}, NULL, NULL, NULL};
             op_linear(k, all, x, &stored, N);
             for (int64_t n = 0; n < N; n += 37) {
                 int64_t rows = N - n < 8 ? N - n : 8;

@@ -84,7 +84,7 @@ static void matrix_init(matrix *m, test_random *r, int i, int64_t M, int64_t K)
     random_scales(m, r, M * packed_groups(&f, K), M * packed_supers(&f, K));
     packed_put(&m->p, 0, M, &m->rows);
     for (int64_t j = 0; j < M; j++) m->bias[j] = test_random_normal(r);
-    m->weight = (weight){{NULL, TENSOR_BF16, 2, {M, K}}, m->bias, &m->p};
+    m->weight = (weight){{NULL, TENSOR_BF16, 2, {M, K}}, m->bias, &m->p, NULL};
 }
 
 static void matrix_done(matrix *m)
@@ -362,7 +362,7 @@ static void float_products_are_those_of_the_unpacked(void **state)
         float *w = malloc((size_t)(M * K) * 4);
         packed_get_rows(&m.p, w, 0, M);
         matrix unpacked = m;
-        unpacked.weight = (weight){{w, TENSOR_F32, 2, {M, K}}, m.bias, NULL};
+        unpacked.weight = (weight){{w, TENSOR_F32, 2, {M, K}}, m.bias, NULL, NULL};
         for (int v = 0; v < all.n; v++) {
             kernels *k = m.p.format.f8 && i & 1 ? all.v[v].k : all.v[v].exact;
             float *a = all_modes(k, &m, &m, x, start, N, &count);
@@ -453,7 +453,7 @@ static void many_are_the_same_as_one_by_one(void **state)
     uint16_t stored[20 * 70];
     for (int i = 0; i < 20 * 70; i++) stored[i] = f32_to_bf16(test_random_normal(&r));
     for (int i = 0; i < 7; i++) matrix_init(&m[i], &r, chosen[i] < 0 ? 0 : chosen[i], sizes[i], K);
-    m[5].weight = (weight){{stored, TENSOR_BF16, 2, {20, K}}, NULL, NULL};
+    m[5].weight = (weight){{stored, TENSOR_BF16, 2, {20, K}}, NULL, NULL, NULL};
     for (int v = 0; v < all.n; v++) {
         for (int64_t N = 1; N < 60; N += 19) {
             float *x = normals(&r, N * K), *y[7], one[60 * 97];
