@@ -88,6 +88,12 @@ static void place_planes(prepared *p, prepare_block *b)
 }
 
 // From here on the checkpoint hands out what was prepared.
+static size_t bytes_in_use(const weight *w)
+{
+    const packed *p = w->packed;
+    return p ? packed_bytes(&p->format, p->M, p->K) : plan_stored_bytes(w);
+}
+
 static void hand_out(checkpoint *c, prepared *p)
 {
     for (size_t i = 0; i < p->n; i++) {
@@ -104,10 +110,7 @@ static void hand_out(checkpoint *c, prepared *p)
     }
     c->prepared = p;
     c->bytes = 0;
-    for (size_t i = 0; i < c->n; i++) {
-        const packed *k = c->weights[i].packed;
-        c->bytes += k ? packed_bytes(&k->format, k->M, k->K) : plan_stored_bytes(&c->weights[i]);
-    }
+    for (size_t i = 0; i < c->n; i++) c->bytes += bytes_in_use(&c->weights[i]);
     for (size_t i = 0; i < p->n; i++) {
         if (p->blocks[i].kind == BLOCK_EXTRA) c->bytes += p->blocks[i].bytes;
     }
@@ -230,6 +233,15 @@ sight_err checkpoint_prepare(checkpoint *c, const prepare_options *o)
 weights_form checkpoint_form(const checkpoint *c)
 {
     return c->prepared ? c->prepared->form : WEIGHTS_STORED;
+}
+
+int64_t checkpoint_bytes_of(const checkpoint *c, const char *start)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        if (!strncmp(c->weights[i].name, start, strlen(start))) bytes += bytes_in_use(&c->weights[i]);
+    }
+    return (int64_t)bytes;
 }
 
 const char *checkpoint_prepared_file(const checkpoint *c)

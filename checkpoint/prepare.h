@@ -15,19 +15,7 @@
 #include "base/err.h"
 #include "base/threads.h"
 #include "checkpoint/checkpoint.h"
-
-typedef enum weights_form {
-    WEIGHTS_AUTO,   // by the room there is: weights_choose
-    WEIGHTS_STORED, // as published: plain numbers as they are, quantised ones without loss
-    WEIGHTS_BF16,   // everything bf16, quantised matrices multiplied out
-    WEIGHTS_INT8,   // plain matrices 8 bits, sensitive ones as stored
-    WEIGHTS_INT4,   // plain matrices 4 bits, sensitive ones 8 bits or as stored
-    WEIGHTS_COUNT
-} weights_form;
-
-const char *weights_form_name(weights_form form); // "int8"
-// SIGHT_E_ARGUMENT names the forms there are.
-sight_err weights_form_parse(weights_form *out, const char *name);
+#include "checkpoint/weights_form.h"
 
 // Bytes of all weights in that form, before anything is made.
 int64_t weights_form_bytes(const checkpoint *c, weights_form form);
@@ -49,7 +37,7 @@ typedef struct prepare_options {
     weights_form form;
     int64_t room_bytes; // for WEIGHTS_AUTO
     const char *cache;  // folder for the prepared file, made when missing; NULL: none
-    threads *pool;      // NULL: the caller alone
+    threads *pool; // NULL: the caller alone
     const prepare_extra *extras;
     size_t n_extras;
     void (*progress)(void *arg, int64_t done_bytes, int64_t total_bytes); // NULL: none
@@ -64,6 +52,8 @@ sight_err checkpoint_prepare(checkpoint *c, const prepare_options *options);
 
 // What was chosen; WEIGHTS_STORED before checkpoint_prepare.
 weights_form checkpoint_form(const checkpoint *c);
+// Bytes in use of the weights whose names begin so.
+int64_t checkpoint_bytes_of(const checkpoint *c, const char *start);
 // The prepared file in use, or NULL.
 const char *checkpoint_prepared_file(const checkpoint *c);
 // What the one who starts the program should be told, or NULL.

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/prepare.h"
 #include "daemon/machine.h"
+#include "text/planes.h"
 
 #define MAX_WARNINGS  4
 #define MIN_CONTEXT   256
@@ -39,7 +41,8 @@ engine_options engine_options_default(void)
 
 engine_options engine_options_exact(void)
 {
-    return (engine_options){.simd = SIMD_AUTO, .exact = true, .kv_type = TENSOR_F32};
+    return (engine_options){.simd = SIMD_AUTO, .exact = true, .kv_type = TENSOR_F32,
+                            .weights.form = WEIGHTS_STORED};
 }
 
 static void warn(engine *e, const char *format, ...)
@@ -136,18 +139,39 @@ static sight_err too_little(const engine *e, const char *what, int64_t need)
                       e->name, what, mib(need), mib(e->memory.budget));
 }
 
+// Chooses the form of the weights, refuses what does not fit before any work, and prepares them.
+static sight_err open_weights(engine *e, const engine_options *o)
+{
+    const int64_t budget = o->memory_bytes ? o->memory_bytes : machine_memory_bytes();
+    weights_form form = o->weights.form;
+    if (form == WEIGHTS_AUTO) form = weights_choose(e->weights, budget);
+    e->memory.budget = budget;
+    text_planes keep;
+    prepare_extra planes;
+    const size_t n_extras = text_planes_extra(&planes, &keep, e->weights, e->k);
+    e->memory.weights = weights_form_bytes(e->weights, form) +
+                        (n_extras ? (int64_t)planes.bytes : 0);
+    if (e->memory.weights > budget) {
+        char what[64];
+        snprintf(what, sizeof what, "the model, weights %s,", weights_form_name(form));
+        return too_little(e, what, e->memory.weights);
+    }
+    weights_options wo = o->weights;
+    bool unkept = false;
+    wo.threads = o->threads;
+    sight_err err = weights_prepare(e->weights, form, &wo, &planes, n_extras, &unkept);
+    if (err) return err;
+    const char *warning = checkpoint_prepare_warning(e->weights);
+    if (warning) warn(e, "%s", warning);
+    if (unkept) warn(e, "prepared weights are not kept: neither XDG_CACHE_HOME nor HOME is set");
+    e->memory.weights = (int64_t)checkpoint_bytes(e->weights);
+    return SIGHT_OK;
+}
+
 static sight_err open_models(engine *e, const engine_options *o)
 {
-    e->memory.budget = o->memory_bytes ? o->memory_bytes : machine_memory_bytes();
-    e->memory.weights = (int64_t)checkpoint_bytes(e->weights);
-    if (e->memory.weights > e->memory.budget) {
-        return too_little(e, "the model", e->memory.weights);
-    }
-    const kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact};
-    sight_err err = kernels_create(&e->k, &ko);
-    if (err) return err;
     const int64_t rows = o->step_rows ? o->step_rows : choose_step_rows(&e->config.text);
-    err = text_model_create(&e->text, e->weights, e->k, rows);
+    sight_err err = text_model_create(&e->text, e->weights, e->k, rows);
     if (err) return err;
     e->memory.text_workspace = text_model_workspace_bytes(e->text);
     if (e->config.has_vision) err = tower_create(&e->eyes, e->weights, e->k);
@@ -252,7 +276,7 @@ static sight_err open_all(engine *e, const engine_options *o)
         // A tokenizer by itself is enough for its texts and prompts.
         if (err == SIGHT_E_NOT_FOUND) err = SIGHT_OK;
     } else {
-        err = o->shape ? checkpoint_made_up(&e->weights, o->shape, o->seed)
+        err = o->shape ? checkpoint_made_up_lazy(&e->weights, o->shape, o->seed)
                        : checkpoint_open_with(&e->weights, e->dir, o->mmproj);
         if (!err) e->config = *checkpoint_config(e->weights);
     }
@@ -260,7 +284,10 @@ static sight_err open_all(engine *e, const engine_options *o)
     if (!err && !o->shape) err = open_text_side(e);
     if (!err) err = set_allowed(e);
     if (err || o->text_side_only) return err;
-    err = open_models(e, o);
+    const kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact};
+    err = kernels_create(&e->k, &ko);
+    if (!err) err = open_weights(e, o);
+    if (!err) err = open_models(e, o);
     return err ? err : open_cache(e, o);
 }
 
@@ -376,6 +403,11 @@ bool engine_is_eos(const engine *e, int32_t id)
     return false;
 }
 
+const char *engine_weights(const engine *e)
+{
+    return weights_form_name(checkpoint_form(e->weights));
+}
+
 engine_memory engine_get_memory(const engine *e)
 {
     return e->memory;
@@ -399,6 +431,11 @@ json_t *engine_describe(const engine *e)
                      "hidden", t->hidden, "vocab", t->vocab, "threads",
                      e->k ? kernels_threads(e->k) : 0, "simd",
                      e->k ? simd_level_name(kernels_simd(e->k)) : "none", "memory", memory);
+    if (about && e->weights) {
+        const char *file = checkpoint_prepared_file(e->weights);
+        json_object_set_new(about, "weights", json_string(engine_weights(e)));
+        json_object_set_new(about, "prepared", file ? json_string(file) : json_null());
+    }
     if (about && t->rope.yarn) {
         json_object_set_new(about, "rope_factor", json_real(t->rope.factor));
     }

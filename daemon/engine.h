@@ -36,6 +36,7 @@ typedef struct engine_options {
     int threads;         // 0: all processors of this process
     simd_level simd;
     bool exact;              // products in float32 always
+    weights_options weights; // form and cache; its threads are those above
     tensor_type kv_type;     // TENSOR_BF16 or TENSOR_F32
     int64_t context_tokens;  // 0: what the checkpoint says, less when memory does not allow it;
                              // more than that stretches its positions (config_stretch)
@@ -89,10 +90,12 @@ typedef struct engine_memory {
     int64_t budget;       // the whole allowance
 } engine_memory;
 
+// The form of the weights ("stored", "int8"). Not with text_side_only.
+const char *engine_weights(const engine *e);
 engine_memory engine_get_memory(const engine *e);
 
 // {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
-//  "memory": {...}}, and "rope_factor" where the context is stretched: the entry for `models`, and what --check prints. NULL when out of memory.
+//  "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and "rope_factor" where the context is stretched: the entry for `models`, and what --check prints. NULL when out of memory.
 json_t *engine_describe(const engine *e);
 
 #endif

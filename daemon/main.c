@@ -6,8 +6,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "checkpoint/prepare.h"
 #include "daemon/engine.h"
+#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "ipc/endpoint.h"
@@ -69,10 +72,26 @@ static void allow_open_files(void)
     setrlimit(RLIMIT_NOFILE, &r);
 }
 
-static void tell_memory(const engine *e)
+// The first start with a form takes a while. systemd is told that it goes on, and so is a person's
+// `sight` that reads these lines (clients/cli/connect.c).
+static void tell_preparing(void *arg, int percent)
+{
+    double *said = arg; // when the last line was written
+    const double now = clock_now_s();
+    if (now - *said < 1 && percent < 100) return;
+    *said = now;
+    notify_send("EXTEND_TIMEOUT_USEC=60000000");
+    log_line(LOG_INFO, "preparing weights: %d %%", percent);
+}
+
+static void tell_memory(const engine *e, bool chosen)
 {
     const engine_memory m = engine_get_memory(e);
     const double mib = 1 << 20;
+    const char *file = checkpoint_prepared_file(engine_checkpoint(e));
+    log_line(LOG_INFO, "weights: %s, %.0f MiB%s%s%s", engine_weights(e), (double)m.weights / mib,
+             chosen ? " (chosen by free memory)" : "", file ? ", prepared in " : "",
+             file ? file : "");
     log_line(LOG_INFO, "memory: weights %.0f MiB, workspace %.0f, a context of %lld tokens %.0f (%.1f "
              "KiB a token, states %.0f), the largest picture %.0f; %.0f MiB are allowed",
              (double)m.weights / mib, (double)m.text_workspace / mib,
@@ -92,12 +111,15 @@ static sight_err open_model(engine **out, options *o)
         log_line(LOG_WARNING, "no model is configured: serving the bundled one, which is small and "
                  "knows little; see --model");
     }
+    double said = 0;
+    o->engine.weights.progress = tell_preparing;
+    o->engine.weights.progress_arg = &said;
     sight_err err = engine_open(out, &o->engine);
     free(bundled);
     for (int i = 0; !err && engine_warning(*out, i); i++) {
         log_line(LOG_WARNING, "%s", engine_warning(*out, i));
     }
-    if (!err) tell_memory(*out);
+    if (!err) tell_memory(*out, o->engine.weights.form == WEIGHTS_AUTO);
     return err;
 }
 

@@ -35,6 +35,8 @@ static const setting settings[] = {
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16 or f32"},
+    {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4"},
+    {"cache", TEXT, AT(cache), 0, 0, "FOLDER", "for prepared weights; none: keep none"},
     {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
     {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS",
      "0: the model's; past it positions are stretched"},
@@ -317,6 +319,11 @@ static sight_err check_words(options *o)
         return sight_fail(SIGHT_E_ARGUMENT, "kv is '%.40s', must be bf16 or f32", o->kv);
     }
     if (o->kv) o->engine.kv_type = strcmp(o->kv, "f32") ? TENSOR_BF16 : TENSOR_F32;
+    if (o->weights) {
+        sight_err err = weights_form_parse(&o->engine.weights.form, o->weights);
+        if (err) return err;
+    }
+    o->engine.weights.cache = o->cache;
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     for (int i = 0; o->log && i < 4; i++) {
         if (!strcmp(o->log, levels[i])) return SIGHT_OK;

@@ -18,7 +18,8 @@ typedef struct options {
     char *model;    // a folder, a GGUF file or a published name; NULL: the bundled one
     char *mmproj;   // of a GGUF model; NULL: the one beside it
     char *endpoint; // NULL: endpoint_own
-    char *simd, *kv; // as written, checked when read
+    char *simd, *kv, *weights; // as written, checked when read
+    char *cache; // folder of prepared weights, "none"; NULL: the default one
     engine_options engine; // its model is set by options_find_model's caller
     request_limits limits;
     scheduler_limits queue;

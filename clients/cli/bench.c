@@ -105,18 +105,16 @@ static void report(engine *e, const machine_limits *limits, const bench_result *
     snprintf(device, sizeof device, "cpu (%s)", simd);
     const size_t n = sizeof rows / sizeof *rows;
     if (as_json) {
-        print_json(rows, n, device, "as stored", profiles);
+        print_json(rows, n, device, engine_weights(e), profiles);
         return;
     }
-    print_rows(rows, n, device, "as stored");
+    print_rows(rows, n, device, engine_weights(e));
     if (profiles) bench_profile_print(profiles, limits);
 }
 
-static sight_err check_weights(const char *weights)
+static void on_progress(void *arg, int percent)
 {
-    if (!weights || !strcmp(weights, "bf16") || !strcmp(weights, "auto")) return SIGHT_OK;
-    return sight_fail(SIGHT_E_UNSUPPORTED, "--weights %s: this build runs weights as stored (bf16)",
-                      weights);
+    terminal_progress("preparing weights: %d %%", percent);
 }
 
 static const char *const summary =
@@ -132,7 +130,7 @@ int cli_bench(int argc, char **argv)
         {"shape", 's', ARG_TEXT, &shape, "SIZE", "0.8b, 2b, 4b, 9b or 27b, made-up weights", 0, 0},
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "a checkpoint instead", 0, 0},
         {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
-        {"weights", 'w', ARG_TEXT, &weights, "FORM", "bf16", 0, 0},
+        {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8 or int4", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
@@ -149,8 +147,10 @@ int cli_bench(int argc, char **argv)
     eo.mmproj = mmproj;
     eo.shape = shape ? shape : model ? NULL : "0.8b";
     eo.threads = (int)threads;
+    eo.weights.progress = on_progress;
     sight_err err = shape && model ? sight_fail(SIGHT_E_ARGUMENT, "--shape or --model, not both")
-                                   : check_weights(weights);
+                                   : SIGHT_OK;
+    if (!err && weights) err = weights_form_parse(&eo.weights.form, weights);
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
     unsigned works = quick ? BENCH_QUICK : BENCH_ALL;
     if (!err && only) err = bench_parse_works(&works, only);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "checkpoint/prepare.h"
 #include "clients/cli/bench.h"
 #include "clients/cli/terminal.h"
 #include "vision/plan.h"

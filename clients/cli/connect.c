@@ -22,15 +22,14 @@
 static const char ipc_prefix[] = "ipc://";
 
 // FNV-1a, to give each model's private daemon its own socket name.
-static uint64_t hash(const char *text)
+static uint64_t hash(uint64_t h, const char *text)
 {
-    uint64_t h = 14695981039346656037ULL;
     for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211ULL;
     return h;
 }
 
 // The folder of the default socket (made, 0700), and there a name for this model.
-static sight_err private_endpoint(char *out, size_t size, const char *model, const char *mmproj)
+static sight_err private_endpoint(char *out, size_t size, const connect_options *options)
 {
     char folder[ENDPOINT_SIZE];
     sight_err err = sight_default_endpoint(folder, sizeof folder);
@@ -48,10 +47,11 @@ static sight_err private_endpoint(char *out, size_t size, const char *model, con
         return sight_fail(SIGHT_E_IO, "cannot make the folder '%s': %s", path, strerror(errno));
     }
     char real[PATH_MAX];
+    const char *model = options->model, *weights = options->weights ? options->weights : "";
     const char *name = model && realpath(model, real) ? real : model ? model : "";
-    unsigned long long id = hash(name);
-    if (mmproj) id = id * 31 + hash(mmproj); // another tower, another daemon
-    snprintf(out, size, "ipc://%s/private-%016llx.sock", path, id);
+    uint64_t id = hash(hash(14695981039346656037ULL, name), weights);
+    if (options->mmproj) id = hash(id * 31, options->mmproj); // another tower, another daemon
+    snprintf(out, size, "ipc://%s/private-%016llx.sock", path, (unsigned long long)id);
     return SIGHT_OK;
 }
 
@@ -77,7 +77,7 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
                    int log_fd)
 {
     char threads[16];
-    const char *argv[14];
+    const char *argv[20];
     int n = 0;
     argv[n++] = program;
     argv[n++] = "--private";
@@ -96,6 +96,10 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
         snprintf(threads, sizeof threads, "%d", (int)options->threads);
         argv[n++] = "--threads";
         argv[n++] = threads;
+    }
+    if (options->weights) {
+        argv[n++] = "--weights";
+        argv[n++] = options->weights;
     }
     argv[n] = NULL;
     pid_t pid = fork();
@@ -118,6 +122,23 @@ static void read_log(char *log, size_t size, int log_fd)
     ssize_t n = pread(log_fd, log, size - 1, 0);
     log[n > 0 ? n : 0] = 0;
     while (n > 0 && log[n - 1] == '\n') log[--n] = 0;
+}
+
+// The last "preparing weights: N %" that the daemon wrote; whether it is a new one.
+static bool read_percent(int *percent, int log_fd)
+{
+    static const char words[] = "preparing weights: ";
+    char log[4096];
+    struct stat st;
+    const off_t size = fstat(log_fd, &st) ? 0 : st.st_size;
+    const off_t at = size > (off_t)sizeof log - 1 ? size - (off_t)sizeof log + 1 : 0;
+    const ssize_t n = pread(log_fd, log, sizeof log - 1, at);
+    log[n > 0 ? n : 0] = 0;
+    int last = *percent;
+    for (char *s = log; (s = strstr(s, words)); s++) last = atoi(s + sizeof words - 1);
+    const bool news = last != *percent;
+    *percent = last;
+    return news;
 }
 
 // A person at a terminal is told what the daemon warned of (that the bundled model is small).
@@ -170,8 +191,9 @@ static sight_err start_private(sight_client **out, const connect_options *option
         return sight_fail(SIGHT_E_MEMORY, "cannot start '%s': %s", program, strerror(errno));
     }
     sight_err err = SIGHT_E_TIMEOUT;
-    double start = clock_now_s();
-    while (err && clock_now_s() - start < START_SECONDS) {
+    double start = clock_now_s(), heard = start;
+    int percent = -1;
+    while (err && clock_now_s() - heard < START_SECONDS) {
         int status;
         if (waitpid(pid, &status, WNOHANG) == pid) {
             // Another `sight` may have started one at the same moment: then that one answers.
@@ -180,7 +202,12 @@ static sight_err start_private(sight_client **out, const connect_options *option
             close(log_fd);
             return err;
         }
-        if (clock_now_s() - start > 0.3) terminal_progress("starting sightd ...");
+        if (read_percent(&percent, log_fd)) heard = clock_now_s();
+        if (percent >= 0 && percent < 100) {
+            terminal_progress("preparing weights, once: %d %%", percent);
+        } else if (clock_now_s() - start > 0.3) {
+            terminal_progress("starting sightd ...");
+        }
         err = sight_client_connect(out, endpoint, 200);
     }
     terminal_clear();
@@ -194,13 +221,13 @@ sight_err connect_open(sight_client **out, const connect_options *options)
     if (options->endpoint) return sight_client_connect(out, options->endpoint, 5000);
     char endpoint[ENDPOINT_SIZE];
     sight_err err;
-    if (!options->model) {
+    if (!options->model && !options->weights) {
         err = sight_default_endpoint(endpoint, sizeof endpoint);
         if (err) return err;
         err = sight_client_connect(out, endpoint, 0);
         if (err != SIGHT_E_NOT_FOUND) return err;
     }
-    err = private_endpoint(endpoint, sizeof endpoint, options->model, options->mmproj);
+    err = private_endpoint(endpoint, sizeof endpoint, options);
     if (err) return err;
     err = sight_client_connect(out, endpoint, 0);
     if (err != SIGHT_E_NOT_FOUND && err != SIGHT_E_TIMEOUT) return err;

@@ -41,6 +41,8 @@ bool question_args(question *q, const char *command, const char *positional, con
          0, 0},
         {"endpoint", 'e', ARG_TEXT, &q->connect.endpoint, "URL", "the daemon to ask", 0, 0},
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
+        {"weights", 'w', ARG_TEXT, &q->connect.weights, "FORM",
+         "of a daemon started for this: auto, stored, bf16, int8 or int4", 0, 0},
         {"system", 0, ARG_TEXT, &q->system, "TEXT", "a system message first", 0, 0},
         {"start", 0, ARG_TIME, &q->start_s, "TIME", "clips: from here (seconds, m:ss, h:mm:ss)", 0, 0},
         {"end", 0, ARG_TIME, &q->end_s, "TIME", "clips: to here", 0, 0},

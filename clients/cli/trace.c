@@ -17,7 +17,7 @@ static sight_err choose_backend(const char *backend)
 int cli_trace(int argc, char **argv)
 {
     const char *model = NULL, *mmproj = NULL, *path = NULL, *out = NULL, *backend = NULL;
-    const char *simd = NULL;
+    const char *simd = NULL, *weights = NULL;
     int64_t threads = 0;
     const arg_option options[] = {
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint", 0, 0},
@@ -25,6 +25,7 @@ int cli_trace(int argc, char **argv)
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
         {"backend", 'b', ARG_TEXT, &backend, "NAME", "cpu", 0, 0},
+        {"weights", 'w', ARG_TEXT, &weights, "FORM", "stored, bf16, int8 or int4", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
     };
@@ -42,6 +43,7 @@ int cli_trace(int argc, char **argv)
     if (!err && !model) err = sight_fail(SIGHT_E_ARGUMENT, "--model is missing");
     if (!err && !out) err = sight_fail(SIGHT_E_ARGUMENT, "--out is missing");
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
+    if (!err && weights) err = weights_form_parse(&eo.weights.form, weights);
     if (!err) err = inspect_read_request(&file, path);
     eo.model = model;
     eo.mmproj = mmproj;
