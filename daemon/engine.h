@@ -37,7 +37,7 @@ typedef struct engine_options {
     simd_level simd;
     bool exact;              // products in float32 always
     weights_options weights; // form and cache; its threads are those above
-    tensor_type kv_type;     // TENSOR_BF16 or TENSOR_F32
+    tensor_type kv_type;     // TENSOR_BF16, TENSOR_I8 or TENSOR_F32
     int64_t context_tokens;  // 0: what the checkpoint says, less when memory does not allow it;
                              // more than that stretches its positions (config_stretch)
     double rope_factor;      // of that; 0: as the context needs

@@ -34,7 +34,7 @@ static const setting settings[] = {
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
-    {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16 or f32"},
+    {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16, int8 or f32"},
     {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4"},
     {"cache", TEXT, AT(cache), 0, 0, "FOLDER", "for prepared weights; none: keep none"},
     {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
@@ -315,10 +315,14 @@ static sight_err check_words(options *o)
                                                  : simd_level_parse(&o->engine.simd, o->simd);
         if (err) return err;
     }
-    if (o->kv && strcmp(o->kv, "bf16") && strcmp(o->kv, "f32")) {
-        return sight_fail(SIGHT_E_ARGUMENT, "kv is '%.40s', must be bf16 or f32", o->kv);
+    if (o->kv && strcmp(o->kv, "bf16") && strcmp(o->kv, "int8") && strcmp(o->kv, "f32")) {
+        return sight_fail(SIGHT_E_ARGUMENT, "kv is '%.40s', must be bf16, int8 or f32", o->kv);
     }
-    if (o->kv) o->engine.kv_type = strcmp(o->kv, "f32") ? TENSOR_BF16 : TENSOR_F32;
+    if (o->kv) {
+        o->engine.kv_type = strcmp(o->kv, "f32") == 0    ? TENSOR_F32
+                            : strcmp(o->kv, "int8") == 0 ? TENSOR_I8
+                                                         : TENSOR_BF16;
+    }
     if (o->weights) {
         sight_err err = weights_form_parse(&o->engine.weights.form, o->weights);
         if (err) return err;

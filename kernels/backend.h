@@ -123,6 +123,7 @@ void packed_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
 void rows_avx512_fill(cpu_ops *ops);
 void attention_avx512_fill(cpu_ops *ops);
 void delta_avx512_fill(cpu_ops *ops);
+void attention_avx512vnni_fill(cpu_ops *ops); // not called when exact
 
 void linear_avx512bf16_fill(cpu_ops *ops); // not called when exact
 void output_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
@@ -145,5 +146,8 @@ static inline int64_t delta_key_head(const delta_shape *s, int64_t v)
 
 bool simd_level_available(simd_level level); // this processor and its system run it
 simd_level simd_level_best(bool exact);      // what SIMD_AUTO means here
+#if defined(__x86_64__)
+bool simd_has_vnni(void); // AVX-512's products of bytes and of 16-bit numbers
+#endif
 
 #endif

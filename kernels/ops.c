@@ -39,6 +39,9 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
         if (__builtin_cpu_supports("avx512vnni")) output_avx512vnni_fill(ops);
     }
     if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
+    if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16 && !exact && simd_has_vnni()) {
+        attention_avx512vnni_fill(ops);
+    }
 #endif
 #if defined(__aarch64__)
     if (level == SIMD_NEON) {
@@ -358,7 +361,7 @@ void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const fl
 static void check_kv(const kv_view *kv)
 {
     assert(kv->pages && kv->page_rows > 0);
-    assert(kv->type == TENSOR_F32 || kv->type == TENSOR_BF16);
+    assert(kv->type == TENSOR_F32 || kv->type == TENSOR_BF16 || kv->type == TENSOR_I8);
 }
 
 void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,

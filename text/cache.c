@@ -27,8 +27,8 @@ static void measure(cache_pool *p, const text_config *c)
         else linear++;
     }
     p->kv_layers = (int32_t)full + (p->mtp ? 1 : 0);
-    int64_t values = (int64_t)2 * c->kv_heads * CACHE_PAGE_ROWS * c->head_dim;
-    p->page_bytes = align_up(values * (int64_t)tensor_type_bytes(p->kv_type), 64);
+    p->page_bytes = align_up(kv_page_bytes(p->kv_type, CACHE_PAGE_ROWS, c->kv_heads, c->head_dim),
+                             64);
     p->memory.block_bytes =
         align_up(p->page_bytes * (p->kv_layers ? p->kv_layers : 1), CACHE_MEMORY_ALIGN);
 
@@ -47,8 +47,10 @@ static void measure(cache_pool *p, const text_config *c)
 sight_err cache_pool_create(cache_pool **out, const text_config *config,
                             const cache_options *options)
 {
-    if (options->kv_type != TENSOR_F32 && options->kv_type != TENSOR_BF16) {
-        return sight_fail(SIGHT_E_ARGUMENT, "the cache keeps keys and values in f32 or bf16 only");
+    if (options->kv_type != TENSOR_F32 && options->kv_type != TENSOR_BF16 &&
+        options->kv_type != TENSOR_I8) {
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "the cache keeps keys and values in f32, bf16 or int8 only");
     }
     if (options->budget_bytes < 0) {
         return sight_fail(SIGHT_E_ARGUMENT, "the cache's budget is below 0");

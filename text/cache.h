@@ -19,7 +19,7 @@ typedef struct sequence sequence;
 #define CACHE_PAGE_ROWS 64
 
 typedef struct cache_options {
-    tensor_type kv_type;  // TENSOR_BF16, or TENSOR_F32 (trace)
+    tensor_type kv_type;  // TENSOR_BF16, TENSOR_I8 or TENSOR_F32 (trace)
     int64_t budget_bytes; // pages and states together; 0: no limit
     bool without_mtp;     // keep no KV for the MTP block's layer
 } cache_options;

@@ -47,10 +47,16 @@ typedef struct attention_job {
     float scale;
 } attention_job;
 
-static float kv_element(const kv_view *kv, const void *page, int64_t at)
+// Component c of a row of the page, rows counted over both parts and all heads.
+static float kv_element(const kv_view *kv, const void *page, int64_t row, int64_t c, int64_t G,
+                        int64_t C)
 {
-    return kv->type == TENSOR_BF16 ? bf16_to_f32(((const uint16_t *)page)[at])
-                                   : ((const float *)page)[at];
+    const int64_t at = row * C + c;
+    if (kv->type == TENSOR_BF16) return bf16_to_f32(((const uint16_t *)page)[at]);
+    if (kv->type == TENSOR_F32) return ((const float *)page)[at];
+    const void *scales = (const char *)page + kv_scales_at(kv->page_rows, G, C);
+    return (float)((const int8_t *)page)[at] *
+           ((const float *)scales)[row * kv_groups(C) + c / KV_GROUP];
 }
 
 static void attend(const attention_job *j, const attention_seq *seq, int64_t row, int64_t h)
@@ -61,13 +67,14 @@ static void attend(const attention_job *j, const attention_seq *seq, int64_t row
     softmax_start(&s, seq->out + (row * j->H + h) * C, C);
     for (int64_t t = 0; t <= seq->past + row; t++) {
         const void *page = seq->kv.pages[t / page_rows];
-        const int64_t key = (g * page_rows + t % page_rows) * C;
-        const int64_t value = key + j->G * page_rows * C;
+        const int64_t key = g * page_rows + t % page_rows, value = key + j->G * page_rows;
         float score = 0;
-        for (int64_t c = 0; c < C; c++) score += q[c] * kv_element(&seq->kv, page, key + c);
+        for (int64_t c = 0; c < C; c++) {
+            score += q[c] * kv_element(&seq->kv, page, key, c, j->G, C);
+        }
         const float share = softmax_weigh(&s, score * j->scale);
         for (int64_t c = 0; c < C; c++) {
-            s.out[c] += share * kv_element(&seq->kv, page, value + c);
+            s.out[c] += share * kv_element(&seq->kv, page, value, c, j->G, C);
         }
     }
     softmax_finish(&s);

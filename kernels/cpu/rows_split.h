@@ -304,13 +304,46 @@ typedef struct kv_job {
     int64_t past, G, C;
 } kv_job;
 
+// The largest of a group becomes 127. Sizes are compared as bits, which the compiler makes vectors of;
+// a number that is not finite makes its group zeros.
+static inline void group_to_i8(int8_t *y, float *scale, const float *x, int64_t n)
+{
+    union {
+        float f;
+        uint32_t u;
+    } largest = {0}, v;
+    for (int64_t i = 0; i < n; i++) {
+        v.f = x[i];
+        v.u &= 0x7fffffff;
+        largest.u = v.u > largest.u ? v.u : largest.u;
+    }
+    const bool some = largest.f >= 1e-30f && largest.u < 0x7f800000;
+    const float inverse = some ? 127.0f / largest.f : 0;
+    *scale = some ? largest.f / 127.0f : 0;
+    if (!some) memset(y, 0, (size_t)n);
+    for (int64_t i = 0; some && i < n; i++) y[i] = (int8_t)rintf(x[i] * inverse);
+}
+
+static inline void row_to_i8(int8_t *y, float *scales, const float *x, int64_t C)
+{
+    for (int64_t c = 0; c < C; c += KV_GROUP) {
+        group_to_i8(y + c, scales + c / KV_GROUP, x + c, C - c < KV_GROUP ? C - c : KV_GROUP);
+    }
+}
+
 static void kv_write_part(const kv_view *kv, const float *x, int64_t part, int64_t token,
                           int64_t g, int64_t G, int64_t C)
 {
-    void *page = kv->pages[token / kv->page_rows];
-    const int64_t at = ((part * G + g) * kv->page_rows + token % kv->page_rows) * C;
-    if (kv->type == TENSOR_BF16) row_to_bf16((uint16_t *)page + at, x, C);
-    else memcpy((float *)page + at, x, (size_t)C * sizeof *x);
+    char *page = kv->pages[token / kv->page_rows];
+    const int64_t row = (part * G + g) * kv->page_rows + token % kv->page_rows, at = row * C;
+    if (kv->type == TENSOR_I8) {
+        float *scales = (float *)(void *)(page + kv_scales_at(kv->page_rows, G, C));
+        row_to_i8((int8_t *)page + at, scales + row * kv_groups(C), x, C);
+    } else if (kv->type == TENSOR_BF16) {
+        row_to_bf16((uint16_t *)(void *)page + at, x, C);
+    } else {
+        memcpy((float *)(void *)page + at, x, (size_t)C * sizeof *x);
+    }
 }
 
 static void kv_write_rows(void *arg, int64_t begin, int64_t end, int worker)

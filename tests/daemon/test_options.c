@@ -47,7 +47,7 @@ static void wrong_settings_are_named(void **state)
         {"ask", NULL, "'ask' is not an option"},  {"--max-frames", "1.5", "whole number"},
         {"--max-frames", "nan", "--max-frames"},  {"--grace", "-1", "--grace"},
         {"--max-pixels", "1Q", "--max-pixels"},   {"--model", "", "--model is empty"},
-        {"--kv", "int3", "bf16 or f32"},          {"--log", "loud", "log is 'loud'"},
+        {"--kv", "int3", "int8 or f32"},          {"--log", "loud", "log is 'loud'"},
         {"--exact=maybe", NULL, "yes or no"},     {"--simd", "mmx", "mmx"},
         {"--max-frames", "0x10", "--max-frames"},
     };
@@ -80,6 +80,9 @@ static void words_are_taken(void **state)
     assert_ok(read_args(&o, "--allow-paths=no", "--kv=f32"));
     assert_false(o.limits.allow_paths);
     assert_int_equal(o.engine.kv_type, TENSOR_F32);
+    options_done(&o);
+    assert_ok(read_args(&o, "--allow-paths=no", "--kv=int8"));
+    assert_int_equal(o.engine.kv_type, TENSOR_I8);
     options_done(&o);
 }
 

@@ -16,7 +16,7 @@ static paged paged_new(tensor_type type, int64_t tokens, int32_t page_rows, int6
     paged p = {{NULL, type, page_rows}, NULL, (tokens + page_rows - 1) / page_rows};
     p.pages = calloc((size_t)p.n_pages, sizeof *p.pages);
     assert_non_null(p.pages);
-    const size_t bytes = (size_t)(2 * G * page_rows * C) * tensor_type_bytes(type);
+    const size_t bytes = (size_t)kv_page_bytes(type, page_rows, G, C);
     for (int64_t i = 0; i < p.n_pages; i++) {
         p.pages[i] = malloc(bytes);
         assert_non_null(p.pages[i]);
@@ -38,6 +38,11 @@ static double stored(const paged *p, int part, int64_t t, int64_t g, int64_t c, 
     const int64_t rows = p->kv.page_rows;
     const int64_t at = ((part * G + g) * rows + t % rows) * C + c;
     const void *page = p->pages[t / rows];
+    if (p->kv.type == TENSOR_I8) {
+        const void *scales = (const char *)page + kv_scales_at(rows, G, C);
+        return (double)((const int8_t *)page)[at] *
+               ((const float *)scales)[at / C * kv_groups(C) + c / KV_GROUP];
+    }
     return p->kv.type == TENSOR_BF16 ? bf16_to_f32(((const uint16_t *)page)[at])
                                      : ((const float *)page)[at];
 }
@@ -73,6 +78,71 @@ static void kv_write_rounds_and_places(void **state)
     guarded_free(v);
 }
 
+// Each group's largest becomes 127, the others are off by half a step at most, and no page but those
+// written to changes.
+static void kv_write_makes_bytes(void **state)
+{
+    const levels *l = *state;
+    enum { T = 21, G = 2, C = 150, PAST = 3 };
+    test_random r = {80};
+    float *k = guarded_normal(T * G * C, &r, 2), *v = guarded_normal(T * G * C, &r, 0.01f);
+    memset(k, 0, 70 * sizeof *k); // a group of zeros
+    k[C] = NAN;
+    v[C + 64] = INFINITY;
+    paged first = paged_new(TENSOR_I8, T + PAST, 16, G, C);
+    op_kv_write(l->k[0], &first.kv, k, v, PAST, T, G, C);
+    for (int64_t j = 0; j < T * G * C; j++) {
+        const int64_t t = PAST + j / (G * C), g = j / C % G, c = j % C;
+        for (int part = 0; part < 2; part++) {
+            const float *x = part ? v : k, *group = x + j - c % KV_GROUP;
+            float most = 0;
+            for (int i = 0; i < KV_GROUP && c - c % KV_GROUP + i < C; i++) {
+                if (!isfinite(group[i])) most = INFINITY;
+                most = fmaxf(most, fabsf(group[i]));
+            }
+            const double got = stored(&first, part, t, g, c, G, C);
+            if (!isfinite(most)) assert_true(got == 0);
+            else assert_true(fabs(got - x[j]) <= most / 127 * 0.5001);
+            if (fabsf(x[j]) == most) assert_float_equal(got, x[j], 1e-6 * most);
+        }
+    }
+    for (int i = 1; i < l->n; i++) {
+        paged p = paged_new(TENSOR_I8, T + PAST, 16, G, C);
+        op_kv_write(l->k[i], &p.kv, k, v, PAST, T, G, C);
+        for (int64_t n = 0; n < p.n_pages; n++) {
+            assert_memory_equal(p.pages[n], first.pages[n], (size_t)kv_page_bytes(TENSOR_I8, 16, G, C));
+        }
+        paged_free(&p);
+    }
+    paged_free(&first);
+    guarded_free(k);
+    guarded_free(v);
+}
+
+// ---- errors ----
+
+static double bf16_of(double x)
+{
+    return bf16_to_f32(f32_to_bf16((float)x));
+}
+
+// Root of the mean square, and the largest error.
+typedef struct error_size {
+    double rms, largest;
+} error_size;
+
+static error_size error_of(const double *x, const double *reference, int64_t n)
+{
+    error_size e = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const double d = fabs(x[i] - reference[i]);
+        e.rms += d * d / (double)n;
+        if (!(d <= e.largest)) e.largest = isnan(d) ? INFINITY : d;
+    }
+    e.rms = sqrt(e.rms);
+    return e;
+}
+
 // ---- causal ----
 
 typedef struct causal_case {
@@ -85,9 +155,9 @@ typedef struct causal_case {
     double *reference;
 } causal_case;
 
-static void causal_reference(const causal_case *c)
+// bf16: as bf16 arithmetic at its best, with queries and weights rounded.
+static void causal_formula(const causal_case *c, double *out, bool bf16)
 {
-    double *out = c->reference;
     const float *q = c->q;
     for (int64_t s = 0; s < c->S; s++) {
         for (int64_t i = 0; i < c->n[s] * c->H; i++, q += c->C, out += c->C) {
@@ -95,12 +165,17 @@ static void causal_reference(const causal_case *c)
             double *score = doubles(keys), largest = -INFINITY, sum = 0;
             for (int64_t t = 0; t < keys; t++) {
                 for (int64_t d = 0; d < c->C; d++) {
-                    score[t] += q[d] * stored(&c->pages[s], 0, t, g, d, c->G, c->C);
+                    score[t] += (bf16 ? bf16_of(q[d]) : q[d]) *
+                                stored(&c->pages[s], 0, t, g, d, c->G, c->C);
                 }
                 score[t] *= c->scale;
                 largest = fmax(largest, score[t]);
             }
-            for (int64_t t = 0; t < keys; t++) sum += score[t] = exp(score[t] - largest);
+            for (int64_t t = 0; t < keys; t++) {
+                score[t] = exp(score[t] - largest);
+                if (bf16) score[t] = bf16_of(score[t]);
+                sum += score[t];
+            }
             for (int64_t t = 0; t < keys; t++) {
                 for (int64_t d = 0; d < c->C; d++) {
                     out[d] += score[t] / sum * stored(&c->pages[s], 1, t, g, d, c->G, c->C);
@@ -129,7 +204,7 @@ static causal_case causal_new(tensor_type type, int64_t S, const int64_t *n, con
     }
     c.q = guarded_normal(c.rows * H * C, &r, spread);
     c.reference = doubles(c.rows * H * C);
-    causal_reference(&c);
+    causal_formula(&c, c.reference, false);
     return c;
 }
 
@@ -187,12 +262,13 @@ static void causal_agrees(void **state)
         {1, {9}, {700}, 7, 1, 80, 48},         {1, {16}, {100}, 24, 1, 64, 16},
         {1, {3}, {300}, 1, 1, 1, 7},           {1, {50}, {10}, 20, 2, 8, 9},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    static const tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_I8};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         char what[80];
-        snprintf(what, sizeof what, "attention case %d", (int)i);
-        causal_case c = causal_new(i % 2 ? TENSOR_BF16 : TENSOR_F32, cases[i].S, cases[i].n,
-                                   cases[i].past, cases[i].H, cases[i].G, cases[i].C,
-                                   cases[i].page_rows, 2, l->k[0]);
+        snprintf(what, sizeof what, "attention case %d, type %d", (int)i / 2, (int)i % 3);
+        causal_case c = causal_new(types[i % 3], cases[i / 2].S, cases[i / 2].n, cases[i / 2].past,
+                                   cases[i / 2].H, cases[i / 2].G, cases[i / 2].C,
+                                   cases[i / 2].page_rows, 2, l->k[0]);
         causal_levels(l, &c, what);
         causal_free(&c);
     }
@@ -236,6 +312,67 @@ static void pieces_give_the_whole(void **state)
     causal_free(&c);
 }
 
+// Kernels that need not be exact are nowhere worse than bf16 arithmetic at its best.
+static void fast_causal_beats_bf16(void **state)
+{
+    const levels *l = *state;
+    static const int64_t ns[] = {70, 9, 33}, pasts[] = {0, 1500, 200}, shapes[][3] = {
+        {8, 2, 256}, {4, 2, 64}, {6, 1, 40}};
+    static const tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_I8};
+    const kernels_options options = {.threads = 3};
+    kernels *k = NULL;
+    assert_ok(kernels_create(&k, &options));
+    for (int i = 0; i < 9; i++) {
+        const int64_t *shape = shapes[i / 3];
+        causal_case c = causal_new(types[i % 3], 1, &ns[i / 3], &pasts[i / 3], shape[0], shape[1],
+                                   shape[2], 64, i % 2 ? 5 : 1, l->k[0]);
+        const int64_t n = c.rows * c.H * c.C;
+        double *bf16 = doubles(n), *wide = doubles(n);
+        causal_formula(&c, bf16, true);
+        const error_size allowed = error_of(bf16, c.reference, n);
+        float *out = causal_run(&c, k);
+        check_guards(out, n, "fast causal");
+        for (int64_t j = 0; j < n; j++) wide[j] = out[j];
+        const error_size e = error_of(wide, c.reference, n);
+        if (!(e.rms <= allowed.rms && e.largest <= allowed.largest)) {
+            fail_msg("case %d: off by %g, at most %g; bf16 by %g, at most %g", i, e.rms, e.largest,
+                     allowed.rms, allowed.largest);
+        }
+        guarded_free(out);
+        free(bf16);
+        free(wide);
+        causal_free(&c);
+    }
+    kernels_destroy(&k);
+}
+
+// Rows of a step of few give the bits that they give one at a time: drafts being checked give what
+// decoding gives, over chunk and page borders too.
+static void few_rows_are_each_alone(void **state)
+{
+    const levels *l = *state;
+    static const int64_t pasts[] = {0, 30, 61, 508, 1023, 16380};
+    enum { N = 7, H = 8, G = 2, C = 72 };
+    for (int i = 0; i < 6; i++) {
+        const int64_t n[] = {N};
+        if (l->n == 1) return; // plain has one way only
+        causal_case c = causal_new(i % 2 ? TENSOR_BF16 : TENSOR_I8, 1, n, &pasts[i], H, G, C, 64, 1,
+                                   l->k[l->n - 1]);
+        for (int level = 1; level < l->n; level++) {
+            float *together = causal_run(&c, l->k[level]), *alone = guarded(N * H * C);
+            for (int64_t row = 0; row < N; row++) {
+                const attention_seq one = {c.q + row * H * C, alone + row * H * C, 1,
+                                           pasts[i] + row, c.pages[0].kv};
+                op_attention(l->k[level], &one, 1, H, G, C, c.scale);
+            }
+            assert_memory_equal(together, alone, N * H * C * sizeof *alone);
+            guarded_free(together);
+            guarded_free(alone);
+        }
+        causal_free(&c);
+    }
+}
+
 // More sequences than the shared scratch holds the parts of, each of many chunks.
 static void many_sequences_are_each_alone(void **state)
 {
@@ -274,12 +411,6 @@ typedef struct spans_case {
     float *qkv;
     double *reference;
 } spans_case;
-
-// Weights as bf16 arithmetic would have them, for spans_of_bf16.
-static double bf16_of(double x)
-{
-    return bf16_to_f32(f32_to_bf16((float)x));
-}
 
 // bf16: weights are rounded too.
 static void spans_formula(const spans_case *c, const float *qkv, double *reference, bool bf16)
@@ -355,23 +486,6 @@ static void spans_agree(void **state)
 }
 
 // ---- whole numbers: what kernels that need not be exact may do ----
-
-// Root of the mean square, and the largest error.
-typedef struct error_size {
-    double rms, largest;
-} error_size;
-
-static error_size error_of(const double *x, const double *reference, int64_t n)
-{
-    error_size e = {0};
-    for (int64_t i = 0; i < n; i++) {
-        const double d = fabs(x[i] - reference[i]);
-        e.rms += d * d / (double)n;
-        if (!(d <= e.largest)) e.largest = isnan(d) ? INFINITY : d;
-    }
-    e.rms = sqrt(e.rms);
-    return e;
-}
 
 typedef enum inputs { PLAIN_INPUTS, PEAKED, OUTLIERS, BIG_TOKENS, N_INPUTS } inputs;
 
@@ -478,8 +592,11 @@ static void a_span_too_long_to_pack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kv_write_rounds_and_places), cmocka_unit_test(causal_agrees),
+        cmocka_unit_test(kv_write_rounds_and_places), cmocka_unit_test(kv_write_makes_bytes),
+        cmocka_unit_test(causal_agrees),
         cmocka_unit_test(sharp_scores_stay_finite),   cmocka_unit_test(pieces_give_the_whole),
+        cmocka_unit_test(fast_causal_beats_bf16),
+        cmocka_unit_test(few_rows_are_each_alone),
         cmocka_unit_test(many_sequences_are_each_alone),
         cmocka_unit_test(spans_agree),
         cmocka_unit_test(fast_spans_beat_bf16),

@@ -228,7 +228,7 @@ static void options_are_checked(void **state)
     text_config c = config();
     cache_pool *p = NULL;
     const cache_options type = {.kv_type = TENSOR_I64}, budget = {.budget_bytes = -1};
-    assert_fails(cache_pool_create(&p, &c, &type), SIGHT_E_ARGUMENT, "f32 or bf16");
+    assert_fails(cache_pool_create(&p, &c, &type), SIGHT_E_ARGUMENT, "f32, bf16 or int8");
     assert_fails(cache_pool_create(&p, &c, &budget), SIGHT_E_ARGUMENT, "budget");
     assert_null(p);
 }
