@@ -11,6 +11,8 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf_find.h"
 
+#define CACHE_DEPTH 1 // big files stand in folders of their own ("BF16/...-00001-of-00002.gguf")
+
 static bool is_folder(const char *path)
 {
     struct stat st;
@@ -82,14 +84,14 @@ static sight_err only_one(char **out, const gguf_list *l, const char *where)
     return *out ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for '%s'", where);
 }
 
-// What a folder stands for: a folder as published is itself; else the GGUF file in it, if there is one.
-// With a tag only files count, and *out is NULL when none fits.
-static sight_err settle(char **out, const char *dir, const char *tag)
+// What a folder stands for: a folder as published is itself; else the GGUF file in it (so many levels
+// deep), if there is one. With a tag only files count, and *out is NULL when none fits.
+static sight_err settle(char **out, const char *dir, int depth, const char *tag)
 {
     gguf_list l = {0};
     *out = NULL;
     if (tag || !holds_safetensors(dir)) {
-        sight_err err = gguf_list_models(&l, dir, NULL, tag);
+        sight_err err = gguf_list_models(&l, dir, depth, NULL, tag);
         if (!err) err = only_one(out, &l, dir);
         gguf_list_done(&l);
         if (err || *out || tag) return err;
@@ -101,7 +103,7 @@ static sight_err settle(char **out, const char *dir, const char *tag)
 // Takes a folder that was found.
 static void take(search *s, char *dir)
 {
-    if (dir && !over(s)) s->err = settle(&s->found, dir, s->tag);
+    if (dir && !over(s)) s->err = settle(&s->found, dir, CACHE_DEPTH, s->tag);
     free(dir);
 }
 
@@ -125,7 +127,7 @@ static bool holds_model(search *s, const char *dir)
     char *config = join(s, dir, "config.json");
     bool found = config && is_file(config);
     free(config);
-    if (!found && gguf_list_models(&l, dir, NULL, NULL)) s->failed = true;
+    if (!found && gguf_list_models(&l, dir, CACHE_DEPTH, NULL, NULL)) s->failed = true;
     found = found || l.n > 0;
     gguf_list_done(&l);
     return found;
@@ -227,7 +229,7 @@ static void look_in_llama(search *s, const char *place)
     for (const char *p = s->model; *p; p++) buf_putc(&b, *p == '/' ? '_' : *p);
     buf_putc(&b, '_');
     char *prefix = text_of(&b, s);
-    if (prefix) s->err = gguf_list_models(&l, place, prefix, s->tag);
+    if (prefix) s->err = gguf_list_models(&l, place, 0, prefix, s->tag);
     if (prefix && !s->err) s->err = only_one(&s->found, &l, place);
     gguf_list_done(&l);
     free(prefix);
@@ -333,7 +335,7 @@ bool checkpoint_is_gguf(const char *path)
 
 sight_err checkpoint_find(char **path, const char *model)
 {
-    if (is_folder(model)) return settle(path, model, NULL);
+    if (is_folder(model)) return settle(path, model, 0, NULL);
     if (!is_file(model)) return find_named(path, model);
     if (!checkpoint_is_gguf(model)) {
         return sight_fail(SIGHT_E_NOT_FOUND,

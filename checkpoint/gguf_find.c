@@ -141,10 +141,11 @@ static sight_err list(gguf_list *out, const char *dir, const wanted *w, int dept
     return SIGHT_OK;
 }
 
-sight_err gguf_list_models(gguf_list *out, const char *dir, const char *prefix, const char *tag)
+sight_err gguf_list_models(gguf_list *out, const char *dir, int depth, const char *prefix,
+                           const char *tag)
 {
     const wanted w = {.prefix = prefix, .tag = tag, .root = strlen(dir)};
-    return list(out, dir, &w, 1);
+    return list(out, dir, &w, depth);
 }
 
 // Whether what stands before "mmproj" in its name is a beginning of the model's.
