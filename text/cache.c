@@ -152,7 +152,7 @@ void sequence_drop(sequence **ps)
     sequence *s = *ps;
     if (!s) return;
     cut_blocks(s, 0);
-    sequence_free_rewind(s);
+    sequence_forbid_rewind(s);
     cache_states_free(&s->pool->memory, s->states);
     s->pool->sequences--;
     free(s->blocks);

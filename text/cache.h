@@ -56,6 +56,7 @@ void sequence_cut_mtp(sequence *s, int64_t length); // length <= sequence_mtp_le
 // SIGHT_E_MEMORY.
 sight_err sequence_allow_rewind(sequence *s, int32_t max_rows);
 int32_t sequence_rewind_rows(const sequence *s); // 0: none
+void sequence_forbid_rewind(sequence *s);        // gives that room back
 
 // ---- for text/model.c: what a step writes to ----
 

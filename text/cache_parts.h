@@ -37,8 +37,4 @@ struct sequence {
     cache_rewind rewind;
 };
 
-// ---- cache_rewind.c ----
-
-void sequence_free_rewind(sequence *s);
-
 #endif

@@ -31,7 +31,7 @@ sight_err sequence_allow_rewind(sequence *s, int32_t max_rows)
     return SIGHT_OK;
 }
 
-void sequence_free_rewind(sequence *s)
+void sequence_forbid_rewind(sequence *s)
 {
     if (s->rewind.max_rows == 0) return;
     cache_states_free(&s->pool->memory, s->rewind.other);

@@ -117,6 +117,21 @@ int64_t text_model_workspace_bytes(const text_model *m)
     return m->ws.bytes + output_bytes(m->output);
 }
 
+const text_config *text_model_config(const text_model *m)
+{
+    return &m->config->text;
+}
+
+bool text_model_has_mtp(const text_model *m)
+{
+    return m->mtp != NULL;
+}
+
+draft_plan *text_model_plan(text_model *m)
+{
+    return &m->plan;
+}
+
 // ---- checks: all before anything changes ----
 
 sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_t *visual,

@@ -13,8 +13,9 @@
 #include "checkpoint/checkpoint.h"
 #include "kernels/ops.h"
 #include "text/cache.h"
-
+#include "text/draft_plan.h"
 #include "text/output.h"
+
 typedef struct text_model text_model;
 
 // Borrows c and k, which must outlive it. max_rows: rows in one step at most (workspace is
@@ -23,6 +24,10 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
 void text_model_destroy(text_model **m); // accepts NULL; leaves NULL
 int64_t text_model_max_rows(const text_model *m);
 int64_t text_model_workspace_bytes(const text_model *m);
+const text_config *text_model_config(const text_model *m);
+bool text_model_has_mtp(const text_model *m);
+// What guessing ahead has brought on this model (text/draft.h); the model itself does not use it.
+draft_plan *text_model_plan(text_model *m);
 
 // Rows of one sequence in a step. All arrays are borrowed for the call.
 typedef struct segment {

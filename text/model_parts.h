@@ -73,6 +73,7 @@ struct text_model {
     model_layer *layers;
     mtp_part *mtp; // NULL: no block
     workspace ws;
+    draft_plan plan;
 };
 
 // R: how many components of a head are rotated.

@@ -52,14 +52,15 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
     const text_config *t = &m->config->text;
     const int64_t D = t->hidden;
     const float eps = (float)t->rms_eps;
-    m->ws.parts[0] = (batch_part){s->seq, 0, s->n, sequence_mtp_length(s->seq)};
+    m->ws.parts[0] = (batch_part){.seq = s->seq, .n = s->n, .past = sequence_mtp_length(s->seq)};
     join(m, s);
     rope_angles(m->ws.cos, m->ws.sin, s->positions, s->position_stride, s->n, t);
     layer_run(m, &p->layer, m->ws.parts, 1, s->n);
     if (s->hidden_out) op_rms_norm(m->k, s->hidden_out, m->ws.h, p->norm, s->n, D, eps);
+    sequence_advance_mtp(s->seq, s->n);
+    if (s->n_logits == 0) return SIGHT_OK;
     op_rms_norm(m->k, m->ws.x, m->ws.h + (s->n - s->n_logits) * D, p->norm, s->n_logits, D, eps);
     if (s->outputs) model_outputs(m, m->ws.x, s->outputs, s->n_logits);
     else op_linear(m->k, s->logits, m->ws.x, &m->head, s->n_logits);
-    sequence_advance_mtp(s->seq, s->n);
     return SIGHT_OK;
 }

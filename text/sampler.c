@@ -301,6 +301,16 @@ static float unpenalized_logit(const sampler *s, const choices *c, int32_t id)
     return s->unpenalized[k];
 }
 
+static void remember(sampler *s, int32_t id)
+{
+    if (s->marked) {
+        assert(s->n_guesses < SAMPLER_GUESSES);
+        s->guesses[s->n_guesses++] = id;
+    }
+    s->counts[id]++; // a context holds fewer tokens than this counts
+    see(s, id);
+}
+
 static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
 {
     double normalizer = logprob ? log_sum(c->logits, c->n) : 0;
@@ -311,8 +321,7 @@ static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
     }
     int32_t chosen = s->options.temperature == 0 ? greatest(c, best) : sample(s, c, best);
     if (logprob) *logprob = (float)((double)unpenalized_logit(s, c, chosen) - normalizer);
-    if (s->counts[chosen] < INT32_MAX) s->counts[chosen]++;
-    see(s, chosen);
+    remember(s, chosen);
     *id = chosen;
     return SIGHT_OK;
 }
@@ -335,4 +344,21 @@ sight_err sampler_next_of(sampler *s, int32_t *id, float *logprob, output_row *r
 {
     const choices c = {row->logits, row->n < s->vocab ? row->ids : NULL, (size_t)row->n};
     return next(s, id, logprob, &c);
+}
+
+void sampler_mark(sampler *s)
+{
+    s->marked = true;
+    s->random_at_mark = s->random;
+    s->seen_at_mark = s->n_seen;
+    s->n_guesses = 0;
+}
+
+void sampler_rewind(sampler *s)
+{
+    assert(s->marked);
+    while (s->n_guesses > 0) s->counts[s->guesses[--s->n_guesses]]--;
+    while (s->n_seen > s->seen_at_mark) s->is_seen[s->seen[--s->n_seen]] = 0;
+    s->random = s->random_at_mark;
+    s->marked = false;
 }

@@ -143,11 +143,8 @@ static void rows_taken_back_far_on(void **state)
     open_case(&r, "hybrid", "text-long", false, 2, TENSOR_BF16);
     const int64_t vocab = r.config->vocab;
     float *want = golden_alloc(vocab, sizeof *want), *got = golden_alloc(ROWS * vocab, sizeof *got);
-    int32_t ids[FILL] = {0}, positions[3 * FILL] = {0};
-    for (int32_t i = 0; i < FILL; i++) {
-        ids[i] = i * 7 % 2000;
-        for (int j = 0; j < 3; j++) positions[j * FILL + i] = r.position + i;
-    }
+    int32_t ids[FILL] = {0};
+    for (int32_t i = 0; i < FILL; i++) ids[i] = i * 7 % 2000;
     sequence *s = prefilled(&r), *one = NULL;
     assert_ok(sequence_allow_rewind(s, ROWS));
     for (int32_t at = 0; at + ROWS <= FILL; at += ROWS) {

@@ -1,0 +1,295 @@
+#include "text/draft.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "text/draft_rows.h"
+
+#define STEP_ROWS (DRAFT_MAX + 1)
+
+struct draft {
+    text_model *m;
+    sequence *seq;
+    sampler *sampler;
+    draft_plan *plan;
+    double (*now_s)(void);
+    int32_t depth;        // as in draft_options; 0 once guessing has become impossible
+    int64_t hidden_width; // D
+    int64_t vocab;
+    draft_rows rows; // rows that the block has not seen; not used with depth 0
+    float *prompt_hidden; // [prompt_room, D] of a piece of the prompt
+    int64_t prompt_room;
+    // The last step: rows read, the first of which is what the caller handed over.
+    int32_t n, used; // `used` of n are what the caller handed over; 0: it was no step of ours
+    int32_t ids[STEP_ROWS];
+    int32_t position; // of the first
+    float *logits;    // [STEP_ROWS, vocab]; one row with depth 0
+    float *hidden;    // [STEP_ROWS, D]
+    float *guess;     // [vocab], the block's logits
+    float *fed;       // [DRAFT_LAST_ROWS, D], what the block makes of its rows
+    draft_usage usage;
+};
+
+// ---- the object ----
+
+static sight_err allocate(draft *d)
+{
+    const size_t D = (size_t)d->hidden_width, V = (size_t)d->vocab;
+    const size_t rows = d->depth ? STEP_ROWS : 1;
+    d->logits = malloc(rows * V * sizeof(float));
+    bool good = d->logits != NULL;
+    if (d->depth) {
+        d->hidden = malloc(rows * D * sizeof(float));
+        d->guess = malloc(V * sizeof(float));
+        d->fed = malloc(DRAFT_LAST_ROWS * D * sizeof(float));
+        good = good && d->hidden && d->guess && d->fed &&
+               draft_rows_init(&d->rows, d->hidden_width, DRAFT_WINDOW);
+    }
+    return good ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
+}
+
+// Whether the sequence can be taken back by a step's rows, and the model has something to guess with.
+static bool possible(const text_model *m, sequence *seq)
+{
+    return text_model_has_mtp(m) && sequence_has_mtp(seq) &&
+           text_model_max_rows(m) >= STEP_ROWS && !sequence_allow_rewind(seq, STEP_ROWS);
+}
+
+sight_err draft_create(draft **out, text_model *m, sequence *seq, sampler *s,
+                       const draft_options *options)
+{
+    if (options->depth < DRAFT_AUTO || options->depth > DRAFT_MAX) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%d drafts before a step, must be 0 to %d",
+                          options->depth, DRAFT_MAX);
+    }
+    draft *d = calloc(1, sizeof *d);
+    if (!d) return sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
+    d->m = m;
+    d->seq = seq;
+    d->sampler = s;
+    d->plan = text_model_plan(m);
+    d->now_s = options->now_s ? options->now_s : clock_now_s;
+    d->hidden_width = text_model_config(m)->hidden;
+    d->vocab = text_model_config(m)->vocab;
+    d->depth = options->depth && possible(m, seq) ? options->depth : 0;
+    sight_err err = allocate(d);
+    if (err) {
+        draft_destroy(&d);
+        return err;
+    }
+    *out = d;
+    return SIGHT_OK;
+}
+
+void draft_destroy(draft **pd)
+{
+    draft *d = *pd;
+    if (!d) return;
+    draft_rows_done(&d->rows);
+    free(d->prompt_hidden);
+    free(d->logits);
+    free(d->hidden);
+    free(d->guess);
+    free(d->fed);
+    free(d);
+    *pd = NULL;
+}
+
+draft_usage draft_get_usage(const draft *d)
+{
+    return d->usage;
+}
+
+// ---- the prompt ----
+
+static bool make_room(draft *d, int64_t rows)
+{
+    if (rows <= d->prompt_room) return true;
+    free(d->prompt_hidden);
+    d->prompt_hidden = malloc((size_t)(rows * d->hidden_width) * sizeof(float));
+    d->prompt_room = d->prompt_hidden ? rows : 0;
+    return d->prompt_hidden != NULL;
+}
+
+// The room for guesses goes back to the pool. `err` is of a step; true: it may work now.
+static bool give_up(draft *d, sight_err err)
+{
+    if (err != SIGHT_E_MEMORY || sequence_rewind_rows(d->seq) == 0) return false;
+    sequence_forbid_rewind(d->seq);
+    d->depth = 0;
+    return true;
+}
+
+sight_err draft_read(draft *d, const segment *s, int64_t left)
+{
+    segment seg = *s;
+    const bool wanted = d->depth && left < DRAFT_WINDOW;
+    if (wanted) {
+        if (!make_room(d, s->n)) {
+            return sight_fail(SIGHT_E_MEMORY, "no memory for %d rows of the prompt", s->n);
+        }
+        seg.hidden = d->prompt_hidden;
+    }
+    sight_err err = text_model_step(d->m, &seg, 1);
+    if (err && give_up(d, err)) err = text_model_step(d->m, s, 1);
+    if (!err && d->depth && wanted && !draft_rows_add(&d->rows, &seg)) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for %d rows of the prompt", s->n);
+    }
+    if (left == 0) { // it will not be needed again
+        free(d->prompt_hidden);
+        d->prompt_hidden = NULL;
+        d->prompt_room = 0;
+    }
+    return err;
+}
+
+// ---- guessing ----
+
+// Draws as the caller will from these logits; -1: there is nothing to draw.
+static int32_t draw(draft *d)
+{
+    int32_t id;
+    return sampler_next(d->sampler, &id, NULL, d->guess) ? -1 : id;
+}
+
+// Shows the block all rows that it has not seen, the last paired with id: *last [D] is what it makes of
+// that one, and d->guess are its logits.
+static sight_err feed(draft *d, int32_t id, const float **last)
+{
+    mtp_segment s;
+    sight_err err = SIGHT_OK;
+    while (!err && draft_rows_take(&d->rows, &s, text_model_max_rows(d->m), id)) {
+        s.seq = d->seq;
+        if (d->rows.n == 0) {
+            s.n_logits = 1;
+            s.logits = d->guess;
+            s.hidden_out = d->fed;
+            *last = d->fed + (s.n - 1) * d->hidden_width;
+        }
+        err = text_model_mtp(d->m, &s);
+    }
+    return err;
+}
+
+// One more guess from the block's own output; `place` counts from 2.
+static sight_err feed_guess(draft *d, int32_t place, const float *hidden, float *out)
+{
+    const int32_t position = d->position + place - 2;
+    const int32_t positions[3] = {position, position, position};
+    const mtp_segment s = {.seq = d->seq, .n = 1, .hidden = hidden,
+                           .next_ids = &d->ids[place - 1],
+                           .positions = positions, .position_stride = 1, .n_logits = 1,
+                           .logits = d->guess, .hidden_out = out};
+    return text_model_mtp(d->m, &s);
+}
+
+// Draws up to n guesses; the time of the first counts from `start`, if it is a usual one.
+static sight_err guess_all(draft *d, int32_t n, const float *last, double start, bool usual)
+{
+    const int64_t seen = sequence_mtp_length(d->seq);
+    sight_err err = SIGHT_OK;
+    for (int32_t place = 1; place <= n; place++) {
+        if (place > 1) {
+            err = feed_guess(d, place, last, d->fed);
+            last = d->fed;
+        }
+        const int32_t id = err ? -1 : draw(d);
+        if (id < 0) break;
+        d->ids[d->n++] = id;
+        const double now = d->now_s();
+        if (place > 1 || usual) draft_plan_guess(d->plan, place, now - start);
+        start = now;
+    }
+    sequence_cut_mtp(d->seq, seen);
+    return err;
+}
+
+// Fills ids[1..] with up to n guesses for what comes after ids[0].
+static sight_err guess(draft *d, int32_t n)
+{
+    const float *last = NULL;
+    const bool usual = d->rows.n <= DRAFT_LAST_ROWS; // else a part of the prompt is read too
+    const double start = d->now_s();
+    sight_err err = feed(d, d->ids[0], &last);
+    if (err || !last) return err;
+    sampler_mark(d->sampler);
+    err = guess_all(d, n, last, start, usual);
+    sampler_rewind(d->sampler);
+    return err;
+}
+
+// ---- the step ----
+
+static sight_err step(draft *d)
+{
+    int32_t positions[3 * STEP_ROWS];
+    for (int32_t i = 0; i < 3 * d->n; i++) positions[i] = d->position + i % d->n;
+    const segment s = {.seq = d->seq, .n = d->n, .ids = d->ids, .positions = positions,
+                       .position_stride = d->n, .n_logits = d->n, .logits = d->logits,
+                       .hidden = d->hidden, .rewindable = d->n > 1};
+    const double start = d->now_s();
+    sight_err err = text_model_step(d->m, &s, 1);
+    if (!err) draft_plan_step(d->plan, d->n, d->now_s() - start);
+    return err;
+}
+
+static int32_t choose_depth(draft *d, int32_t most)
+{
+    const int64_t room = text_model_config(d->m)->max_positions - sequence_length(d->seq) - 1;
+    if (most - 1 > room) most = (int32_t)(room > 0 ? room + 1 : 1);
+    if (d->depth == DRAFT_AUTO) return draft_plan_depth(d->plan, most - 1);
+    return d->depth < most - 1 ? d->depth : most - 1;
+}
+
+// What the last step's rows were is known: those that stay are still to be shown to the block.
+static void finish_step(draft *d, bool wrong)
+{
+    if (d->n > 1) {
+        d->usage.guessed += d->n - 1;
+        d->usage.right += d->used - 1;
+        draft_plan_result(d->plan, d->n - 1, d->used - 1, wrong);
+    }
+    if (d->depth) {
+        draft_rows_add_text(&d->rows, d->hidden, d->ids, d->position, d->used);
+    }
+    d->n = d->used = 0;
+}
+
+sight_err draft_settle(draft *d)
+{
+    sight_err err = SIGHT_OK;
+    if (d->used < d->n) err = text_model_rewind(d->m, d->seq, d->used);
+    if (!err) finish_step(d, false);
+    return err;
+}
+
+sight_err draft_advance(draft *d, float **logits, int32_t id, int32_t position, int32_t most)
+{
+    if (d->used < d->n && d->ids[d->used] == id) {
+        *logits = d->logits + d->used++ * d->vocab;
+        return SIGHT_OK;
+    }
+    sight_err err = SIGHT_OK;
+    const bool wrong = d->used < d->n;
+    if (wrong) err = text_model_rewind(d->m, d->seq, d->used);
+    if (err) return err;
+    finish_step(d, wrong);
+    d->ids[0] = id;
+    d->position = position;
+    d->n = 1;
+    const int32_t n = d->depth ? choose_depth(d, most) : 0;
+    if (n > 0 && guess(d, n)) d->n = 1;
+    err = step(d);
+    if (err && give_up(d, err)) { // what does not suffice for guesses may for the token itself
+        d->n = 1;
+        err = step(d);
+    }
+    if (err) {
+        d->n = 0;
+        return err;
+    }
+    d->used = 1;
+    *logits = d->logits;
+    return SIGHT_OK;
+}
