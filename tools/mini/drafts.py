@@ -94,8 +94,8 @@ def train(model, drafts, batcher, options):
     rng = random.Random(options.seed)
     optimiser = torch.optim.AdamW(drafts.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
     shares = mixture(1.0)
-    start, step, mean = time.time(), 0, 0.0
-    while (progress := (time.time() - start) / (60 * options.minutes)) < 1:
+    start, step, mean = time.process_time(), 0, 0.0
+    while (progress := (time.process_time() - start) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1, (step + 1) / 50) * (1 - 0.97 * progress)
         task = rng.choice(TASKS[rng.choices(list(shares), list(shares.values()))[0]])
@@ -115,7 +115,7 @@ def train(model, drafts, batcher, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="of processor time")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
