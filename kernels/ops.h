@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/threads.h"
 #include "kernels/packed.h"
 #include "kernels/tensor.h"
 
@@ -50,6 +51,8 @@ void kernels_destroy(kernels **k); // accepts NULL; leaves NULL
 // results are then unfinished, so the caller looks at the flag before it uses one. The flag outlives
 // its use here.
 void kernels_set_stop(kernels *k, const atomic_bool *flag);
+// threads_for on the object's threads, for row-wise arithmetic of a caller's own.
+void kernels_rows(kernels *k, int64_t n, int64_t grain, threads_fn *fn, void *arg);
 simd_level kernels_simd(const kernels *k);
 int kernels_threads(const kernels *k);
 const char *simd_level_name(simd_level level);              // "avx512"
