@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
 #include "daemon/prefix.h"
+#include "daemon/weights.h"
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/chat.h"
