@@ -121,7 +121,7 @@ void kernels_set_stop(kernels *k, const atomic_bool *flag)
     threads_set_stop(k->pool, flag);
 }
 
-void kernels_rows(kernels *k, int64_t n, int64_t grain, threads_fn *fn, void *arg)
+void kernels_rows(kernels *k, int64_t n, int64_t grain, kernels_rows_fn *fn, void *arg)
 {
     threads_for(k->pool, n, grain, fn, arg);
 }

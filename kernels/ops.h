@@ -22,7 +22,6 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/threads.h"
 #include "kernels/packed.h"
 #include "kernels/tensor.h"
 
@@ -51,8 +50,9 @@ void kernels_destroy(kernels **k); // accepts NULL; leaves NULL
 // results are then unfinished, so the caller looks at the flag before it uses one. The flag outlives
 // its use here.
 void kernels_set_stop(kernels *k, const atomic_bool *flag);
-// threads_for on the object's threads, for row-wise arithmetic of a caller's own.
-void kernels_rows(kernels *k, int64_t n, int64_t grain, threads_fn *fn, void *arg);
+// threads_for (base/threads.h) on the object's threads, for a caller's own row-wise arithmetic.
+typedef void kernels_rows_fn(void *arg, int64_t begin, int64_t end, int worker);
+void kernels_rows(kernels *k, int64_t n, int64_t grain, kernels_rows_fn *fn, void *arg);
 simd_level kernels_simd(const kernels *k);
 int kernels_threads(const kernels *k);
 const char *simd_level_name(simd_level level);              // "avx512"
