@@ -1,5 +1,6 @@
 #include "daemon/stages.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -9,6 +10,9 @@
 // A piece ends with a medium, so that the past up to there can be kept whole, unless it is shorter
 // than this: a step of a few rows costs as much as one of many.
 #define MIN_PIECE 32
+// A slice of encoding should last about so long, and its size before any was timed.
+#define SLICE_S   0.06
+#define FIRST_OPS 1e10
 // Pasts are kept this far apart on the way, and after media at least so far.
 #define KEEP_TOKENS       8192
 #define KEEP_MEDIA_TOKENS 1024
@@ -24,6 +28,7 @@ struct stages {
     feed_piece piece; // under way when job is set
     tower_job *job;
     int64_t job_rows;
+    double slice_ops; // how much one slice does
     int64_t *first_row; // [n_media]: of each medium's features
     features features;
     int64_t pairs, total_pairs; // encoded, and in all
@@ -196,7 +201,12 @@ static void end_piece(stages *s)
 static sight_err encode_slice(stages *s)
 {
     bool done = false;
-    sight_err err = tower_job_run(s->job, 1, &done);
+    const double start = clock_now_s();
+    sight_err err = tower_job_run(s->job, s->slice_ops, &done);
+    const double took = clock_now_s() - start;
+    // A single slice of the tower's may be more than was asked for: then the number only shrinks.
+    if (!done && took > 0) s->slice_ops *= fmax(0.25, fmin(2, SLICE_S / took));
+    if (s->slice_ops < 1e8) s->slice_ops = 1e8;
     if (!err) err = check_cancel(s); // a slice that was stopped is not finished
     if (!err && done) end_piece(s);
     return err;
@@ -303,6 +313,7 @@ sight_err stages_create(stages **out, const task *t, const stages_options *o)
     if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a request");
     s->task = t;
     s->o = *o;
+    s->slice_ops = FIRST_OPS;
     s->first_row = calloc((size_t)t->asked->n_media + 1, sizeof *s->first_row);
     sight_err err = s->first_row ? open_sequence(s)
                                  : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");

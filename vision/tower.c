@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "vision/tower_parts.h"
@@ -10,8 +11,21 @@
 // this many patches: enough for the products to run at full speed, and memory does not grow with
 // the length of a clip.
 #define GROUP_PATCHES 2048
-// Rows of the MLP at a time: its inner width is several times the tower's.
-#define MLP_ROWS 1024
+// A slice takes so many rows through products, or heads through so many operations of attention:
+// some tens of milliseconds on two cores. Slices depend on the grid alone, so results do not depend
+// on how many of them a call runs.
+#define SLICE_ROWS 1024
+#define SLICE_OPS  24e9
+
+// What is done to a group, in this order; PROJECT to DEEPSTACK are repeated for each block.
+typedef enum phase {
+    EMBED,     // rows: patches to x
+    PROJECT,   // rows: x to queries, keys and values
+    ATTEND,    // heads
+    REST,      // rows: the rest of the block
+    DEEPSTACK, // rows: where a DeepStack merger stands
+    MERGE,     // rows: to features
+} phase;
 
 struct tower_job {
     tower *t;
@@ -21,11 +35,15 @@ struct tower_job {
     float *deepstack[CONFIG_MAX_DEEPSTACK]; // NULL: not wanted
     int64_t span;  // patches of a pair
     int64_t group; // pairs taken together
+    int64_t heads; // of a slice of attention
     int64_t pair;  // first of the group under way
-    int32_t block; // next to run on it
+    int32_t block; // under way
+    phase phase;
+    int64_t at;    // the first row or head that the phase has left
     void *memory;  // the one allocation, which the rest points into
     float *x, *y;  // [group * span, D]: the residual stream, and what a product reads
-    float *wide;   // [group * span, 3 D] or [MLP_ROWS, intermediate], whichever is more
+    float *wide;   // [group * span, 3 D] or [rows of a slice, intermediate], whichever is more
+    float *part;   // [span, 4, heads, C]: a slice of attention, where that is not all heads
     float *cos, *sin; // [span, 3, C / 2]
 };
 
@@ -37,10 +55,10 @@ static sight_err check_config(const checkpoint *c)
     if (!checkpoint_config(c)->has_vision) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "the checkpoint has no vision tower");
     }
-    if (v->hidden % (v->heads * 4)) {
+    if (v->hidden % (v->heads * 4) || v->hidden / v->heads > TOWER_MAX_HEAD) {
         return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "config.json: vision heads of %d / %d are not a multiple of 4 wide",
-                          v->hidden, v->heads);
+                          "config.json: vision heads of %d / %d are not a multiple of 4 wide, up to "
+                          "%d", v->hidden, v->heads, TOWER_MAX_HEAD);
     }
     return SIGHT_OK;
 }
@@ -89,6 +107,23 @@ static int64_t group_pairs(const vision_grid *grid)
     return min_of(grid->t, max_of(1, GROUP_PATCHES / span));
 }
 
+// Whole merged tokens.
+static int64_t slice_rows(const tower *t)
+{
+    const int64_t square = (int64_t)t->config->merge * t->config->merge;
+    return max_of(1, SLICE_ROWS / square) * square;
+}
+
+// All heads of all pairs, or as many as keep a slice short.
+static int64_t slice_heads(const tower *t, const vision_grid *grid)
+{
+    const int64_t H = t->config->heads, D = t->config->hidden;
+    const double span = (double)grid->h * grid->w;
+    const double all = 4 * span * span * (double)(group_pairs(grid) * D);
+    if (all <= SLICE_OPS || group_pairs(grid) > 1) return H;
+    return max_of(1, (int64_t)(SLICE_OPS / (all / (double)H)));
+}
+
 // Cuts the job's memory, or with memory NULL only measures it, in floats.
 static int64_t carve(tower_job *job, float *memory, const tower *t, const vision_grid *grid)
 {
@@ -96,16 +131,18 @@ static int64_t carve(tower_job *job, float *memory, const tower *t, const vision
     const int64_t span = (int64_t)grid->h * grid->w;
     const int64_t N = group_pairs(grid) * span;
     const int64_t angles = span * 3 * (c->hidden / c->heads / 2);
+    const int64_t heads = slice_heads(t, grid);
     const int64_t sizes[] = {
         N * c->hidden,
         N * c->hidden,
-        max_of(N * 3 * c->hidden, min_of(N, MLP_ROWS) * c->intermediate),
+        max_of(N * 3 * c->hidden, min_of(N, slice_rows(t)) * c->intermediate),
+        heads < c->heads ? span * 4 * heads * (c->hidden / c->heads) : 0,
         angles,
         angles,
     };
-    float *parts[5];
+    float *parts[6];
     int64_t at = 0;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         parts[i] = memory ? memory + at : NULL;
         at += (sizes[i] + 15) / 16 * 16;
     }
@@ -113,8 +150,9 @@ static int64_t carve(tower_job *job, float *memory, const tower *t, const vision
         job->x = parts[0];
         job->y = parts[1];
         job->wide = parts[2];
-        job->cos = parts[3];
-        job->sin = parts[4];
+        job->part = parts[3];
+        job->cos = parts[4];
+        job->sin = parts[5];
     }
     return at;
 }
@@ -167,6 +205,7 @@ sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
     }
     job->span = (int64_t)grid->h * grid->w;
     job->group = group_pairs(grid);
+    job->heads = slice_heads(t, grid);
     err = create_memory(job);
     if (err) {
         tower_job_destroy(&job);
@@ -186,99 +225,195 @@ void tower_job_destroy(tower_job **pj)
     *pj = NULL;
 }
 
-// ---- arithmetic ----
+// ---- arithmetic, a slice at a time ----
 
-static int64_t pairs_now(const tower_job *job)
+static int64_t rows_now(const tower_job *job)
 {
-    return min_of(job->group, job->grid.t - job->pair);
+    return min_of(job->group, job->grid.t - job->pair) * job->span;
 }
 
-static void embed(tower_job *job)
+// Operations of a product of n rows, two for a multiply-add.
+static double product_ops(const weight *w, int64_t n)
+{
+    return 2 * (double)n * (double)w->w.shape[0] * (double)w->w.shape[1];
+}
+
+static double embed_rows(tower_job *job, int64_t first, int64_t n)
 {
     const tower *t = job->t;
-    const int64_t pairs = pairs_now(job), row = t->patch.w.shape[1];
-    op_linear(t->k, job->x, job->patches + job->pair * job->span * row, &t->patch,
-              pairs * job->span);
-    for (int64_t i = 0; i < pairs; i++) {
-        tower_add_positions(t, job->x + i * job->span * t->config->hidden, job->grid.h,
-                            job->grid.w);
-    }
+    const int64_t row = t->patch.w.shape[1];
+    float *x = job->x + first * t->config->hidden;
+    op_linear(t->k, x, job->patches + (job->pair * job->span + first) * row, &t->patch, n);
+    tower_add_positions(t, x, first, n, job->grid.h, job->grid.w);
+    return product_ops(&t->patch, n);
+}
+
+static double project_rows(tower_job *job, int64_t first, int64_t n)
+{
+    const tower *t = job->t;
+    const tower_block *b = &t->blocks[job->block];
+    const int64_t D = t->config->hidden;
+    op_layer_norm(t->k, job->y, job->x + first * D, b->norm1.w, b->norm1.b, n, D, TOWER_EPS);
+    op_linear(t->k, job->wide + first * 3 * D, job->y, &b->qkv, n);
+    return product_ops(&b->qkv, n);
 }
 
 // q, k and v of a patch are seen as three rows of H heads, so that one contiguous pass turns q and
 // k; v's angles are 0.
-static void attend(tower_job *job, const tower_block *b)
+static void attend_all(tower_job *job)
 {
     const tower *t = job->t;
     const int64_t D = t->config->hidden, H = t->config->heads, C = D / H;
-    const int64_t pairs = pairs_now(job), N = pairs * job->span;
-    float *qkv = job->wide;
-    op_layer_norm(t->k, job->y, job->x, b->norm1.w, b->norm1.b, N, D, TOWER_EPS);
-    op_linear(t->k, qkv, job->y, &b->qkv, N);
+    const int64_t pairs = rows_now(job) / job->span;
     for (int64_t i = 0; i < pairs; i++) {
-        float *pair = qkv + i * job->span * 3 * D;
+        float *pair = job->wide + i * job->span * 3 * D;
         op_norm_rope(t->k, pair, pair, NULL, job->cos, job->sin, 3 * job->span, H, C, C, D, C, 0);
     }
-    op_attention_spans(t->k, job->y, qkv, pairs, job->span, H, C, (float)(1 / sqrt((double)C)));
-    op_linear_add(t->k, job->x, job->y, &b->proj, N);
+    op_attention_spans(t->k, job->y, job->wide, pairs, job->span, H, C,
+                       (float)(1 / sqrt((double)C)));
 }
 
-static void mlp(tower_job *job, const tower_block *b)
+typedef struct scatter {
+    float *to;         // [rows, D], at the first head
+    const float *from; // [rows, width]
+    int64_t D, width;
+} scatter;
+
+static void scatter_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const tower *t = job->t;
-    const vision_config *c = t->config;
-    const int64_t D = c->hidden, N = pairs_now(job) * job->span;
-    for (int64_t first = 0; first < N; first += MLP_ROWS) {
-        const int64_t n = min_of(MLP_ROWS, N - first);
-        float *x = job->x + first * D;
-        op_layer_norm(t->k, job->y, x, b->norm2.w, b->norm2.b, n, D, TOWER_EPS);
-        op_linear(t->k, job->wide, job->y, &b->fc1, n);
-        if (c->gelu_tanh) op_gelu_tanh(t->k, job->wide, job->wide, n * c->intermediate);
-        else op_gelu_erf(t->k, job->wide, job->wide, n * c->intermediate);
-        op_linear_add(t->k, x, job->wide, &b->fc2, n);
+    const scatter *s = arg;
+    for (int64_t i = begin; i < end; i++) {
+        memcpy(s->to + i * s->D, s->from + i * s->width, (size_t)s->width * sizeof *s->to);
     }
 }
 
-// out = this group's rows of [tokens, out_hidden]. The patches of a token lie side by side already;
-// norm_joined: the norm is over all of them (DeepStack) instead of each.
-static void merge(tower_job *job, const tower_merger *m, float *out, bool norm_joined)
+// The pass that turns q and k also brings the heads' parts of the one pair together.
+static void attend_heads(tower_job *job, int64_t first, int64_t n)
+{
+    const tower *t = job->t;
+    const int64_t D = t->config->hidden, C = D / t->config->heads;
+    float *qkv = job->part, *out = job->part + job->span * 3 * n * C;
+    op_norm_rope(t->k, qkv, job->wide + first * C, NULL, job->cos, job->sin, 3 * job->span, n, C,
+                 C, D, C, 0);
+    op_attention_spans(t->k, out, qkv, 1, job->span, n, C, (float)(1 / sqrt((double)C)));
+    scatter s = {job->y + first * C, out, D, n * C};
+    kernels_rows(t->k, job->span, 256, scatter_rows, &s);
+}
+
+static double attend(tower_job *job, int64_t first, int64_t n)
+{
+    const int64_t H = job->t->config->heads;
+    if (n == H) attend_all(job);
+    else attend_heads(job, first, n);
+    return 4 * (double)rows_now(job) * (double)job->span *
+           (double)(n * (job->t->config->hidden / H));
+}
+
+// What follows attention: y holds its output at the rows that are left.
+static double finish_rows(tower_job *job, int64_t first, int64_t n)
 {
     const tower *t = job->t;
     const vision_config *c = t->config;
-    const int64_t square = (int64_t)c->merge * c->merge, D = c->hidden;
-    const int64_t N = pairs_now(job) * job->span, tokens = N / square;
+    const tower_block *b = &t->blocks[job->block];
+    const int64_t D = c->hidden;
+    float *x = job->x + first * D, *y = job->y + first * D;
+    op_linear_add(t->k, x, y, &b->proj, n);
+    op_layer_norm(t->k, y, x, b->norm2.w, b->norm2.b, n, D, TOWER_EPS);
+    op_linear(t->k, job->wide, y, &b->fc1, n);
+    if (c->gelu_tanh) op_gelu_tanh(t->k, job->wide, job->wide, n * c->intermediate);
+    else op_gelu_erf(t->k, job->wide, job->wide, n * c->intermediate);
+    op_linear_add(t->k, x, job->wide, &b->fc2, n);
+    return product_ops(&b->proj, n) + product_ops(&b->fc1, n) + product_ops(&b->fc2, n);
+}
+
+// out = these rows of [tokens, out_hidden]. The patches of a token lie side by side already;
+// norm_joined: the norm is over all of them (DeepStack) instead of each.
+static double merge_rows(tower_job *job, const tower_merger *m, float *out, bool norm_joined,
+                         int64_t first, int64_t n)
+{
+    const tower *t = job->t;
+    const vision_config *c = t->config;
+    const int64_t square = (int64_t)c->merge * c->merge, D = c->hidden, tokens = n / square;
+    const float *x = job->x + first * D;
     if (norm_joined) {
-        op_layer_norm(t->k, job->y, job->x, m->norm.w, m->norm.b, tokens, D * square, TOWER_EPS);
+        op_layer_norm(t->k, job->y, x, m->norm.w, m->norm.b, tokens, D * square, TOWER_EPS);
     } else {
-        op_layer_norm(t->k, job->y, job->x, m->norm.w, m->norm.b, N, D, TOWER_EPS);
+        op_layer_norm(t->k, job->y, x, m->norm.w, m->norm.b, n, D, TOWER_EPS);
     }
     op_linear(t->k, job->wide, job->y, &m->fc1, tokens);
-    op_gelu_erf(t->k, job->wide, job->wide, N * D);
-    op_linear(t->k, out + job->pair * job->span / square * c->out_hidden, job->wide, &m->fc2,
-              tokens);
+    op_gelu_erf(t->k, job->wide, job->wide, n * D);
+    op_linear(t->k, out + (job->pair * job->span + first) / square * c->out_hidden, job->wide,
+              &m->fc2, tokens);
+    return product_ops(&m->fc1, tokens) + product_ops(&m->fc2, tokens);
 }
 
-static void run_block(tower_job *job)
+// The DeepStack level that is taken after the block under way, or -1.
+static int32_t level_now(const tower_job *job)
+{
+    const vision_config *c = job->t->config;
+    for (int32_t i = 0; i < c->n_deepstack; i++) {
+        if (c->deepstack[i] == job->block && job->deepstack[i]) return i;
+    }
+    return -1;
+}
+
+// ---- the order of slices ----
+
+static double run_rows(tower_job *job, int64_t first, int64_t n)
 {
     const tower *t = job->t;
-    const vision_config *c = t->config;
-    if (job->block == 0) embed(job);
-    attend(job, &t->blocks[job->block]);
-    mlp(job, &t->blocks[job->block]);
-    for (int32_t i = 0; i < c->n_deepstack; i++) {
-        if (c->deepstack[i] == job->block && job->deepstack[i]) {
-            merge(job, &t->deepstack[i], job->deepstack[i], true);
-        }
+    switch (job->phase) {
+    case EMBED: return embed_rows(job, first, n);
+    case PROJECT: return project_rows(job, first, n);
+    case REST: return finish_rows(job, first, n);
+    case DEEPSTACK: {
+        const int32_t level = level_now(job);
+        return merge_rows(job, &t->deepstack[level], job->deepstack[level], true, first, n);
     }
-    if (++job->block < c->depth) return;
-    merge(job, &t->merger, job->features, false);
-    job->block = 0;
-    job->pair += job->group;
+    default: return merge_rows(job, &t->merger, job->features, false, first, n);
+    }
 }
 
-sight_err tower_job_run(tower_job *job, int32_t n_blocks, bool *done)
+static phase after_block(tower_job *job)
 {
-    for (int32_t i = 0; i < n_blocks && job->pair < job->grid.t; i++) run_block(job);
+    if (++job->block < job->t->config->depth) return PROJECT;
+    return MERGE;
+}
+
+static phase next_phase(tower_job *job)
+{
+    switch (job->phase) {
+    case EMBED: return PROJECT;
+    case PROJECT: return ATTEND;
+    case ATTEND: return REST;
+    case REST: return level_now(job) >= 0 ? DEEPSTACK : after_block(job);
+    case DEEPSTACK: return after_block(job);
+    default:
+        job->block = 0;
+        job->pair += job->group;
+        return EMBED;
+    }
+}
+
+// Returns the operations it took.
+static double run_slice(tower_job *job)
+{
+    const bool by_heads = job->phase == ATTEND;
+    const int64_t all = by_heads ? job->t->config->heads : rows_now(job);
+    const int64_t n = min_of(by_heads ? job->heads : slice_rows(job->t), all - job->at);
+    const double ops = by_heads ? attend(job, job->at, n) : run_rows(job, job->at, n);
+    job->at += n;
+    if (job->at == all) {
+        job->at = 0;
+        job->phase = next_phase(job);
+    }
+    return ops;
+}
+
+sight_err tower_job_run(tower_job *job, double most_ops, bool *done)
+{
+    double ops = 0;
+    while (job->pair < job->grid.t && (ops == 0 || ops < most_ops)) ops += run_slice(job);
     *done = job->pair >= job->grid.t;
     return SIGHT_OK;
 }
@@ -289,7 +424,7 @@ sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, 
     tower_job *job = NULL;
     bool done = false;
     sight_err err = tower_job_create(&job, t, patches, grid, features, deepstack);
-    while (!err && !done) err = tower_job_run(job, t->config->depth, &done);
+    while (!err && !done) err = tower_job_run(job, INFINITY, &done);
     tower_job_destroy(&job);
     return err;
 }

@@ -20,8 +20,9 @@ typedef struct tower tower;
 sight_err tower_create(tower **out, const checkpoint *c, kernels *k);
 void tower_destroy(tower **t); // accepts NULL; leaves NULL
 
-// An encode under way: some frame pairs of one grid size, run a few blocks at a time so that other
-// work can go between.
+// An encode under way: some frame pairs of one grid size, run a slice at a time so that other work can
+// go between. A slice takes at most some tens of milliseconds on two cores (a picture of over 10,000
+// patches: a head's attention, in the time that takes).
 typedef struct tower_job tower_job;
 
 // patches [pairs * grid.h * grid.w, row] (borrowed until the job is destroyed); grid->t = pairs.
@@ -29,8 +30,9 @@ typedef struct tower_job tower_job;
 // the time the job is done; they belong to the caller.
 sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
                            const vision_grid *grid, float *features, float *const *deepstack);
-// Runs up to n_blocks further blocks; *done says when features are complete.
-sight_err tower_job_run(tower_job *job, int32_t n_blocks, bool *done);
+// Runs at least one slice, and more until about most_ops arithmetic operations are done; *done says
+// when features are complete. They are the same bits however the work is cut.
+sight_err tower_job_run(tower_job *job, double most_ops, bool *done);
 void tower_job_destroy(tower_job **job); // accepts NULL; leaves NULL
 
 // All at once.

@@ -45,40 +45,70 @@ static void place(int64_t i, int32_t w, int32_t merge, int32_t *row, int32_t *co
     *column = (int32_t)(block % blocks_w) * merge + (int32_t)(inside % merge);
 }
 
-void tower_add_positions(const tower *t, float *x, int32_t h, int32_t w)
+typedef struct adding {
+    const tower *t;
+    float *x; // of patch `first`
+    int64_t first, span;
+    int32_t h, w;
+} adding;
+
+static void add_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
-    for (int64_t i = 0; i < (int64_t)h * w; i++) {
+    const adding *a = arg;
+    for (int64_t i = begin; i < end; i++) {
         int32_t row, column;
-        place(i, w, t->config->merge, &row, &column);
-        add_interpolated(t, x + i * t->config->hidden, taps_at(row, h, t->side),
-                         taps_at(column, w, t->side));
+        place((a->first + i) % a->span, a->w, a->t->config->merge, &row, &column);
+        add_interpolated(a->t, a->x + i * a->t->config->hidden, taps_at(row, a->h, a->t->side),
+                         taps_at(column, a->w, a->t->side));
     }
 }
 
-// cos and sin [n] of position `at` times the frequencies theta^(-f / n).
-static void turn(float *cos_out, float *sin_out, int32_t at, float theta, int64_t n)
+void tower_add_positions(const tower *t, float *x, int64_t first, int64_t n, int32_t h, int32_t w)
+{
+    adding a = {t, x, first, (int64_t)h * w, h, w};
+    kernels_rows(t->k, n, 32, add_pieces, &a);
+}
+
+// Patch i's angles: the first half of them turns with the row, the second with the column.
+typedef struct turning {
+    const tower *t;
+    float *cos, *sin;
+    const float *inv; // [half / 2] turns per position
+    int32_t w;
+} turning;
+
+static void turn(const turning *s, float *cos_out, float *sin_out, int32_t at, int64_t n)
 {
     for (int64_t f = 0; f < n; f++) {
-        float angle = (float)at * (1 / powf(theta, (float)f / (float)n));
+        const float angle = (float)at * s->inv[f];
         cos_out[f] = cosf(angle);
         sin_out[f] = sinf(angle);
     }
 }
 
+static void turn_pieces(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const turning *s = arg;
+    const int64_t half = s->t->config->hidden / s->t->config->heads / 2;
+    for (int64_t i = begin; i < end; i++) {
+        int32_t row, column;
+        float *c = s->cos + i * 3 * half, *d = s->sin + i * 3 * half;
+        place(i, s->w, s->t->config->merge, &row, &column);
+        turn(s, c, d, row, half / 2);
+        turn(s, c + half / 2, d + half / 2, column, half / 2);
+        memcpy(c + half, c, (size_t)half * sizeof *c);
+        memcpy(d + half, d, (size_t)half * sizeof *d);
+        for (int64_t j = 0; j < half; j++) c[2 * half + j] = 1;
+        memset(d + 2 * half, 0, (size_t)half * sizeof *d);
+    }
+}
+
 void tower_angles(const tower *t, float *cos_out, float *sin_out, int32_t h, int32_t w)
 {
-    const int64_t half = t->config->hidden / t->config->heads / 2;
+    float inv[TOWER_MAX_HEAD / 4];
+    const int64_t n = t->config->hidden / t->config->heads / 4;
     const float theta = (float)t->config->rope_theta;
-    for (int64_t i = 0; i < (int64_t)h * w; i++) {
-        int32_t row, column;
-        float *c = cos_out + i * 3 * half, *s = sin_out + i * 3 * half;
-        place(i, w, t->config->merge, &row, &column);
-        // The first half of the angles turns with the row, the second with the column.
-        turn(c, s, row, theta, half / 2);
-        turn(c + half / 2, s + half / 2, column, theta, half / 2);
-        memcpy(c + half, c, (size_t)half * sizeof *c);
-        memcpy(s + half, s, (size_t)half * sizeof *s);
-        for (int64_t j = 0; j < half; j++) c[2 * half + j] = 1;
-        memset(s + 2 * half, 0, (size_t)half * sizeof *s);
-    }
+    for (int64_t f = 0; f < n; f++) inv[f] = 1 / powf(theta, (float)f / (float)n);
+    turning s = {t, cos_out, sin_out, inv, w};
+    kernels_rows(t->k, (int64_t)h * w, 64, turn_pieces, &s);
 }

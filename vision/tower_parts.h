@@ -6,6 +6,7 @@
 
 #include "vision/tower.h"
 
+#define TOWER_MAX_HEAD 1024 // width of a head
 #define TOWER_EPS 1e-6f // of every LayerNorm; no config names it
 
 typedef struct tower_norm {
@@ -40,8 +41,9 @@ void tower_unload(tower *t);
 
 // ---- tower_grid.c ----
 
-// x [h w, D] += the position table, bilinear with aligned corners, in merge-block order.
-void tower_add_positions(const tower *t, float *x, int32_t h, int32_t w);
+// x [n, D] += the position table, bilinear with aligned corners, at patches first .. first + n - 1
+// of pairs of h x w, in merge-block order.
+void tower_add_positions(const tower *t, float *x, int64_t first, int64_t n, int32_t h, int32_t w);
 
 // Angles of one frame pair for q, k and v alike: cos, sin [h w, 3, C / 2]; v is not turned.
 void tower_angles(const tower *t, float *cos, float *sin, int32_t h, int32_t w);
