@@ -16,7 +16,6 @@ struct draft {
     double (*now_s)(void);
     int32_t depth;        // as in draft_options; 0 once guessing has become impossible
     int64_t hidden_width; // D
-    int64_t vocab;
     draft_rows rows; // rows that the block has not seen; not used with depth 0
     float *prompt_hidden; // [prompt_room, D] of a piece of the prompt
     int64_t prompt_room;
@@ -24,26 +23,38 @@ struct draft {
     int32_t n, used; // `used` of n are what the caller handed over; 0: it was no step of ours
     int32_t ids[STEP_ROWS];
     int32_t position; // of the first
-    float *logits;    // [STEP_ROWS, vocab]; one row with depth 0
+    output_row next[STEP_ROWS]; // the logits after each; one row with depth 0
+    output_row guess; // the block's logits
     float *hidden;    // [STEP_ROWS, D]
-    float *guess;     // [vocab], the block's logits
     float *fed;       // [DRAFT_LAST_ROWS, D], what the block makes of its rows
     draft_usage usage;
 };
 
 // ---- the object ----
 
+static bool row_init(output_row *r, int32_t vocab)
+{
+    r->ids = malloc((size_t)vocab * sizeof *r->ids);
+    r->logits = malloc((size_t)vocab * sizeof *r->logits);
+    return r->ids && r->logits;
+}
+
+static void row_done(output_row *r)
+{
+    free(r->ids);
+    free(r->logits);
+}
+
 static sight_err allocate(draft *d)
 {
-    const size_t D = (size_t)d->hidden_width, V = (size_t)d->vocab;
-    const size_t rows = d->depth ? STEP_ROWS : 1;
-    d->logits = malloc(rows * V * sizeof(float));
-    bool good = d->logits != NULL;
+    const size_t D = (size_t)d->hidden_width;
+    const int32_t rows = d->depth ? STEP_ROWS : 1, vocab = text_model_config(d->m)->vocab;
+    bool good = true;
+    for (int32_t i = 0; i < rows; i++) good = good && row_init(&d->next[i], vocab);
     if (d->depth) {
-        d->hidden = malloc(rows * D * sizeof(float));
-        d->guess = malloc(V * sizeof(float));
+        d->hidden = malloc(STEP_ROWS * D * sizeof(float));
         d->fed = malloc(DRAFT_LAST_ROWS * D * sizeof(float));
-        good = good && d->hidden && d->guess && d->fed &&
+        good = good && d->hidden && d->fed && row_init(&d->guess, vocab) &&
                draft_rows_init(&d->rows, d->hidden_width, DRAFT_WINDOW);
     }
     return good ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
@@ -71,7 +82,6 @@ sight_err draft_create(draft **out, text_model *m, sequence *seq, sampler *s,
     d->plan = text_model_plan(m);
     d->now_s = options->now_s ? options->now_s : clock_now_s;
     d->hidden_width = text_model_config(m)->hidden;
-    d->vocab = text_model_config(m)->vocab;
     d->depth = options->depth && possible(m, seq) ? options->depth : 0;
     sight_err err = allocate(d);
     if (err) {
@@ -87,10 +97,10 @@ void draft_destroy(draft **pd)
     draft *d = *pd;
     if (!d) return;
     draft_rows_done(&d->rows);
+    for (int32_t i = 0; i < STEP_ROWS; i++) row_done(&d->next[i]);
+    row_done(&d->guess);
     free(d->prompt_hidden);
-    free(d->logits);
     free(d->hidden);
-    free(d->guess);
     free(d->fed);
     free(d);
     *pd = NULL;
@@ -150,11 +160,11 @@ sight_err draft_read(draft *d, const segment *s, int64_t left)
 static int32_t draw(draft *d)
 {
     int32_t id;
-    return sampler_next(d->sampler, &id, NULL, d->guess) ? -1 : id;
+    return sampler_next_of(d->sampler, &id, NULL, &d->guess) ? -1 : id;
 }
 
 // Shows the block all rows that it has not seen, the last paired with id: *last [D] is what it makes of
-// that one, and d->guess are its logits.
+// that one, and d->guess has its logits.
 static sight_err feed(draft *d, int32_t id, const float **last)
 {
     mtp_segment s;
@@ -162,8 +172,9 @@ static sight_err feed(draft *d, int32_t id, const float **last)
     while (!err && draft_rows_take(&d->rows, &s, text_model_max_rows(d->m), id)) {
         s.seq = d->seq;
         if (d->rows.n == 0) {
+            sampler_wants(d->sampler, &d->guess, false);
             s.n_logits = 1;
-            s.logits = d->guess;
+            s.outputs = &d->guess;
             s.hidden_out = d->fed;
             *last = d->fed + (s.n - 1) * d->hidden_width;
         }
@@ -180,7 +191,8 @@ static sight_err feed_guess(draft *d, int32_t place, const float *hidden, float 
     const mtp_segment s = {.seq = d->seq, .n = 1, .hidden = hidden,
                            .next_ids = &d->ids[place - 1],
                            .positions = positions, .position_stride = 1, .n_logits = 1,
-                           .logits = d->guess, .hidden_out = out};
+                           .outputs = &d->guess, .hidden_out = out};
+    sampler_wants(d->sampler, &d->guess, false);
     return text_model_mtp(d->m, &s);
 }
 
@@ -196,7 +208,8 @@ static sight_err guess_all(draft *d, int32_t n, const float *last, double start,
         }
         const int32_t id = err ? -1 : draw(d);
         if (id < 0) break;
-        d->ids[d->n++] = id;
+        d->ids[d->n] = id;
+        sampler_wants(d->sampler, &d->next[d->n++], false); // what a draw after it will want
         const double now = d->now_s();
         if (place > 1 || usual) draft_plan_guess(d->plan, place, now - start);
         start = now;
@@ -226,7 +239,7 @@ static sight_err step(draft *d)
     int32_t positions[3 * STEP_ROWS];
     for (int32_t i = 0; i < 3 * d->n; i++) positions[i] = d->position + i % d->n;
     const segment s = {.seq = d->seq, .n = d->n, .ids = d->ids, .positions = positions,
-                       .position_stride = d->n, .n_logits = d->n, .logits = d->logits,
+                       .position_stride = d->n, .n_logits = d->n, .outputs = d->next,
                        .hidden = d->hidden, .rewindable = d->n > 1};
     const double start = d->now_s();
     sight_err err = text_model_step(d->m, &s, 1);
@@ -264,10 +277,10 @@ sight_err draft_settle(draft *d)
     return err;
 }
 
-sight_err draft_advance(draft *d, float **logits, int32_t id, int32_t position, int32_t most)
+sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most)
 {
     if (d->used < d->n && d->ids[d->used] == id) {
-        *logits = d->logits + d->used++ * d->vocab;
+        *next = &d->next[d->used++];
         return SIGHT_OK;
     }
     sight_err err = SIGHT_OK;
@@ -278,6 +291,7 @@ sight_err draft_advance(draft *d, float **logits, int32_t id, int32_t position, 
     d->ids[0] = id;
     d->position = position;
     d->n = 1;
+    sampler_wants(d->sampler, d->next, false);
     const int32_t n = d->depth ? choose_depth(d, most) : 0;
     if (n > 0 && guess(d, n)) d->n = 1;
     err = step(d);
@@ -290,6 +304,6 @@ sight_err draft_advance(draft *d, float **logits, int32_t id, int32_t position, 
         return err;
     }
     d->used = 1;
-    *logits = d->logits;
+    *next = d->next;
     return SIGHT_OK;
 }

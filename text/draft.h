@@ -48,10 +48,10 @@ void draft_destroy(draft **d); // accepts NULL; leaves NULL
 // it. Codes of text_model_step.
 sight_err draft_read(draft *d, const segment *s, int64_t left);
 
-// Reads the drawn id at `position`. *logits [vocab] are those after it, valid and the caller's to
-// change until the next call. At most `most` tokens will be drawn from here on, 1 or more.
+// Reads the drawn id at `position`. *next has the logits after it, as sampler_wants wants them: for
+// sampler_next_of, until the next call. At most `most` tokens will be drawn from here on, 1 or more.
 // Codes of text_model_step; seq is as before then.
-sight_err draft_advance(draft *d, float **logits, int32_t id, int32_t position, int32_t most);
+sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most);
 
 // Takes back what was read ahead: seq holds the prompt and the ids handed over.
 sight_err draft_settle(draft *d);
