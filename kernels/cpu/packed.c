@@ -105,7 +105,7 @@ static void finish(const packed_job *j, int product, int64_t panel, int64_t row,
 // Of a panel, at most.
 static size_t scale_floats(const packed_job *j)
 {
-    return (size_t)(j->blocks * 2 * PACKED_PANEL);
+    return (size_t)((j->blocks + 4) * 2 * PACKED_PANEL); // wide groups may reach past K
 }
 
 // ---- few rows ----

@@ -27,6 +27,11 @@ typedef struct operand {
 #define iv_table(p) _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p)))
 #define iv_lookup _mm256_shuffle_epi8
 #define iv_to_float _mm256_cvtepi32_ps
+#define fv_from_f16(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define fv_from_unsigned(p)                                                                        \
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
+#define fv_from_signed(p)                                                                          \
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
 #define fv_zero _mm256_setzero_ps
 #define fv_load _mm256_loadu_ps
 #define fv_store _mm256_storeu_ps

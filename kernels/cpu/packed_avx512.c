@@ -28,6 +28,11 @@ typedef struct operand {
 #define iv_table(p) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(p)))
 #define iv_lookup _mm512_shuffle_epi8
 #define iv_to_float _mm512_cvtepi32_ps
+#define fv_from_f16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define fv_from_unsigned(p)                                                                        \
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p))))
+#define fv_from_signed(p)                                                                          \
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p))))
 #define fv_zero _mm512_setzero_ps
 #define fv_load _mm512_loadu_ps
 #define fv_store _mm512_storeu_ps

@@ -12,7 +12,9 @@
 
 #define HALVES (PACKED_PANEL / VR)
 #define INLINE static inline __attribute__((always_inline))
-#define AHEAD 1536 // bytes of codes asked for early
+#ifndef AHEAD
+#define AHEAD 4096 // bytes of codes asked for early
+#endif
 
 // How codes are stored.
 enum { BYTES, NIBBLES, TABLE };
@@ -75,6 +77,85 @@ INLINE void take_under(float *out, const float *shifts, const char *x, int64_t b
             fv_store(o, fv_sub(fv_load(o), under[r]));
         }
     }
+}
+
+// ---- scales ----
+
+enum { FROM_F16, FROM_F32, FROM_UNSIGNED, FROM_SIGNED };
+
+INLINE fvec scale_at(const char *p, const int from)
+{
+    switch (from) {
+    case FROM_F16: return fv_from_f16(p);
+    case FROM_F32: return fv_load((const float *)(const void *)p);
+    case FROM_UNSIGNED: return fv_from_unsigned(p);
+    default: return fv_from_signed(p);
+    }
+}
+
+// n groups under one factor per row; a group's scales are `copies` steps'. The same plane of the next panel
+// is asked for: it is wanted as soon as this one is done.
+INLINE void scale_run(float *out, const char *p, const fvec *factor, int64_t n, int64_t copies,
+                      int64_t next, const int from)
+{
+    const int bytes = from == FROM_F16 ? 2 : from == FROM_F32 ? 4 : 1;
+    for (int64_t g = 0; g < n; g++, p += PACKED_PANEL * bytes) {
+        vec_prefetch(p + next);
+        for (int64_t c = 0; c < copies; c++, out += PACKED_PANEL) {
+#pragma GCC unroll 2
+            for (int h = 0; h < HALVES; h++) {
+                fv_store(out + h * VR, fv_mul(factor[h], scale_at(p + h * VR * bytes, from)));
+            }
+        }
+    }
+}
+
+typedef struct scale_plane {
+    const void *numbers; // [panels][groups][16]
+    const float *supers; // [panels][supers][16], or NULL: factor
+    float factor;
+    int from;
+} scale_plane;
+
+static void scale_plane_to(float *out, const scale_plane *s, const packed *p, int64_t panel)
+{
+    const packed_format *f = &p->format;
+    const int64_t groups = packed_groups(f, p->K), supers = packed_supers(f, p->K);
+    const int64_t run = f->per_super ? f->per_super : groups;
+    const int64_t line = PACKED_PANEL * (s->from == FROM_F16 ? 2 : s->from == FROM_F32 ? 4 : 1);
+    const int64_t copies = f->group > PACKED_BLOCK ? f->group / PACKED_BLOCK : 1;
+    const char *from = (const char *)s->numbers + panel * groups * line;
+    for (int64_t g = 0; g < groups; g += run) {
+        const int64_t n = groups - g < run ? groups - g : run, next = groups * line;
+        float *to = out + g * copies * PACKED_PANEL;
+        const char *at = from + g * line;
+        fvec factor[HALVES];
+        for (int h = 0; h < HALVES; h++) {
+            factor[h] = s->supers ? fv_load(s->supers + (panel * supers + g / run) * PACKED_PANEL + h * VR)
+                                  : fv_set1(s->factor);
+        }
+        switch (s->from) {
+        case FROM_F16: scale_run(to, at, factor, n, copies, next, FROM_F16); break;
+        case FROM_F32: scale_run(to, at, factor, n, copies, next, FROM_F32); break;
+        case FROM_UNSIGNED: scale_run(to, at, factor, n, copies, next, FROM_UNSIGNED); break;
+        default: scale_run(to, at, factor, n, copies, next, FROM_SIGNED); break;
+        }
+    }
+    // A block's second step may have no group.
+    const int64_t steps = packed_blocks(p->K) * packed_steps(f), done = groups * copies;
+    if (done < steps) memset(out + done * PACKED_PANEL, 0, PACKED_PANEL * sizeof *out);
+}
+
+static void scales(float *out, float *shifts, const packed *p, int64_t panel)
+{
+    const packed_format *f = &p->format;
+    scale_plane s = {p->scales, p->super, f->factor, f->signed_sub ? FROM_SIGNED : FROM_UNSIGNED};
+    if (f->scales == PACKED_FLAT) s.from = FROM_F16;
+    if (f->scales == PACKED_FLAT_F32) s.from = FROM_F32;
+    scale_plane_to(out, &s, p, panel);
+    if (!shifts) return;
+    s = (scale_plane){p->mins, p->super_min, 1, FROM_UNSIGNED};
+    scale_plane_to(shifts, &s, p, panel);
 }
 
 // ---- few rows ----

@@ -1,5 +1,5 @@
-// kernels/cpu/packed_x86.h - what packed products on every x86 level share: rows to int8, and scales to float32.
-// Compiled with each level's flags; AVX2, FMA and F16C are enough.
+// kernels/cpu/packed_x86.h - rows to int8, as packed products on every x86 level take them. AVX2 is
+// enough.
 #ifndef SIGHT_KERNELS_CPU_PACKED_X86_H
 #define SIGHT_KERNELS_CPU_PACKED_X86_H
 
@@ -92,64 +92,6 @@ static void pack_rows(void *out, const float *x, int64_t K, int rows, int tile, 
             put_block(to, &v, r, tile, form);
         }
     }
-}
-
-// ---- scales ----
-
-static inline __m256 bytes_to_floats(const void *p, bool is_signed)
-{
-    const __m128i v = _mm_loadl_epi64((const __m128i *)p);
-    return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v));
-}
-
-// Eight scales of group g, rows from h * 8 on.
-static inline __m256 group_scales(const packed *p, int64_t panel, int64_t groups, int64_t g,
-                                  const float *super, int h)
-{
-    const packed_format *f = &p->format;
-    const size_t at = (size_t)((panel * groups + g) * PACKED_PANEL + 8 * h);
-    if (f->scales == PACKED_TWO_LEVEL) {
-        return _mm256_mul_ps(_mm256_loadu_ps(super + 8 * h),
-                             bytes_to_floats((const uint8_t *)p->scales + at, f->signed_sub));
-    }
-    const __m256 factor = _mm256_set1_ps(f->factor);
-    if (f->scales == PACKED_FLAT_F32) {
-        return _mm256_mul_ps(factor, _mm256_loadu_ps((const float *)p->scales + at));
-    }
-    const __m128i half = _mm_loadu_si128((const __m128i *)((const uint16_t *)p->scales + at));
-    return _mm256_mul_ps(factor, _mm256_cvtph_ps(half));
-}
-
-static void scales(float *out, float *shifts, const packed *p, int64_t panel)
-{
-    const packed_format *f = &p->format;
-    const int64_t groups = packed_groups(f, p->K), supers = packed_supers(f, p->K);
-    const int64_t end = packed_blocks(p->K) * packed_steps(f); // of the steps
-    const int64_t copies = f->group > PACKED_BLOCK ? f->group / PACKED_BLOCK : 1;
-    int64_t step = 0, s = 0, in_super = 0;
-    const size_t line = (size_t)PACKED_PANEL * (f->scales == PACKED_TWO_LEVEL ? 1 : f->scales == PACKED_FLAT ? 2 : 4);
-    for (int64_t g = 0; g < groups; g++, in_super++) {
-        if (f->per_super && in_super == f->per_super) {
-            in_super = 0;
-            s++;
-        }
-        const size_t super = (size_t)((panel * supers + s) * PACKED_PANEL);
-        // The next panel's are wanted as soon as this one is done.
-        _mm_prefetch((const char *)p->scales + (size_t)((panel + 1) * groups + g) * line, _MM_HINT_T1);
-        for (int64_t c = 0; c < copies && step < end; c++, step++) {
-            for (int h = 0; h < 2; h++) {
-                const int64_t to = step * PACKED_PANEL + 8 * h;
-                _mm256_storeu_ps(out + to, group_scales(p, panel, groups, g, p->super + super, h));
-                if (!shifts) continue;
-                const uint8_t *mins = p->mins + (panel * groups + g) * PACKED_PANEL + 8 * h;
-                _mm256_storeu_ps(shifts + to, _mm256_mul_ps(_mm256_loadu_ps(p->super_min + super + 8 * h),
-                                                            bytes_to_floats(mins, false)));
-            }
-        }
-    }
-    const size_t rest = (size_t)((end - step) * PACKED_PANEL) * sizeof *out;
-    memset(out + step * PACKED_PANEL, 0, rest);
-    if (shifts) memset(shifts + step * PACKED_PANEL, 0, rest);
 }
 
 #endif
