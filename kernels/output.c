@@ -122,7 +122,7 @@ static void make_panels(void *arg, int64_t begin, int64_t end, int worker)
 bool op_output_make(kernels *k, const output_planes *to, const weight *head)
 {
     assert(head->w.n_dims == 2 && head->w.shape[0] == to->M && head->w.shape[1] == to->K);
-    assert(!head->bias && make_floats(to->K) <= KERNELS_SCRATCH_FLOATS);
+    assert(!head->bias && !head->lora && make_floats(to->K) <= KERNELS_SCRATCH_FLOATS);
     atomic_bool odd = false;
     make_job job = {k, to, head, &odd};
     threads_for(k->pool, output_panels(to->M), 16, make_panels, &job);
@@ -277,6 +277,7 @@ bool op_output_pays(const kernels *k, const weight *head)
     // Heads in 4 bits are as small as a scan; minima would round beyond what the bound allows for.
     const packed *p = head->packed;
     const bool wide = !p || (p->format.bits == 8 && !p->format.has_min);
-    return wide && !k->exact && !head->bias && tensor_count(&head->w) >= LEAST_WEIGHTS &&
+    return wide && !k->exact && !head->bias && !head->lora &&
+           tensor_count(&head->w) >= LEAST_WEIGHTS &&
            make_floats(head->w.shape[1]) <= KERNELS_SCRATCH_FLOATS;
 }

@@ -85,10 +85,10 @@ void output_make_block(kernels *k, void *to, const weight *head)
 
 static sight_err create_planes(output_layer *o, const void *block)
 {
-    const size_t bytes = output_block_bytes(&o->head);
+    const size_t bytes = output_block_bytes(o->head);
     if (!block) {
         o->block = block_create(bytes);
-        if (o->block) output_make_block(o->k, o->block, &o->head);
+        if (o->block) output_make_block(o->k, o->block, o->head);
         o->bytes += (int64_t)bytes;
         block = o->block;
     }
@@ -97,7 +97,7 @@ static sight_err create_planes(output_layer *o, const void *block)
                           (double)bytes / 1048576);
     }
     output_planes_init(&o->planes, o->M, o->K, block);
-    o->has_planes = end_of(block, &o->head)->good == GOOD;
+    o->has_planes = end_of(block, o->head)->good == GOOD;
     return SIGHT_OK;
 }
 
@@ -107,7 +107,7 @@ sight_err output_create(output_layer **out, kernels *k, const weight *head,
     output_layer *o = calloc(1, sizeof *o);
     if (!o) return sight_fail(SIGHT_E_MEMORY, "no memory for the output layer");
     o->k = k;
-    o->head = *head;
+    o->head = head;
     o->M = head->w.shape[0];
     o->K = head->w.shape[1];
     o->row_bytes = head_row_bytes(head);
@@ -152,13 +152,13 @@ static void run_full(output_layer *o, const float *x, output_row *const *rows, i
     o->counts.full += n;
     for (int32_t i = 0; i < n; i++) rows[i]->n = (int32_t)o->M;
     if (!o->numbers) {
-        for (int32_t i = 0; i < n; i++) op_linear(o->k, rows[i]->logits, x + i * o->K, &o->head, 1);
+        for (int32_t i = 0; i < n; i++) op_linear(o->k, rows[i]->logits, x + i * o->K, o->head, 1);
         return;
     }
     for (int32_t i = 0, group; i < n; i += group) {
         group = n - i < OUTPUT_MAX_ROWS ? n - i : OUTPUT_MAX_ROWS;
         float *to = group > 1 ? o->numbers : rows[i]->logits;
-        op_linear(o->k, to, x + i * o->K, &o->head, group);
+        op_linear(o->k, to, x + i * o->K, o->head, group);
         for (int32_t j = 0; group > 1 && j < group; j++) {
             memcpy(rows[i + j]->logits, to + j * o->M, bytes);
         }
@@ -182,7 +182,8 @@ static void remember(output_layer *o, double read)
 
 static bool wants_few(const output_layer *o, const output_row *row)
 {
-    return o->has_planes && row->k > 0 && row->k <= o->M / 64 && row->n_always <= o->M / 16;
+    // What adapters add is not in the planes.
+    return o->has_planes && !o->head->lora && row->k > 0 && row->k <= o->M / 64 && row->n_always <= o->M / 16;
 }
 
 // Up to OUTPUT_MAX_ROWS rows that want few logits.
@@ -193,7 +194,7 @@ static void run_few(output_layer *o, const float *x, output_row *const *rows, in
     bool readable = true;
     for (int32_t i = 0; i < n && readable; i++) {
         readable = op_output_read(o->k, &in[i], (char *)o->x_block + (size_t)i * x_bytes,
-                                  x + i * o->K, &o->head);
+                                  x + i * o->K, o->head);
     }
     if (!readable) {
         run_full(o, x, rows, n);

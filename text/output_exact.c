@@ -9,7 +9,7 @@
 
 bool output_exact_create(output_layer *o)
 {
-    const packed *p = o->head.packed;
+    const packed *p = o->head->packed;
     const size_t bytes = p ? packed_bytes(&p->format, GATHER_ROWS, o->K)
                            : GATHER_ROWS * o->row_bytes;
     o->gathered = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -23,9 +23,9 @@ static void exact_plain(output_layer *o, float *logits, const float *x, const in
 {
     char *to = o->gathered;
     for (int32_t i = 0; i < n; i++, to += o->row_bytes) {
-        memcpy(to, (const char *)o->head.w.data + (size_t)ids[i] * o->row_bytes, o->row_bytes);
+        memcpy(to, (const char *)o->head->w.data + (size_t)ids[i] * o->row_bytes, o->row_bytes);
     }
-    weight w = o->head;
+    weight w = *o->head;
     w.w.data = o->gathered;
     w.w.shape[0] = n;
     op_linear(o->k, logits, x, &w, 1);
@@ -56,7 +56,7 @@ static int32_t exact_packed(output_layer *o, float *logits, const float *x, cons
                             int32_t n)
 {
     enum { PANELS = GATHER_ROWS / PACKED_PANEL };
-    const packed *from = o->head.packed;
+    const packed *from = o->head->packed;
     packed to;
     int32_t panels[PANELS], n_panels = 0, taken = 0, place[GATHER_ROWS];
     packed_init(&to, &from->format, GATHER_ROWS, o->K, o->gathered);
@@ -69,7 +69,7 @@ static int32_t exact_packed(output_layer *o, float *logits, const float *x, cons
         }
         place[taken] = (n_panels - 1) * PACKED_PANEL + ids[taken] % PACKED_PANEL;
     }
-    weight w = o->head;
+    weight w = *o->head;
     to.M = w.w.shape[0] = (int64_t)n_panels * PACKED_PANEL;
     w.packed = &to;
     op_linear(o->k, o->products, x, &w, 1);
@@ -80,7 +80,7 @@ static int32_t exact_packed(output_layer *o, float *logits, const float *x, cons
 void output_exact(output_layer *o, float *logits, const float *x, const int32_t *ids, int32_t n)
 {
     for (int32_t i = 0, taken; i < n; i += taken) {
-        if (o->head.packed) {
+        if (o->head->packed) {
             taken = exact_packed(o, logits + i, x, ids + i, n - i);
         } else {
             taken = n - i < GATHER_ROWS ? n - i : GATHER_ROWS;

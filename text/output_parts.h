@@ -7,7 +7,7 @@
 
 struct output_layer {
     kernels *k;
-    weight head;
+    const weight *head;
     int64_t M, K;
     size_t row_bytes; // of the head as stored
     void *block;      // of planes made here; NULL: none, or somebody else's

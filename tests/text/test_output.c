@@ -37,27 +37,27 @@ static void open_layers(fixture *f)
     f->row.logits = malloc((size_t)f->M * sizeof *f->row.logits);
 }
 
-static fixture open_plain(kernels *k, const float *w, int32_t M, int32_t K, tensor_type type)
+static void open_plain(fixture *f, kernels *k, const float *w, int32_t M, int32_t K,
+                       tensor_type type)
 {
-    fixture f = {.k = k, .M = M, .K = K};
-    f.memory = malloc((size_t)M * (size_t)K * 4);
+    *f = (fixture){.k = k, .M = M, .K = K};
+    f->memory = malloc((size_t)M * (size_t)K * 4);
     for (int64_t i = 0; i < (int64_t)M * K; i++) {
-        if (type == TENSOR_F32) ((float *)f.memory)[i] = w[i];
-        else ((uint16_t *)f.memory)[i] = f32_to_bf16(w[i]);
+        if (type == TENSOR_F32) ((float *)f->memory)[i] = w[i];
+        else ((uint16_t *)f->memory)[i] = f32_to_bf16(w[i]);
     }
-    f.head.w = (tensor_view){.data = f.memory, .type = type, .n_dims = 2, .shape = {M, K}};
-    open_layers(&f);
-    return f;
+    f->head.w = (tensor_view){.data = f->memory, .type = type, .n_dims = 2, .shape = {M, K}};
+    open_layers(f);
 }
 
 // A head of random codes, its scales within a factor of four.
-static fixture open_packed(kernels *k, const packed_format *format, int32_t M, int32_t K,
-                           test_random *r, packed *p)
+static void open_packed(fixture *f, kernels *k, const packed_format *format, int32_t M, int32_t K,
+                        test_random *r, packed *p)
 {
-    fixture f = {.k = k, .M = M, .K = K};
+    *f = (fixture){.k = k, .M = M, .K = K};
     packed_rows rows;
-    f.memory = aligned_alloc(64, (packed_bytes(format, M, K) + 63) / 64 * 64);
-    packed_init(p, format, M, K, f.memory);
+    f->memory = aligned_alloc(64, (packed_bytes(format, M, K) + 63) / 64 * 64);
+    packed_init(p, format, M, K, f->memory);
     assert_true(packed_rows_alloc(&rows, format, M, K));
     const int64_t groups = packed_groups(format, K), supers = packed_supers(format, K);
     for (int64_t i = 0; i < (int64_t)M * K; i++) {
@@ -72,10 +72,9 @@ static fixture open_packed(kernels *k, const packed_format *format, int32_t M, i
     for (int64_t i = 0; i < M * supers; i++) rows.super[i] = 1e-3f;
     packed_put(p, 0, M, &rows);
     free(rows.codes);
-    f.head.w = (tensor_view){.n_dims = 2, .shape = {M, K}};
-    f.head.packed = p;
-    open_layers(&f);
-    return f;
+    f->head.w = (tensor_view){.n_dims = 2, .shape = {M, K}};
+    f->head.packed = p;
+    open_layers(f);
 }
 
 static void close_fixture(fixture *f)
@@ -164,7 +163,8 @@ static void random_heads_give_the_greatest(void **state)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             const int32_t M = shapes[s][0], K = shapes[s][1];
             float *w = normal(&r, (int64_t)M * K, 0.02f);
-            fixture f = open_plain(k, w, M, K, s % 2 ? TENSOR_F32 : TENSOR_BF16);
+            fixture f;
+            open_plain(&f, k, w, M, K, s % 2 ? TENSOR_F32 : TENSOR_BF16);
             for (int round = 0; round < 12; round++) {
                 float *x = normal(&r, K, 1);
                 // From no row alike to one that stands out.
@@ -195,7 +195,8 @@ static void packed_heads_give_the_greatest(void **state)
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         kernels *k = create_kernels(i % 2 ? SIMD_PLAIN : SIMD_AUTO);
         packed p;
-        fixture f = open_packed(k, &formats[i], M, K, &r, &p);
+        fixture f;
+        open_packed(&f, k, &formats[i], M, K, &r, &p);
         float row[K];
         for (int round = 0; round < 8; round++) {
             float *x = normal(&r, K, 1);
@@ -232,7 +233,8 @@ static void near_ties_and_outliers_are_told_apart(void **state)
         }
         if (kind < 2) for (int i = 0; i < K; i++) x[i] += 60 * w[(kind ? 3 : 7) * K + i];
         if (kind >= 3) x[11] *= 100;
-        fixture f = open_plain(k, w, M, K, TENSOR_F32);
+        fixture f;
+        open_plain(&f, k, w, M, K, TENSOR_F32);
         for (int round = 0; round < 4; round++) {
             look_at(&f, x, round * 7 + 1, "near ties");
             x[round] = -x[round];
@@ -251,7 +253,8 @@ static void flat_logits_fall_back(void **state)
     float *w = malloc(M * K * sizeof *w), x[K];
     for (int i = 0; i < M * K; i++) w[i] = 0.5f + 1e-6f * (float)(i % K);
     kernels *k = create_kernels(SIMD_AUTO);
-    fixture f = open_plain(k, w, M, K, TENSOR_BF16);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_BF16);
     for (int i = 0; i < K; i++) x[i] = (float)i;
     for (int round = 0; round < 40; round++) look_at(&f, x, 1, "flat");
     output_counts c = output_get_counts(f.few);
@@ -274,12 +277,39 @@ static void weights_that_are_no_numbers_get_no_planes(void **state)
     float *w = calloc(M * K, sizeof *w), x[K] = {1};
     w[77] = INFINITY;
     kernels *k = create_kernels(SIMD_AUTO);
-    fixture f = open_plain(k, w, M, K, TENSOR_F32);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_F32);
     look_at(&f, x, 1, "infinite weight");
     assert_int_equal(output_get_counts(f.few).scans, 0);
     close_fixture(&f);
     kernels_destroy(&k);
     free(w);
+}
+
+static void adapters_on_the_head_get_the_full_product(void **state)
+{
+    enum { M = 900, K = 64 };
+    test_random r = {17};
+    float *w = normal(&r, M * K, 0.03f), *a = normal(&r, K, 1), *b = normal(&r, M, 1);
+    float *x = normal(&r, K, 1);
+    const low_rank addition = {
+        .a = {.data = a, .type = TENSOR_F32, .n_dims = 2, .shape = {1, K}},
+        .b = {.data = b, .type = TENSOR_F32, .n_dims = 2, .shape = {M, 1}},
+        .scale = 1,
+    };
+    kernels *k = create_kernels(SIMD_AUTO);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_BF16);
+    look_at(&f, x, 1, "before");
+    f.head.lora = &addition;
+    look_at(&f, x, 1, "with an adapter");
+    assert_int_equal(output_get_counts(f.few).scans, 1);
+    close_fixture(&f);
+    kernels_destroy(&k);
+    free(w);
+    free(a);
+    free(b);
+    free(x);
 }
 
 static void masks_and_ids_wanted_anyway(void **state)
@@ -288,7 +318,8 @@ static void masks_and_ids_wanted_anyway(void **state)
     test_random r = {13};
     float *w = normal(&r, M * K, 0.03f);
     kernels *k = create_kernels(SIMD_AUTO);
-    fixture f = open_plain(k, w, M, K, TENSOR_BF16);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_BF16);
     uint8_t allowed[M];
     int32_t always[12];
     for (int round = 0; round < 30; round++) {
@@ -318,7 +349,8 @@ static void rows_of_a_batch_equal_those_alone(void **state)
     test_random r = {14};
     float *w = normal(&r, M * K, 0.03f), *x = normal(&r, N * K, 1);
     kernels *k = create_kernels(SIMD_AUTO);
-    fixture f = open_plain(k, w, M, K, TENSOR_BF16);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_BF16);
     output_row rows[N], *list[N];
     for (int n = 0; n < N; n++) {
         rows[n] = (output_row){.k = n % 6 == 5 ? 0 : 1 + n % 4};
@@ -366,7 +398,8 @@ static void samplers_draw_the_same_ids(void **state)
         {.temperature = 1, .top_p = 0.9, .repetition_penalty = 1}, // needs all
     };
     kernels *k = create_kernels(SIMD_AUTO);
-    fixture f = open_plain(k, w, M, K, TENSOR_BF16);
+    fixture f;
+    open_plain(&f, k, w, M, K, TENSOR_BF16);
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
         sampler *a = NULL, *b = NULL;
         assert_ok(sampler_create(&a, &kinds[kind], M, allowed));
@@ -407,6 +440,7 @@ int main(void)
         cmocka_unit_test(near_ties_and_outliers_are_told_apart),
         cmocka_unit_test(flat_logits_fall_back),
         cmocka_unit_test(weights_that_are_no_numbers_get_no_planes),
+        cmocka_unit_test(adapters_on_the_head_get_the_full_product),
         cmocka_unit_test(masks_and_ids_wanted_anyway),
         cmocka_unit_test(rows_of_a_batch_equal_those_alone),
         cmocka_unit_test(samplers_draw_the_same_ids),
