@@ -21,6 +21,7 @@ request_limits request_limits_default(void)
         .max_frames = 768,
         .max_seconds = 86400,
         .max_tokens = 32768,
+        .drafts = DRAFT_AUTO,
         .allow_paths = true,
     };
 }
@@ -43,6 +44,16 @@ static sight_err read_max_tokens(request *q, const json_fields *f, const request
     sight_err err = json_get_int32(f, &q->max_tokens, "max_tokens", 1, limits->max_tokens);
     if (err) return err;
     return json_get_int32(f, &q->max_tokens, "max_completion_tokens", 1, limits->max_tokens);
+}
+
+static sight_err read_drafts(request *q, const json_fields *f, const request_limits *limits)
+{
+    const json_t *given = json_object_get(f->object, "drafts");
+    q->drafts = limits->drafts;
+    if (json_is_string(given)) {
+        return draft_parse(&q->drafts, json_string_value(given), "request: 'drafts'");
+    }
+    return json_get_int32(f, &q->drafts, "drafts", 0, DRAFT_MAX);
 }
 
 static sight_err read_sampling(request *q, const json_fields *f, const generation_config *g)
@@ -246,7 +257,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     static const char *const known[] = {
         "model", "messages", "tools", "enable_thinking", "add_vision_id", "temperature", "top_p",
         "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
-        "stop", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
+        "stop", "drafts", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
         NULL};
     const json_fields f = {root, "request", SIGHT_E_ARGUMENT};
     request *q = r->out;
@@ -254,6 +265,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = refuse_unsupported(root);
     if (!err) err = read_sampling(q, &f, defaults);
     if (!err) err = read_max_tokens(q, &f, r->limits);
+    if (!err) err = read_drafts(q, &f, r->limits);
     if (!err) err = read_stop(q, root);
     if (!err) err = read_chat(q, &f);
     if (!err) err = read_tools(q, root);

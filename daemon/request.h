@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "checkpoint/config.h"
 #include "text/chat.h"
+#include "text/draft.h"
 #include "text/sampler.h"
 #include "text/stop.h"
 
@@ -28,6 +29,7 @@ typedef struct request_limits {
     double max_seconds;        // of one clip's file
     int64_t max_prompt_tokens; // 0: the context alone limits
     int32_t max_tokens;        // of an answer
+    int32_t drafts;            // where the request does not say (text/draft.h); no ceiling
     bool allow_paths;          // media may be named by path; else only inside the message
 } request_limits;
 
@@ -57,6 +59,7 @@ typedef struct request {
     sampler_options sampling; // generation_config.json's where the request is silent
     bool seed_given;
     int32_t max_tokens; // 0: not given
+    int32_t drafts;     // as in draft_options
     char *stop[STOP_MAX_STRINGS];
     size_t n_stop;
     bool stream; // default true; false: no deltas, the text comes with done

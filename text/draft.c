@@ -13,6 +13,7 @@ struct draft {
     sequence *seq;
     sampler *sampler;
     draft_plan *plan;
+    const atomic_bool *cancel;
     double (*now_s)(void);
     int32_t depth;        // as in draft_options; 0 once guessing has become impossible
     int64_t hidden_width; // D
@@ -29,6 +30,19 @@ struct draft {
     float *fed;       // [DRAFT_LAST_ROWS, D], what the block makes of its rows
     draft_usage usage;
 };
+
+sight_err draft_parse(int32_t *depth, const char *word, const char *what)
+{
+    const bool digit = word[0] >= '0' && word[0] <= '0' + DRAFT_MAX && !word[1];
+    if (strcmp(word, "auto") == 0) *depth = DRAFT_AUTO;
+    else if (strcmp(word, "off") == 0) *depth = 0;
+    else if (digit) *depth = word[0] - '0';
+    else {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.40s', must be auto, off or 1 to %d", what,
+                          word, DRAFT_MAX);
+    }
+    return SIGHT_OK;
+}
 
 // ---- the object ----
 
@@ -80,6 +94,7 @@ sight_err draft_create(draft **out, text_model *m, sequence *seq, sampler *s,
     d->seq = seq;
     d->sampler = s;
     d->plan = text_model_plan(m);
+    d->cancel = options->cancel;
     d->now_s = options->now_s ? options->now_s : clock_now_s;
     d->hidden_width = text_model_config(m)->hidden;
     d->depth = options->depth && possible(m, seq) ? options->depth : 0;
@@ -108,7 +123,12 @@ void draft_destroy(draft **pd)
 
 draft_usage draft_get_usage(const draft *d)
 {
-    return d->usage;
+    draft_usage u = d->usage;
+    if (d->n > 1) { // the step under way
+        u.guessed += d->n - 1;
+        u.right += d->used - 1;
+    }
+    return u;
 }
 
 // ---- the prompt ----
@@ -243,7 +263,8 @@ static sight_err step(draft *d)
                        .hidden = d->hidden, .rewindable = d->n > 1};
     const double start = d->now_s();
     sight_err err = text_model_step(d->m, &s, 1);
-    if (!err) draft_plan_step(d->plan, d->n, d->now_s() - start);
+    const bool cancelled = d->cancel && atomic_load(d->cancel);
+    if (!err && !cancelled) draft_plan_step(d->plan, d->n, d->now_s() - start);
     return err;
 }
 

@@ -12,6 +12,7 @@
 #ifndef SIGHT_TEXT_DRAFT_H
 #define SIGHT_TEXT_DRAFT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,8 +30,12 @@ typedef struct draft draft;
 
 typedef struct draft_options {
     int32_t depth;         // DRAFT_AUTO: as many guesses as pay; 0: none; 1 to DRAFT_MAX: so many
-    double (*now_s)(void); // for DRAFT_AUTO. NULL: clock_now_s
+    const atomic_bool *cancel; // what is unfinished because of it teaches nothing; NULL: never
+    double (*now_s)(void);     // for DRAFT_AUTO. NULL: clock_now_s
 } draft_options;
+
+// "auto", "off" or a number of guesses. SIGHT_E_ARGUMENT names `what`.
+sight_err draft_parse(int32_t *depth, const char *word, const char *what);
 
 typedef struct draft_usage {
     int32_t guessed; // tokens that were read ahead

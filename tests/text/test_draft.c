@@ -418,7 +418,7 @@ static int32_t draw_pairs(int32_t counts[TOP][TOP], const pairs *t, const sample
         assert_ok(speaker_read(&s, a, 100));
         const int i = place_in(first, a);
         counts[i][place_in(second[i], speaker_draw(&s))]++;
-        right += draft_get_usage(s.d).guessed == 0; // the step before is still good
+        right += draft_get_usage(s.d).guessed == 2; // the step before is still good
         speaker_done(&s);
     }
     return right;
