@@ -51,6 +51,8 @@ static const setting settings[] = {
     {"reuse-memory", BYTES, AT(engine.reuse_bytes), 0, NO_LIMIT, "BYTES",
      "for that; 0: a quarter of the caches'"},
     {"max-jobs", INT32, AT(queue.max_jobs), 1, 100000, "N", "requests waiting and running"},
+    {"max-running", INT32, AT(queue.max_running), 1, 64, "N",
+     "requests worked on in turns, memory allowing"},
     {"max-jobs-per-client", INT32, AT(queue.max_jobs_per_client), 1, 100000, "N",
      "of one connection"},
     {"max-queue-bytes", BYTES, AT(queue.max_bytes), 1024, NO_LIMIT, "BYTES",
@@ -87,7 +89,8 @@ void options_set_defaults(options *o)
     *o = (options){
         .engine = engine_options_default(),
         .limits = request_limits_default(),
-        .queue = {.max_jobs = 64, .max_jobs_per_client = 16, .max_bytes = (int64_t)1 << 30},
+        .queue = {.max_jobs = 64, .max_jobs_per_client = 16, .max_bytes = (int64_t)1 << 30,
+                  .max_running = 4},
         .max_message_bytes = (int64_t)256 << 20,
         .send_queue = 20000,
         .max_request_s = 3600,

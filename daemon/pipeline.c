@@ -12,31 +12,35 @@
 
 // Progress of a stage is told at most this often, and at its end.
 #define PROGRESS_S 0.1
+// How long a step waits for the decoder when nothing else is to do.
+#define TICK_MS 100
 
-typedef struct run {
+struct pipeline {
     task *task;
     const atomic_bool *cancel;
     pipeline_sink *sink;
     void *arg;
     stages *stages; // until the prompt is read
     sequence *seq;
-    bool promised;  // memory, by the store of pasts
+    int64_t promised; // bytes, by the store of pasts
     int32_t reused; // tokens that were read for an earlier request
     sampler *sampler;
     answer answer;
     bool answer_ready;
-    float *logits; // [vocab]
+    float *logits; // [vocab], of the prompt's last row
     buf text[3];   // by channel, kept when the client wants no stream
     const char *reason; // finish_reason
     int32_t drawn;      // tokens of the answer
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
     double reading_s;                       // spent on reading, of the time until read_s
     double told_s;
-} run;
+    pipeline_state state;
+    sight_err err; // the error that was reported
+};
 
 // ---- events ----
 
-static void report(run *r, sight_event_kind kind, json_t *body)
+static void report(pipeline *r, sight_event_kind kind, json_t *body)
 {
     if (!body) return; // no memory for a progress line is no reason to stop
     r->sink(r->arg, kind, body);
@@ -45,7 +49,7 @@ static void report(run *r, sight_event_kind kind, json_t *body)
 
 static void on_progress(void *arg, const char *stage, int64_t done, int64_t total)
 {
-    run *r = arg;
+    pipeline *r = arg;
     const double now = clock_now_s();
     if (done < total && now - r->told_s < PROGRESS_S) return;
     r->told_s = now;
@@ -60,7 +64,7 @@ static void on_warning(void *arg, const char *line)
 
 static void on_text(void *arg, answer_channel channel, const char *text, size_t n)
 {
-    run *r = arg;
+    pipeline *r = arg;
     if (!r->task->asked->stream) {
         buf_add(&r->text[channel], text, n);
         return;
@@ -69,13 +73,13 @@ static void on_text(void *arg, answer_channel channel, const char *text, size_t 
                                      json_stringn(text, n)));
 }
 
-static void report_error(run *r, sight_err err)
+static void report_error(pipeline *r, sight_err err)
 {
     report(r, SIGHT_ERROR, json_pack("{s:s, s:o}", "code", sight_err_name(err), "message",
                                      text_json(sight_error())));
 }
 
-static json_t *timings(const run *r)
+static json_t *timings(const pipeline *r)
 {
     const double decode_s = r->first_s ? r->end_s - r->first_s : 0;
     json_t *t = json_pack("{s:f}", "total_s", r->end_s - r->begin_s);
@@ -93,7 +97,7 @@ static json_t *timings(const run *r)
     return t;
 }
 
-static void report_done(run *r)
+static void report_done(pipeline *r)
 {
     const task *t = r->task;
     const int32_t read = r->read_s ? t->prompt.n : 0;
@@ -127,7 +131,7 @@ static sight_err choose_seed(sampler_options *s, bool given)
     return SIGHT_OK;
 }
 
-static sight_err prepare(run *r)
+static sight_err prepare(pipeline *r)
 {
     task *t = r->task;
     request *q = t->asked;
@@ -148,7 +152,7 @@ static sight_err prepare(run *r)
 }
 
 // Runs the step that reads token `id`, the i-th of the answer, and leaves the next logits.
-static sight_err advance(run *r, int32_t id, int32_t i)
+static sight_err advance(pipeline *r, int32_t id, int32_t i)
 {
     const int32_t position = r->task->prompt.next_position + i;
     const int32_t positions[3] = {position, position, position};
@@ -157,33 +161,33 @@ static sight_err advance(run *r, int32_t id, int32_t i)
     return text_model_step(engine_text(r->task->model), &s, 1);
 }
 
-static sight_err generate(run *r)
+static sight_err generate(pipeline *r, bool *over)
 {
     const int32_t most = r->task->max_tokens;
-    r->reason = "length";
-    for (int32_t i = 0; i < most; i++) {
-        int32_t id;
-        if (atomic_load(r->cancel)) return SIGHT_E_CANCELLED;
-        sight_err err = sampler_next(r->sampler, &id, NULL, r->logits);
-        if (err) return err;
-        if (i == 0) r->first_s = clock_now_s();
-        r->drawn++;
-        if (engine_is_eos(r->task->model, id) || answer_push(&r->answer, id)) {
-            r->reason = "stop";
-            return SIGHT_OK;
-        }
-        err = i + 1 < most ? advance(r, id, i) : SIGHT_OK;
-        if (err) return err;
-        if (answer_failed(&r->answer)) {
-            return sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
-        }
+    int32_t id;
+    sight_err err = sampler_next(r->sampler, &id, NULL, r->logits);
+    if (err) return err;
+    if (r->drawn == 0) r->first_s = clock_now_s();
+    r->drawn++;
+    if (engine_is_eos(r->task->model, id) || answer_push(&r->answer, id)) {
+        r->reason = "stop";
+        *over = true;
+        return SIGHT_OK;
     }
-    return SIGHT_OK;
+    if (r->drawn == most) {
+        r->reason = "length";
+        *over = true;
+    }
+    if (!*over) err = advance(r, id, r->drawn - 1);
+    if (!err && answer_failed(&r->answer)) {
+        err = sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
+    }
+    return err;
 }
 
 // ---- the whole ----
 
-static sight_err read_prompt(run *r)
+static sight_err begin_reading(pipeline *r)
 {
     const stages_options o = {.watch = {.cancel = r->cancel, .progress = on_progress,
                                         .warning = on_warning, .arg = r},
@@ -194,53 +198,121 @@ static sight_err read_prompt(run *r)
     r->reused = stages_reused(r->stages);
     prefix_store *kept = engine_prefix(r->task->model);
     if (kept) prefix_store_promise(kept, r->task->memory_bytes);
-    r->promised = kept != NULL;
-    err = stages_run(r->stages);
-    if (err) return err;
+    r->promised = kept ? r->task->memory_bytes : 0;
+    return SIGHT_OK;
+}
+
+static void end_reading(pipeline *r)
+{
     r->seq = stages_take_sequence(r->stages);
     r->reading_s = stages_read_s(r->stages);
     r->read_s = clock_now_s();
     stages_destroy(&r->stages);
+}
+
+static sight_err begin(pipeline *r)
+{
+    size_t i;
+    json_t *line;
+    r->begin_s = clock_now_s();
+    json_array_foreach(r->task->asked->warnings, i, line) on_warning(r, json_string_value(line));
+    sight_err err = prepare(r);
+    return err ? err : begin_reading(r);
+}
+
+static sight_err read_slice(pipeline *r, int wait_ms)
+{
+    stages_state state;
+    sight_err err = stages_step(r->stages, &state, wait_ms);
+    if (err) return err;
+    if (state == STAGES_READ) end_reading(r);
+    r->state = state == STAGES_READ      ? PIPELINE_ANSWERING
+               : state == STAGES_WAITING ? PIPELINE_WAITING
+                                         : PIPELINE_READING;
     return SIGHT_OK;
 }
 
-static sight_err run_stages(run *r)
+static sight_err run_slice(pipeline *r, int wait_ms)
 {
-    sight_err err = prepare(r);
-    if (!err) err = read_prompt(r);
-    return err ? err : generate(r);
+    if (!r->begin_s) return begin(r);
+    if (r->state != PIPELINE_ANSWERING) return read_slice(r, wait_ms);
+    bool over = false;
+    sight_err err = generate(r, &over);
+    if (over) r->state = PIPELINE_OVER;
+    return err;
 }
 
-static void release(run *r)
+// Gives back what it held of the model, so that this is free once the end is heard of.
+static void release(pipeline *r)
 {
     stages_destroy(&r->stages);
     sequence_drop(&r->seq);
-    if (r->promised) {
-        prefix_store_release(engine_prefix(r->task->model), r->task->memory_bytes);
+    if (r->promised) prefix_store_release(engine_prefix(r->task->model), r->promised);
+    r->promised = 0;
+}
+
+static void end(pipeline *r, sight_err err)
+{
+    r->state = PIPELINE_OVER;
+    r->end_s = clock_now_s();
+    if (err && atomic_load(r->cancel)) {
+        r->reason = "cancelled"; // whatever else went wrong: nobody waits for it
+        err = SIGHT_OK;
     }
+    r->err = err;
+    if (!err && r->answer_ready) answer_finish(&r->answer);
+    if (err) report_error(r, err);
+    else report_done(r);
+    release(r);
+}
+
+sight_err pipeline_create(pipeline **out, task *t, const atomic_bool *cancel, pipeline_sink *sink,
+                          void *arg)
+{
+    pipeline *r = calloc(1, sizeof *r);
+    if (!r) return sight_fail(SIGHT_E_MEMORY, "no memory for a request");
+    *r = (pipeline){.task = t, .cancel = cancel, .sink = sink, .arg = arg,
+                    .state = PIPELINE_READING};
+    *out = r;
+    return SIGHT_OK;
+}
+
+void pipeline_destroy(pipeline **pr)
+{
+    pipeline *r = *pr;
+    if (!r) return;
+    release(r);
     sampler_destroy(&r->sampler);
     if (r->answer_ready) answer_done(&r->answer);
     for (int i = 0; i < 3; i++) buf_done(&r->text[i]);
     free(r->logits);
+    free(r);
+    *pr = NULL;
+}
+
+pipeline_state pipeline_step(pipeline *r, int wait_ms)
+{
+    if (r->state == PIPELINE_OVER) return PIPELINE_OVER;
+    kernels *k = engine_kernels(r->task->model);
+    kernels_set_stop(k, r->cancel);
+    sight_err err = atomic_load(r->cancel) ? SIGHT_E_CANCELLED : run_slice(r, wait_ms);
+    kernels_set_stop(k, NULL);
+    if (err || r->state == PIPELINE_OVER) end(r, err);
+    return r->state;
+}
+
+sight_err pipeline_error(const pipeline *r)
+{
+    return r->err;
 }
 
 sight_err pipeline_run(task *t, const atomic_bool *cancel, pipeline_sink *sink, void *arg)
 {
-    run r = {.task = t, .cancel = cancel, .sink = sink, .arg = arg, .begin_s = clock_now_s()};
-    size_t i;
-    json_t *line;
-    json_array_foreach(t->asked->warnings, i, line) on_warning(&r, json_string_value(line));
-    kernels_set_stop(engine_kernels(t->model), cancel);
-    sight_err err = run_stages(&r);
-    kernels_set_stop(engine_kernels(t->model), NULL);
-    r.end_s = clock_now_s();
-    if (err && atomic_load(cancel)) {
-        r.reason = "cancelled"; // whatever else went wrong: nobody waits for it
-        err = SIGHT_OK;
-    }
-    if (!err && r.answer_ready) answer_finish(&r.answer);
-    if (err) report_error(&r, err);
-    else report_done(&r);
-    release(&r);
+    pipeline *r;
+    sight_err err = pipeline_create(&r, t, cancel, sink, arg);
+    if (err) return err;
+    while (pipeline_step(r, TICK_MS) != PIPELINE_OVER) continue;
+    err = r->err;
+    pipeline_destroy(&r);
     return err;
 }

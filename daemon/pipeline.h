@@ -16,9 +16,30 @@
 // Called on the engine thread for every event of a task, in order; body is borrowed.
 typedef void pipeline_sink(void *arg, sight_event_kind kind, const json_t *body);
 
-// Runs the task and reports warnings, progress, deltas and, last, done or error. *cancel may be set
-// by any thread: the task then ends with done (finish_reason "cancelled"), mostly within a step.
-// Returns the error that was reported, if any. Threads: the engine's.
+// A task under way.
+typedef struct pipeline pipeline;
+
+typedef enum pipeline_state {
+    PIPELINE_READING,   // more of its media and prompt is to do
+    PIPELINE_WAITING,   // alike, but nothing is decoded yet
+    PIPELINE_ANSWERING, // draws tokens
+    PIPELINE_OVER,      // done or error has been reported
+} pipeline_state;
+
+// Borrows t. *cancel may be set by any thread: the task then ends with done (finish_reason
+// "cancelled"), mostly within a step. SIGHT_E_MEMORY, of which nothing is reported.
+sight_err pipeline_create(pipeline **out, task *t, const atomic_bool *cancel, pipeline_sink *sink,
+                          void *arg);
+void pipeline_destroy(pipeline **p); // accepts NULL; leaves NULL
+
+// A slice of work: some rows of the prompt, some tens of milliseconds of a picture, or a token.
+// Reports what comes of it; before PIPELINE_OVER it has given back what it held of the caches. Waits
+// up to wait_ms where only the decoder can help. Slices of several tasks may take turns.
+pipeline_state pipeline_step(pipeline *p, int wait_ms);
+// The error that was reported, if any.
+sight_err pipeline_error(const pipeline *p);
+
+// All of it. Returns the error that was reported, if any. Threads: the engine's.
 sight_err pipeline_run(task *t, const atomic_bool *cancel, pipeline_sink *sink, void *arg);
 
 #endif

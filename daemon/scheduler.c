@@ -107,28 +107,41 @@ void scheduler_remove(scheduler *s, job *j, double now_s)
     memmove(s->jobs + i, s->jobs + i + 1, (size_t)(s->n - i) * sizeof *s->jobs);
 }
 
-// The first job in state `from`, unless one is in state `to` already.
-static job *start(scheduler *s, job_state from, job_state to)
+// The first job in that state that is not cancelled.
+static job *first_in(const scheduler *s, job_state state)
 {
-    job *first = NULL;
     for (int i = 0; i < s->n; i++) {
-        job *j = s->jobs[i];
-        if (j->state == to) return NULL;
-        if (!first && j->state == from && !j->cancelled) first = j;
+        if (s->jobs[i]->state == state && !s->jobs[i]->cancelled) return s->jobs[i];
     }
-    if (first) first->state = to;
-    return first;
+    return NULL;
 }
 
 job *scheduler_start_planning(scheduler *s)
 {
-    return start(s, JOB_ARRIVED, JOB_PLANNING);
+    for (int i = 0; i < s->n; i++) {
+        if (s->jobs[i]->state == JOB_PLANNING) return NULL;
+    }
+    job *j = first_in(s, JOB_ARRIVED);
+    if (j) j->state = JOB_PLANNING;
+    return j;
 }
 
 job *scheduler_start_running(scheduler *s, double now_s)
 {
-    job *j = start(s, JOB_READY, JOB_RUNNING);
-    if (j) j->started_s = now_s;
+    int running = 0;
+    int64_t bytes = 0;
+    for (int i = 0; i < s->n; i++) {
+        if (s->jobs[i]->state != JOB_RUNNING) continue;
+        running++;
+        bytes += s->jobs[i]->memory_bytes;
+    }
+    job *j = first_in(s, JOB_READY);
+    if (!j) return NULL;
+    const int most = s->limits.max_running > 0 ? s->limits.max_running : 1;
+    const int64_t room = s->limits.memory_bytes;
+    if (running >= most || (running && room && bytes + j->memory_bytes > room)) return NULL;
+    j->state = JOB_RUNNING;
+    j->started_s = now_s;
     return j;
 }
 
@@ -140,6 +153,7 @@ void scheduler_planned(scheduler *s, job *j)
 int scheduler_place(const scheduler *s, const job *j)
 {
     int place = 0;
+    if (j->state == JOB_RUNNING) return 0;
     for (int i = 0; i < s->n && s->jobs[i] != j; i++) {
         const bool priced = s->jobs[i]->state >= JOB_READY;
         place += j->plan_only ? !priced : !s->jobs[i]->plan_only;

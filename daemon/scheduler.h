@@ -1,7 +1,7 @@
 // daemon/scheduler.h - whose turn it is: the queue of requests, without any input or output.
 //
-// Requests are priced (planned) one at a time and run one at a time, each in order of arrival; a
-// plan-only request leaves after pricing. Everything is bounded: what is too much is refused with
+// Requests are priced (planned) one at a time and run a few at a time, as many as memory allows, each
+// in order of arrival; a plan-only request leaves after pricing. Everything is bounded: what is too much is refused with
 // how long to wait. Times are given by the caller. Threads: the server's only.
 #ifndef SIGHT_DAEMON_SCHEDULER_H
 #define SIGHT_DAEMON_SCHEDULER_H
@@ -31,6 +31,7 @@ typedef struct job {
     char id[SIGHT_ID_SIZE];
     bool plan_only;
     size_t bytes; // of its message, held until it is over
+    int64_t memory_bytes; // that it takes beside the model, once it is priced
     job_state state;
     bool cancelled; // to be let go as soon as whoever works on it lets go
     double arrived_s, started_s;
@@ -43,6 +44,8 @@ typedef struct scheduler_limits {
     int max_jobs;            // in all
     int max_jobs_per_client;
     int64_t max_bytes;       // of all messages held
+    int max_running;         // at once; 0: 1
+    int64_t memory_bytes;    // for those that run; one runs whatever it takes. 0: no limit
 } scheduler_limits;
 
 typedef struct scheduler scheduler;
@@ -57,14 +60,14 @@ sight_err scheduler_add(scheduler *s, job *j);
 // Takes it out, in any state. now_s is for a running job's duration, from which waits are guessed.
 void scheduler_remove(scheduler *s, job *j, double now_s);
 
-// The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or one is
-// already. Cancelled jobs are not started.
+// The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or as many
+// as may be are already. Cancelled jobs are not started, and none before an earlier one.
 job *scheduler_start_planning(scheduler *s);
 job *scheduler_start_running(scheduler *s, double now_s);
 // After pricing an ask: it waits for the engine.
 void scheduler_planned(scheduler *s, job *j);
 
-// Requests in front of this one that it waits for, the one being worked on included: asks for an
+// Requests in front of this one that it waits for, those being worked on included: asks for an
 // ask, those not yet priced for a plan-only request. 0: its turn.
 int scheduler_place(const scheduler *s, const job *j);
 job *scheduler_find(const scheduler *s, const void *client, size_t client_size, const char *id);

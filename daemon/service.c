@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/notify.h"
+#include "daemon/runner.h"
 #include "daemon/status.h"
 #include "daemon/ticket.h"
 #include "daemon/worker.h"
@@ -24,7 +25,8 @@ typedef struct service {
     server *server;
     scheduler *queue;
     outbox *outbox;
-    worker *planner, *runner;
+    worker *planner;
+    runner *runner;
     const volatile sig_atomic_t *stops;
     double start_s, now_s, stop_s; // stop_s: when told to stop; 0: not
     double cancelled_s;            // when stopping ended the running request; 0: not
@@ -165,6 +167,7 @@ static void hear_workers(service *s)
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
             finish(s, t);
         } else {
+            t->job.memory_bytes = t->task->memory_bytes;
             scheduler_planned(s->queue, &t->job);
         }
         outbox_item_destroy(&item);
@@ -184,8 +187,11 @@ static void start_work(service *s)
 {
     job *j = scheduler_start_planning(s->queue);
     if (j) worker_run(s->planner, ticket_plan, j->owner);
-    j = scheduler_start_running(s->queue, s->now_s);
-    if (j) worker_run(s->runner, ticket_run, j->owner);
+    while ((j = scheduler_start_running(s->queue, s->now_s))) {
+        if (!runner_add(s->runner, j->owner)) continue;
+        j->state = JOB_READY; // the engine thread does not have it
+        end_early(s, j->owner, WHY_NOT);
+    }
 }
 
 // Tells each client where its request stands when that has changed, and that we live when nothing
@@ -372,10 +378,12 @@ static sight_err loop(service *s)
 
 static sight_err open_parts(service *s, const char *endpoint)
 {
-    sight_err err = scheduler_create(&s->queue, &s->o->queue);
+    scheduler_limits limits = s->o->queue;
+    limits.memory_bytes = engine_get_memory(s->model).cache_budget;
+    sight_err err = scheduler_create(&s->queue, &limits);
     if (!err) err = outbox_create(&s->outbox);
     if (!err) err = worker_create(&s->planner);
-    if (!err) err = worker_create(&s->runner);
+    if (!err) err = runner_create(&s->runner, ticket_step);
     const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
                                .send_queue = s->o->send_queue};
     return err ? err : server_open(&s->server, &so);
@@ -389,7 +397,7 @@ static void close_parts(service *s)
     }
     if (s->outbox) outbox_close(s->outbox); // a worker must not wait for somebody to listen
     worker_destroy(&s->planner);
-    worker_destroy(&s->runner);
+    runner_destroy(&s->runner);
     outbox_destroy(&s->outbox);
     while (s->queue && scheduler_count(s->queue)) {
         ticket *t = scheduler_get(s->queue, 0)->owner;

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/pipeline.h"
 #include "ipc/text.h"
 
 sight_err ticket_create(ticket **out, server_message **message, double now_s)
@@ -29,6 +28,7 @@ void ticket_destroy(ticket **p)
 {
     ticket *t = *p;
     if (!t) return;
+    pipeline_destroy(&t->pipeline);
     task_destroy(&t->task); // before the message that it points into
     server_message_destroy(&t->message);
     outbox_item_destroy(&t->end);
@@ -108,9 +108,15 @@ void ticket_plan(void *arg)
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
 }
 
-void ticket_run(void *arg)
+pipeline_state ticket_step(void *arg, int wait_ms)
 {
     ticket *t = arg;
-    pipeline_run(t->task, &t->cancel, on_event, t);
+    pipeline_state state = PIPELINE_OVER; // without memory even to begin; the server notices
+    if (t->pipeline || !pipeline_create(&t->pipeline, t->task, &t->cancel, on_event, t)) {
+        state = pipeline_step(t->pipeline, wait_ms);
+    }
+    if (state != PIPELINE_OVER) return state;
+    pipeline_destroy(&t->pipeline);
     put(t, OUTBOX_RAN, SIGHT_ALIVE, NULL);
+    return PIPELINE_OVER;
 }

@@ -10,6 +10,7 @@
 
 #include "daemon/engine.h"
 #include "daemon/outbox.h"
+#include "daemon/pipeline.h"
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
 #include "daemon/task.h"
@@ -28,6 +29,7 @@ typedef struct ticket {
     const request_limits *limits;
     outbox *outbox;
     task *task; // after planning
+    pipeline *pipeline; // while it runs
     atomic_bool cancel;
     // The server's part.
     ticket_why why;   // it is to end early
@@ -41,10 +43,12 @@ typedef struct ticket {
 sight_err ticket_create(ticket **out, server_message **message, double now_s);
 void ticket_destroy(ticket **t); // accepts NULL; leaves NULL
 
-// Worker functions; arg is a ticket. Planning puts an error or, for a plan-only request, its done,
-// and then OUTBOX_PLANNED; running puts the pipeline's events and then OUTBOX_RAN.
+// For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done,
+// and then OUTBOX_PLANNED.
 void ticket_plan(void *arg);
-void ticket_run(void *arg);
+// For the engine thread (daemon/runner.h). Puts the pipeline's events, and before it gives
+// PIPELINE_OVER, as the last it does with the ticket, OUTBOX_RAN.
+pipeline_state ticket_step(void *arg, int wait_ms);
 
 // JSON texts (malloc; NULL: no memory).
 char *ticket_error_json(sight_err code, const char *line, int retry_after_s); // 0: no hint
