@@ -318,6 +318,7 @@ void checkpoint_close(checkpoint **p)
     for (size_t i = 0; i < c->n; i++) free(c->weights[i].name);
     free(c->weights);
     forms_free(c);
+    lora_free(c);
     prepared_free(&c->prepared);
     shards_close(&c->files);
     gguf_model_close(&c->gguf);

@@ -16,6 +16,7 @@ typedef struct weight {
     tensor_view view;     // data is NULL where stored is set
     const stored *stored; // a matrix in a quantised form; NULL: plain
     bool dropped;         // goes with form.c's next sweep
+    const low_rank *lora; // what adapters add to its products; NULL: nothing
     const packed *packed; // once prepared; NULL: as it is
 } weight;
 
@@ -31,6 +32,7 @@ struct checkpoint {
     struct quant_config *quant;  // what config.json says of quantised weights; NULL: nothing
     struct form_matrix *forms;   // [n_forms] safetensors matrices in quantised forms (form.h)
     size_t n_forms;
+    struct lora_file *loras;     // adapters, the last one given first; NULL: none
     void *memory;     // of made-up weights, mapped
     size_t memory_bytes;
     bool lazy;        // made-up matrices have no numbers before checkpoint_prepare
@@ -44,6 +46,8 @@ void checkpoint_finish(checkpoint *c);
 
 // The weight of that name, or NULL.
 weight *checkpoint_find_weight(const checkpoint *c, const char *name);
+
+void lora_free(checkpoint *c);
 
 // ---- prepare.c ----
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/lora.h"
 #include "checkpoint/prepare.h"
 #include "daemon/machine.h"
 #include "text/planes.h"
@@ -149,7 +150,7 @@ static sight_err open_weights(engine *e, const engine_options *o)
     text_planes keep;
     prepare_extra planes;
     const size_t n_extras = text_planes_extra(&planes, &keep, e->weights, e->k);
-    e->memory.weights = weights_form_bytes(e->weights, form) +
+    e->memory.weights = weights_form_bytes(e->weights, form) + (int64_t)lora_bytes(e->weights) +
                         (n_extras ? (int64_t)planes.bytes : 0);
     if (e->memory.weights > budget) {
         char what[64];
@@ -164,7 +165,7 @@ static sight_err open_weights(engine *e, const engine_options *o)
     const char *warning = checkpoint_prepare_warning(e->weights);
     if (warning) warn(e, "%s", warning);
     if (unkept) warn(e, "prepared weights are not kept: neither XDG_CACHE_HOME nor HOME is set");
-    e->memory.weights = (int64_t)checkpoint_bytes(e->weights);
+    e->memory.weights = (int64_t)(checkpoint_bytes(e->weights) + lora_bytes(e->weights));
     return SIGHT_OK;
 }
 
@@ -267,6 +268,19 @@ static sight_err set_context(engine *e, const engine_options *o)
     return SIGHT_OK;
 }
 
+static sight_err add_adapters(engine *e, const engine_options *o)
+{
+    sight_err err = SIGHT_OK;
+    for (size_t i = 0; i < o->n_lora && !err; i++) {
+        char *dir = NULL;
+        double scale;
+        err = lora_parse(&dir, &scale, o->lora[i]);
+        if (!err) err = lora_add(e->weights, dir, scale);
+        free(dir);
+    }
+    return err;
+}
+
 static sight_err open_all(engine *e, const engine_options *o)
 {
     sight_err err = set_names(e, o);
@@ -278,6 +292,7 @@ static sight_err open_all(engine *e, const engine_options *o)
     } else {
         err = o->shape ? checkpoint_made_up_lazy(&e->weights, o->shape, o->seed)
                        : checkpoint_open_with(&e->weights, e->dir, o->mmproj);
+        if (!err) err = add_adapters(e, o);
         if (!err) e->config = *checkpoint_config(e->weights);
     }
     if (!err) err = set_context(e, o);

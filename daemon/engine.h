@@ -30,6 +30,8 @@ typedef struct engine engine;
 typedef struct engine_options {
     const char *model;  // a folder or GGUF file, or a name: what checkpoint_find takes
     const char *mmproj; // of a GGUF model: its vision file; NULL: the one beside it; "none"
+    const char *const *lora; // adapters, "FOLDER" or "FOLDER:SCALE" each (checkpoint/lora.h)
+    size_t n_lora;
     const char *shape; // instead of model: made-up weights of a size ("0.8b"); no tokenizer
     uint64_t seed;     // of made-up weights
     bool text_side_only; // config (zero where missing), tokenizer and chat only: no weights are

@@ -12,7 +12,7 @@
 
 #define MAX_CONFIG_BYTES (1 << 20)
 
-typedef enum kind { TEXT, INT32, INT64, BYTES, SECONDS, REAL, FLAG } kind;
+typedef enum kind { TEXT, LIST, INT32, INT64, BYTES, SECONDS, REAL, FLAG } kind;
 
 typedef struct setting {
     const char *name;
@@ -31,6 +31,8 @@ static const setting settings[] = {
      "checkpoint to serve (default: the bundled small one)"},
     {"mmproj", TEXT, AT(mmproj), 0, 0, "FILE",
      "a GGUF model's vision file, or none (default: beside it)"},
+    {"lora", LIST, AT(lora), 0, 0, "FOLDER[:SCALE]",
+     "a LoRA adapter (PEFT); may be given again"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
@@ -102,7 +104,10 @@ void options_set_defaults(options *o)
 void options_done(options *o)
 {
     for (size_t i = 0; i < N_SETTINGS; i++) {
-        if (settings[i].kind == TEXT) free(*(char **)((char *)o + settings[i].offset));
+        char *at = (char *)o + settings[i].offset;
+        if (settings[i].kind == TEXT) free(*(char **)at);
+        option_list *list = (option_list *)at;
+        for (size_t j = 0; settings[i].kind == LIST && j < list->n; j++) free(list->items[j]);
     }
     *o = (options){0};
 }
@@ -148,6 +153,18 @@ static sight_err set_text(char **out, const char *value, const char *where)
     return SIGHT_OK;
 }
 
+static sight_err add_text(option_list *list, const char *value, const char *where)
+{
+    if (list->n == OPTIONS_LIST_MAX) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s is given more than %d times", where,
+                          OPTIONS_LIST_MAX);
+    }
+    char *copy = NULL;
+    sight_err err = set_text(&copy, value, where);
+    if (!err) list->items[list->n++] = copy;
+    return err;
+}
+
 static const char *number_words(kind k)
 {
     return k == SECONDS ? "seconds" : k == REAL ? "a number" : "a whole number";
@@ -157,6 +174,7 @@ static sight_err set_value(options *o, const setting *s, const char *value, cons
 {
     char *at = (char *)o + s->offset;
     if (s->kind == TEXT) return set_text((char **)at, value, where);
+    if (s->kind == LIST) return add_text((option_list *)at, value, where);
     if (s->kind == FLAG) return set_flag((bool *)at, value, where);
     const double v = parse_number(value, s->kind);
     if (!(v >= s->min && v <= s->max)) {
@@ -331,6 +349,8 @@ static sight_err check_words(options *o)
         if (err) return err;
     }
     o->engine.weights.cache = o->cache;
+    o->engine.lora = (const char *const *)o->lora.items;
+    o->engine.n_lora = o->lora.n;
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     for (int i = 0; o->log && i < 4; i++) {
         if (!strcmp(o->log, levels[i])) return SIGHT_OK;
@@ -375,6 +395,12 @@ void options_print_help(FILE *to)
           "loaded, 5 the socket has another owner, 6 not enough memory.\n", to);
 }
 
+static void print_list(const option_list *list, const char *name, FILE *to)
+{
+    for (size_t i = 0; i < list->n; i++) fprintf(to, "%s = %s\n", name, list->items[i]);
+    if (list->n == 0) fprintf(to, "# %s =\n", name);
+}
+
 void options_print_config(const options *o, FILE *to)
 {
     for (size_t i = 0; i < N_SETTINGS; i++) {
@@ -386,6 +412,7 @@ void options_print_config(const options *o, FILE *to)
             if (*(char *const *)at) fprintf(to, "%s = %s\n", s->name, *(char *const *)at);
             else fprintf(to, "# %s =\n", s->name);
             break;
+        case LIST: print_list((const option_list *)at, s->name, to); break;
         case FLAG: fprintf(to, "%s = %s\n", s->name, *(const bool *)at ? "yes" : "no"); break;
         case INT32: fprintf(to, "%s = %d\n", s->name, *(const int32_t *)at); break;
         case SECONDS:

@@ -14,9 +14,18 @@
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
 
+#define OPTIONS_LIST_MAX 16
+
+// A setting that may be given several times.
+typedef struct option_list {
+    char *items[OPTIONS_LIST_MAX];
+    size_t n;
+} option_list;
+
 typedef struct options {
     char *model;    // a folder, a GGUF file or a published name; NULL: the bundled one
     char *mmproj;   // of a GGUF model; NULL: the one beside it
+    option_list lora; // adapters, in the order given
     char *endpoint; // NULL: endpoint_own
     char *simd, *kv, *weights; // as written, checked when read
     char *cache; // folder of prepared weights, "none"; NULL: the default one

@@ -60,15 +60,6 @@ sight_err simd_level_parse(simd_level *out, const char *name); // SIGHT_E_ARGUME
 
 // ---- products ----
 
-// A low-rank addition to a matrix, as LoRA adapters have them: y += scale (x a^T) b^T, in float32 beside
-// weights of any form.
-typedef struct low_rank {
-    tensor_view a; // [r, K]
-    tensor_view b; // [M, r]
-    float scale;
-    const struct low_rank *next; // NULL: the last
-} low_rank;
-
 // A matrix [M, K] of the checkpoint, and optionally its bias [M] (float32).
 typedef struct weight {
     tensor_view w;        // n_dims 2; data is NULL when packed is set

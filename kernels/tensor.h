@@ -25,6 +25,15 @@ typedef struct tensor_view {
     int64_t shape[TENSOR_MAX_DIMS]; // outermost first
 } tensor_view;
 
+// A low-rank addition to a matrix [M, K], as LoRA adapters have them: y += scale (x a^T) b^T, in float32
+// beside weights of any form.
+typedef struct low_rank {
+    tensor_view a; // [r, K]
+    tensor_view b; // [M, r]
+    float scale;
+    const struct low_rank *next; // NULL: the last
+} low_rank;
+
 static inline size_t tensor_type_bytes(tensor_type t)
 {
     static const uint8_t bytes[] = {4, 2, 2, 4, 8, 1, 1};

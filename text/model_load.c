@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "checkpoint/lora.h"
 #include "text/model_parts.h"
 
 #define NAME_BYTES 160
@@ -20,6 +21,7 @@ static void matrix(loader *l, weight *out, const char *name)
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
     if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
+    if (!l->err) out->lora = lora_find(l->c, full);
 }
 
 static void vector(loader *l, float **out, const char *name, float add)

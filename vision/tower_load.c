@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "checkpoint/lora.h"
 #include "vision/tower_parts.h"
 
 #define NAME_BYTES 160
@@ -28,6 +29,7 @@ static void product(loader *l, weight *out, const char *name)
     float *bias = NULL;
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
     if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
+    if (!l->err) out->lora = lora_find(l->c, full);
     vector(l, &bias, name, "bias");
     out->bias = bias;
 }

@@ -126,10 +126,12 @@ int cli_bench(int argc, char **argv)
     const char *model = NULL, *mmproj = NULL, *shape = NULL, *weights = NULL, *simd = NULL, *only = NULL;
     int64_t threads = 0;
     bool json = false, quick = false, profiled = false;
+    arg_list lora = {0};
     const arg_option options[] = {
         {"shape", 's', ARG_TEXT, &shape, "SIZE", "0.8b, 2b, 4b, 9b or 27b, made-up weights", 0, 0},
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "a checkpoint instead", 0, 0},
         {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
+        {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8 or int4", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
@@ -145,6 +147,8 @@ int cli_bench(int argc, char **argv)
     engine_options eo = engine_options_default();
     eo.model = model;
     eo.mmproj = mmproj;
+    eo.lora = lora.items;
+    eo.n_lora = lora.n;
     eo.shape = shape ? shape : model ? NULL : "0.8b";
     eo.threads = (int)threads;
     eo.weights.progress = on_progress;

@@ -1,20 +1,22 @@
 // clients/cli/connect.h - a connection to a daemon, started when there is none.
 //
-// Without --endpoint, --model and --weights the user's daemon (or the system's service) answers where one runs;
+// Without --endpoint, --model, --lora and --weights the user's daemon (or the system's service) answers where one runs;
 // else a private daemon is started that ends some time after its last client. A private daemon
-// listens on a socket of its own per model and form, so that another question finds it warm.
+// listens on a socket of its own per model, adapters and form, so that another question finds it warm.
 #ifndef SIGHT_CLI_CONNECT_H
 #define SIGHT_CLI_CONNECT_H
 
 #include <stdint.h>
 
 #include "base/err.h"
+#include "clients/cli/args.h"
 #include "sight/client.h"
 
 typedef struct connect_options {
     const char *endpoint; // NULL: find or start one
     const char *model;    // NULL: the daemon's default
     const char *mmproj;   // of a GGUF model; NULL: the one beside it
+    arg_list lora;        // adapters of a private daemon
     int64_t threads;      // of a private daemon; 0: its default
     const char *weights;  // form of a private daemon's weights; NULL: its default
 } connect_options;

@@ -39,6 +39,8 @@ bool question_args(question *q, const char *command, const char *positional, con
          "a checkpoint folder or GGUF file, or a name in another program's cache", 0, 0},
         {"mmproj", 0, ARG_TEXT, &q->connect.mmproj, "FILE", "a GGUF model's vision file, or none",
          0, 0},
+        {"lora", 0, ARG_LIST, &q->connect.lora, "DIR[:SCALE]",
+         "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"endpoint", 'e', ARG_TEXT, &q->connect.endpoint, "URL", "the daemon to ask", 0, 0},
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
         {"weights", 'w', ARG_TEXT, &q->connect.weights, "FORM",

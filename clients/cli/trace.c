@@ -18,10 +18,12 @@ int cli_trace(int argc, char **argv)
 {
     const char *model = NULL, *mmproj = NULL, *path = NULL, *out = NULL, *backend = NULL;
     const char *simd = NULL, *weights = NULL;
+    arg_list lora = {0};
     int64_t threads = 0;
     const arg_option options[] = {
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "the checkpoint", 0, 0},
         {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
+        {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
         {"backend", 'b', ARG_TEXT, &backend, "NAME", "cpu", 0, 0},
@@ -47,6 +49,8 @@ int cli_trace(int argc, char **argv)
     if (!err) err = inspect_read_request(&file, path);
     eo.model = model;
     eo.mmproj = mmproj;
+    eo.lora = lora.items;
+    eo.n_lora = lora.n;
     eo.threads = (int)threads;
     if (!err) err = engine_open(&e, &eo);
     if (!err) {
