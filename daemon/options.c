@@ -74,6 +74,7 @@ static const setting settings[] = {
     {"max-seconds", SECONDS, AT(limits.max_seconds), 1, NO_LIMIT, "S", "a clip may last"},
     {"max-prompt-tokens", INT64, AT(limits.max_prompt_tokens), 0, NO_LIMIT, "N", "0: the context"},
     {"max-tokens", INT32, AT(limits.max_tokens), 1, 10000000, "N", "of an answer"},
+    {"drafts", TEXT, AT(drafts), 0, 0, "N", "tokens guessed ahead: auto, off, 1 to 4"},
     {"max-request-seconds", SECONDS, AT(max_request_s), 1, NO_LIMIT, "S", "from arrival to end"},
     {"allow-paths", FLAG, AT(limits.allow_paths), 0, 0, NULL,
      "media may be named by path (default yes)"},
@@ -351,6 +352,10 @@ static sight_err check_words(options *o)
     o->engine.weights.cache = o->cache;
     o->engine.lora = (const char *const *)o->lora.items;
     o->engine.n_lora = o->lora.n;
+    if (o->drafts) {
+        sight_err err = draft_parse(&o->limits.drafts, o->drafts, "drafts");
+        if (err) return err;
+    }
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     for (int i = 0; o->log && i < 4; i++) {
         if (!strcmp(o->log, levels[i])) return SIGHT_OK;

@@ -28,6 +28,7 @@ typedef struct options {
     option_list lora; // adapters, in the order given
     char *endpoint; // NULL: endpoint_own
     char *simd, *kv, *weights; // as written, checked when read
+    char *drafts;              // as written
     char *cache; // folder of prepared weights, "none"; NULL: the default one
     engine_options engine; // its model is set by options_find_model's caller
     request_limits limits;

@@ -60,6 +60,7 @@ bool question_args(question *q, const char *command, const char *positional, con
         {"presence-penalty", 0, ARG_NUMBER, &q->presence_penalty, "X", "-2 to 2", -2, 2},
         {"frequency-penalty", 0, ARG_NUMBER, &q->frequency_penalty, "X", "-2 to 2", -2, 2},
         {"repetition-penalty", 0, ARG_NUMBER, &q->repetition_penalty, "X", "1: none", 1e-3, 100},
+        {"drafts", 0, ARG_TEXT, &q->drafts, "N", "tokens guessed ahead: auto, off, 1 to 4", 0, 0},
         {"seed", 0, ARG_COUNT, &q->seed, "N", "the same seed gives the same answer", 0, 9e15},
         {"stop", 0, ARG_LIST, &q->stop, "TEXT", "end before this text; may be repeated", 0, 0},
         {"think", 0, ARG_FLAG, &q->think, NULL, "let the model think first, and show it", 0, 0},
@@ -233,6 +234,13 @@ static void set_given(json_t *object, const char *key, double v)
     if (!isnan(v)) json_object_set_new(object, key, json_real(v));
 }
 
+// A number as one, a word as it is: the daemon knows which there are.
+static void set_drafts(json_t *object, const char *given)
+{
+    const bool digit = given[0] >= '0' && given[0] <= '9' && !given[1];
+    json_object_set_new(object, "drafts", digit ? json_integer(given[0] - '0') : json_string(given));
+}
+
 sight_err question_request(const question *q, char **out, json_t *messages)
 {
     json_t *r = json_pack("{s:O}", "messages", messages);
@@ -240,6 +248,7 @@ sight_err question_request(const question *q, char **out, json_t *messages)
     if (q->max_tokens > 0) json_object_set_new(r, "max_tokens", json_integer(q->max_tokens));
     if (q->top_k >= 0) json_object_set_new(r, "top_k", json_integer(q->top_k));
     if (q->seed >= 0) json_object_set_new(r, "seed", json_integer(q->seed));
+    if (q->drafts) set_drafts(r, q->drafts);
     set_given(r, "temperature", q->temperature);
     set_given(r, "top_p", q->top_p);
     set_given(r, "min_p", q->min_p);

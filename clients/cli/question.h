@@ -21,7 +21,7 @@ typedef struct question {
     int64_t max_tokens, top_k, seed; // -1: not given
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
     arg_list stop;
-    const char *system;
+    const char *system, *drafts;
     bool think, no_think, attach, json, quiet, verbose;
     // With --attach: the media of all messages so far, each sent with every request.
     sight_part parts[QUESTION_MAX_MEDIA];
