@@ -1,10 +1,13 @@
-// Any bytes as a GGUF file: every value read, every block of every known matrix unpacked.
+// Any bytes as a GGUF file: every value read, every block of every known matrix unpacked; then as a
+// model's file, as its vision file, and as its tokenizer.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_blocks.h"
+#include "checkpoint/gguf_model.h"
+#include "text/tokenizer_gguf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,14 +26,16 @@ static void read_arrays(const gguf *g, const char *key)
     gguf_array a = {0};
     volatile double sum = 0;
     volatile size_t bytes = 0;
-    if (!gguf_get_ints(g, &a, key)) for (size_t i = 0; i < a.n; i++) sum += (double)gguf_array_int(&a);
+    if (gguf_get_ints(g, &a, key)) a.n = 0;
+    for (size_t i = 0; i < a.n; i++) sum = sum + (double)gguf_array_int(&a);
     a = (gguf_array){0};
-    if (!gguf_get_doubles(g, &a, key)) for (size_t i = 0; i < a.n; i++) sum += gguf_array_double(&a);
+    if (gguf_get_doubles(g, &a, key)) a.n = 0;
+    for (size_t i = 0; i < a.n; i++) sum = sum + gguf_array_double(&a);
     a = (gguf_array){0};
-    if (gguf_get_texts(g, &a, key)) return;
+    if (gguf_get_texts(g, &a, key)) a.n = 0;
     for (size_t i = 0; i < a.n; i++) {
         const gguf_text t = gguf_array_text(&a);
-        for (size_t k = 0; k < t.n; k++) bytes += (unsigned char)t.data[k];
+        for (size_t k = 0; k < t.n; k++) bytes = bytes + (unsigned char)t.data[k];
     }
 }
 
@@ -45,6 +50,20 @@ static void read_values(const gguf *g, const char *key)
     gguf_get_bool(g, &b, key);
     gguf_get_text(g, &t, key);
     read_arrays(g, key);
+}
+
+static void read_model(gguf *g)
+{
+    gguf_model m = {.parts = &g, .n = 1, .mmproj = g};
+    model_config config;
+    if (gguf_config(&config, &m)) {
+        m.mmproj = NULL;
+        gguf_config(&config, &m);
+    }
+    buf json;
+    buf_init(&json);
+    tokenizer_gguf_json(&json, g);
+    buf_done(&json);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -62,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (gguf_find(g, gguf_at(g, i)->name) != gguf_at(g, i)) abort();
             read_matrix(gguf_at(g, i));
         }
+        read_model(g);
     }
     gguf_close(&g);
     free(bytes);
