@@ -145,11 +145,22 @@ static sight_err make_extras(checkpoint *c, prepared *p, const prepare_options *
     return SIGHT_OK;
 }
 
+// Made-up matrices that nothing packs have no numbers yet.
+static void fill_plain(checkpoint *c, const prepare_options *o)
+{
+    for (size_t i = 0; i < c->n && c->lazy; i++) {
+        const weight *w = &c->weights[i];
+        if (w->packed || w->view.n_dims == 1) continue;
+        made_up_fill(c, w, 0, tensor_count(&w->view), o->pool);
+    }
+}
+
 static sight_err make_all(checkpoint *c, prepared *p, const prepare_options *o)
 {
     sight_err err = make_matrices(c, p, o);
     if (err) return err;
     hand_out(c, p);
+    fill_plain(c, o); // extras read them
     return make_extras(c, p, o);
 }
 
@@ -199,16 +210,6 @@ static sight_err load_or_make(checkpoint *c, prepared *p, const prepare_options 
     return err;
 }
 
-// Made-up matrices that nothing packs have no numbers yet.
-static void fill_plain(checkpoint *c, const prepare_options *o)
-{
-    for (size_t i = 0; i < c->n && c->lazy; i++) {
-        const weight *w = &c->weights[i];
-        if (w->packed || w->view.n_dims == 1) continue;
-        made_up_fill(c, w, 0, tensor_count(&w->view), o->pool);
-    }
-}
-
 sight_err checkpoint_prepare(checkpoint *c, const prepare_options *o)
 {
     if (c->prepared) return sight_fail(SIGHT_E_INTERNAL, "weights are prepared once");
@@ -224,7 +225,7 @@ sight_err checkpoint_prepare(checkpoint *c, const prepare_options *o)
         return err;
     }
     c->prepared = p;
-    fill_plain(c, o);
+    if (!p->n) fill_plain(c, o);
     return SIGHT_OK;
 }
 
