@@ -2,7 +2,8 @@
 """Makes the cases of quantised safetensors forms: a few matrices of golden/hybrid in each form that
 is published, with the rows that the form's own library makes of them.
 
-usage: make_quantised.py GOLDEN    (writes GOLDEN/quantised/CASE/)
+usage: make_quantised.py GOLDEN [CORPUS]    (writes GOLDEN/quantised/CASE/, or corners of these
+                                            matrices as inputs of the fuzzer into CORPUS)
 needs: torch safetensors compressed-tensors auto-round (PyPI); AutoAWQ's awq/utils/packing_utils.py,
        whose path the environment's AWQ_PACKING names (its package needs a GPU to be imported)
 
@@ -28,7 +29,7 @@ from compressed_tensors.quantization.utils import calculate_qparams
 from compressed_tensors.compressors.nvfp4.helpers import (pack_fp4_to_uint8,
                                                           unpack_fp4_from_uint8)
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 TEXT = "model.language_model.layers.3."
 DOWN, KEY = TEXT + "mlp.down_proj", TEXT + "self_attn.k_proj"   # [64, 160], [64, 64]
@@ -38,6 +39,11 @@ E4M3 = torch.float8_e4m3fn
 
 
 def write(out, name, config, parts, expected):
+    if len(sys.argv) > 2:
+        text = json.dumps({"quantization_config": config}).encode()
+        tensors = save({k: v.contiguous() for k, v in parts.items()})
+        (out / name).write_bytes(text + b"\n--\n" + tensors)
+        return
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -182,7 +188,7 @@ def qwen_fp8(out, weights):
 def modelopt(out, weights):
     w = weights[DOWN]
     scale_2 = (w.abs().max() / (6 * 448)).float()
-    blocks = w.reshape(64, -1, 16).abs().amax(2)
+    blocks = w.reshape(w.shape[0], -1, 16).abs().amax(2)
     scale = (blocks / 6 / scale_2).to(E4M3)
     whole = (scale.float() * scale_2).repeat_interleave(16, 1)
     values = torch.tensor([0, .5, 1, 1.5, 2, 3, 4, 6])
@@ -190,7 +196,7 @@ def modelopt(out, weights):
     packed = pack_fp4_to_uint8(near)
     parts = under(DOWN, {"weight": packed, "weight_scale": scale, "weight_scale_2": scale_2,
                          "input_scale": torch.tensor(0.5)})
-    expected = {DOWN: unpack_fp4_from_uint8(packed, 64, 160).float() * whole}
+    expected = {DOWN: unpack_fp4_from_uint8(packed, *w.shape).float() * whole}
     k = weights[KEY]
     scale = (k.abs().max() / 448).float()
     codes = (k / scale).to(E4M3)
@@ -299,6 +305,10 @@ def main():
             # Lopsided, so that zero points are not in the middle.
             weights[module] = f.get_tensor(module + ".weight").float()
             weights[module] += weights[module].abs().mean() / 4
+    if len(sys.argv) > 2:
+        out = Path(sys.argv[2])
+        out.mkdir(parents=True, exist_ok=True)
+        weights = {k: w[:32, :32 if k == KEY else 64].clone() for k, w in weights.items()}
     torch.manual_seed(0)
     with torch.no_grad():
         compressed_cases(out, weights)
