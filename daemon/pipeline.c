@@ -8,6 +8,7 @@
 #include "daemon/answer.h"
 #include "daemon/stages.h"
 #include "ipc/text.h"
+#include "text/draft.h"
 #include "text/sampler.h"
 
 // Progress of a stage is told at most this often, and at its end.
@@ -22,6 +23,8 @@ struct pipeline {
     void *arg;
     stages *stages; // until the prompt is read
     sequence *seq;
+    draft *draft;
+    output_row *next; // the logits after the last token of the answer
     int64_t promised; // bytes, by the store of pasts
     int32_t reused; // tokens that were read for an earlier request
     sampler *sampler;
@@ -104,6 +107,9 @@ static void report_done(pipeline *r)
     json_t *usage = json_pack("{s:i, s:i, s:i, s:i, s:i}", "prompt_tokens", read, "reused_tokens",
                               r->reused, "visual_tokens", r->read_s ? t->prompt.n_visual : 0,
                               "completion_tokens", r->drawn, "total_tokens", read + r->drawn);
+    const draft_usage drafts = r->draft ? draft_get_usage(r->draft) : (draft_usage){0};
+    json_object_set_new(usage, "drafted_tokens", json_integer(drafts.guessed));
+    json_object_set_new(usage, "accepted_tokens", json_integer(drafts.right));
     json_t *body = json_pack("{s:s, s:s, s:o, s:o}", "model", engine_model_name(t->model),
                              "finish_reason", r->reason, "usage", usage, "timings", timings(r));
     if (body && t->asked->sampling.temperature > 0) {
@@ -151,21 +157,12 @@ static sight_err prepare(pipeline *r)
     return SIGHT_OK;
 }
 
-// Runs the step that reads token `id`, the i-th of the answer, and leaves the next logits.
-static sight_err advance(pipeline *r, int32_t id, int32_t i)
-{
-    const int32_t position = r->task->prompt.next_position + i;
-    const int32_t positions[3] = {position, position, position};
-    const segment s = {.seq = r->seq, .n = 1, .ids = &id, .positions = positions,
-                       .position_stride = 1, .n_logits = 1, .logits = r->logits};
-    return text_model_step(engine_text(r->task->model), &s, 1);
-}
-
 static sight_err generate(pipeline *r, bool *over)
 {
     const int32_t most = r->task->max_tokens;
     int32_t id;
-    sight_err err = sampler_next(r->sampler, &id, NULL, r->logits);
+    sight_err err = r->drawn ? sampler_next_of(r->sampler, &id, NULL, r->next)
+                             : sampler_next(r->sampler, &id, NULL, r->logits);
     if (err) return err;
     if (r->drawn == 0) r->first_s = clock_now_s();
     r->drawn++;
@@ -178,7 +175,8 @@ static sight_err generate(pipeline *r, bool *over)
         r->reason = "length";
         *over = true;
     }
-    if (!*over) err = advance(r, id, r->drawn - 1);
+    const int32_t position = r->task->prompt.next_position + r->drawn - 1;
+    if (!*over) err = draft_advance(r->draft, &r->next, id, position, most - r->drawn);
     if (!err && answer_failed(&r->answer)) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
     }
@@ -187,19 +185,36 @@ static sight_err generate(pipeline *r, bool *over)
 
 // ---- the whole ----
 
+static sight_err read_rows(void *arg, const segment *s, int64_t left)
+{
+    return draft_read(((pipeline *)arg)->draft, s, left);
+}
+
+// What the request may take of the pool, guesses included, is promised to it.
+static sight_err prepare_drafts(pipeline *r)
+{
+    engine *model = r->task->model;
+    const draft_options o = {.depth = r->task->asked->drafts, .cancel = r->cancel};
+    prefix_store *kept = engine_prefix(model);
+    if (kept) {
+        r->promised = r->task->memory_bytes + (o.depth ? cache_bytes(engine_pool(model), 0) : 0);
+        prefix_store_promise(kept, r->promised);
+    }
+    return draft_create(&r->draft, engine_text(model), stages_sequence(r->stages), r->sampler, &o);
+}
+
 static sight_err begin_reading(pipeline *r)
 {
     const stages_options o = {.watch = {.cancel = r->cancel, .progress = on_progress,
                                         .warning = on_warning, .arg = r},
                               .reuse = true,
-                              .last_logits = r->logits};
+                              .last_logits = r->logits,
+                              .step = read_rows,
+                              .step_arg = r};
     sight_err err = stages_create(&r->stages, r->task, &o);
     if (err) return err;
     r->reused = stages_reused(r->stages);
-    prefix_store *kept = engine_prefix(r->task->model);
-    if (kept) prefix_store_promise(kept, r->task->memory_bytes);
-    r->promised = kept ? r->task->memory_bytes : 0;
-    return SIGHT_OK;
+    return prepare_drafts(r);
 }
 
 static void end_reading(pipeline *r)
@@ -245,6 +260,7 @@ static sight_err run_slice(pipeline *r, int wait_ms)
 // Gives back what it held of the model, so that this is free once the end is heard of.
 static void release(pipeline *r)
 {
+    draft_destroy(&r->draft);
     stages_destroy(&r->stages);
     sequence_drop(&r->seq);
     if (r->promised) prefix_store_release(engine_prefix(r->task->model), r->promised);
