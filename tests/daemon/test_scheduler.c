@@ -39,6 +39,45 @@ static void jobs_run_one_after_another(void **state)
     assert_null(s);
 }
 
+static void several_run_as_memory_allows(void **state)
+{
+    scheduler_limits l = limits;
+    l.max_running = 3;
+    l.memory_bytes = 100;
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    job jobs[4];
+    static const int64_t bytes[] = {60, 30, 20, 5};
+    for (int i = 0; i < 4; i++) {
+        const char id[2] = {(char)('a' + i), 0};
+        jobs[i] = make(id, "1", false);
+        assert_ok(scheduler_add(s, &jobs[i]));
+        assert_ptr_equal(scheduler_start_planning(s), &jobs[i]);
+        jobs[i].memory_bytes = bytes[i];
+        scheduler_planned(s, &jobs[i]);
+    }
+    assert_ptr_equal(scheduler_start_running(s, 0), &jobs[0]);
+    assert_ptr_equal(scheduler_start_running(s, 0), &jobs[1]);
+    assert_null(scheduler_start_running(s, 0)); // the third does not fit, none overtakes it
+    assert_int_equal(scheduler_place(s, &jobs[1]), 0);
+    assert_int_equal(scheduler_place(s, &jobs[2]), 2);
+    scheduler_remove(s, &jobs[0], 1);
+    assert_ptr_equal(scheduler_start_running(s, 1), &jobs[2]);
+    assert_ptr_equal(scheduler_start_running(s, 1), &jobs[3]);
+    assert_null(scheduler_start_running(s, 1));
+    scheduler_destroy(&s);
+    // One that takes more than all memory runs alone.
+    assert_ok(scheduler_create(&s, &l));
+    jobs[0].memory_bytes = 1000;
+    for (int i = 0; i < 2; i++) {
+        assert_ok(scheduler_add(s, &jobs[i]));
+        scheduler_planned(s, &jobs[i]);
+    }
+    assert_ptr_equal(scheduler_start_running(s, 0), &jobs[0]);
+    assert_null(scheduler_start_running(s, 0));
+    scheduler_destroy(&s);
+}
+
 static void plans_do_not_wait_for_the_engine(void **state)
 {
     scheduler *s;
@@ -126,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_run_one_after_another),
+        cmocka_unit_test(several_run_as_memory_allows),
         cmocka_unit_test(plans_do_not_wait_for_the_engine),
         cmocka_unit_test(cancelled_jobs_are_not_started),
         cmocka_unit_test(too_much_is_refused_with_a_hint),

@@ -203,7 +203,7 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
 
 static void a_second_client_is_told_its_place(void **state)
 {
-    running r = start_endless(NULL, NULL);
+    running r = start_endless("--max-running", "1");
     sight_client *a = daemon_connect(&r), *b = daemon_connect(&r);
     char first[SIGHT_ID_SIZE], second[SIGHT_ID_SIZE];
     assert_ok(sight_client_ask(a, first, ENDLESS, NULL, 0));
@@ -234,6 +234,32 @@ static void a_second_client_is_told_its_place(void **state)
     } while (json_integer_value(json_object_get(body, "place")) && (json_decref(body), true));
     json_decref(body);
     json_decref(wait_event(b, second, SIGHT_DELTA));
+    sight_client_close(&a);
+    sight_client_close(&b);
+    daemon_stop(&r);
+}
+
+// While an answer without end runs, a picture is looked at and another question answered.
+static void a_running_answer_lets_others_through(void **state)
+{
+    running r = start_endless(NULL, NULL);
+    sight_client *a = daemon_connect(&r), *b = daemon_connect(&r);
+    char first[SIGHT_ID_SIZE], second[SIGHT_ID_SIZE];
+    assert_ok(sight_client_ask(a, first, ENDLESS, NULL, 0));
+    json_decref(wait_event(a, first, SIGHT_DELTA));
+    assert_ok(sight_client_ask(b, second,
+                               "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": "
+                               "\"image\", \"image\": \"" GOLDEN "/cases/image-200x130/a.png\"}, "
+                               "{\"type\": \"text\", \"text\": \"what?\"}]}], \"max_tokens\": 3}",
+                               NULL, 0));
+    json_t *body = wait_event(b, second, SIGHT_DONE);
+    assert_string_equal(text_at(body, "finish_reason"), "length");
+    json_decref(body);
+    assert_int_equal(count_requests(b), 1); // the first goes on
+    assert_ok(sight_client_cancel(a, first));
+    body = wait_event(a, first, SIGHT_DONE);
+    assert_string_equal(text_at(body, "finish_reason"), "cancelled");
+    json_decref(body);
     sight_client_close(&a);
     sight_client_close(&b);
     daemon_stop(&r);
@@ -572,6 +598,7 @@ int main(void)
         cmocka_unit_test(plans_price_without_work),
         cmocka_unit_test(wrong_requests_get_a_sentence_and_the_daemon_serves_on),
         cmocka_unit_test(a_second_client_is_told_its_place),
+        cmocka_unit_test(a_running_answer_lets_others_through),
         cmocka_unit_test(a_waiting_request_can_be_cancelled),
         cmocka_unit_test(a_killed_client_frees_its_work),
         cmocka_unit_test(a_client_that_closes_frees_its_work),
