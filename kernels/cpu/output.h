@@ -16,7 +16,7 @@
 #define OUTPUT_LEAST_BOUND 1e-30f
 
 typedef struct output_kernels {
-    // Writes row m of the planes from row [width]; room [2 width] is scratch.
+    // Writes row m of the planes from row [width]; room [2 width + 4 groups] is scratch.
     void (*make_row)(const output_planes *to, int64_t m, const float *row, uint8_t *room);
     // One panel of op_output_scan.
     void (*scan)(const output_look *looks, const output_planes *p, int64_t panel,
@@ -78,23 +78,25 @@ static inline float output_lanes_sum(const float *lanes)
            ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
+static inline float output_greater(float a, float b) // fmaxf is a call
+{
+    return a > b ? a : b;
+}
+
 // The greatest positive and the greatest negative magnitude of a group.
 static inline void output_extremes(const float *w, float *positive, float *negative)
 {
     float up[OUTPUT_LANES] = {0}, down[OUTPUT_LANES] = {0};
     for (int i = 0; i < OUTPUT_GROUP; i += OUTPUT_LANES) {
-        for (int l = 0; l < OUTPUT_LANES; l++) {
-            const float v = w[i + l];
-            up[l] = v > up[l] ? v : up[l];
-            down[l] = v < down[l] ? v : down[l];
-        }
+        for (int l = 0; l < OUTPUT_LANES; l++) up[l] = output_greater(w[i + l], up[l]);
+        for (int l = 0; l < OUTPUT_LANES; l++) down[l] = output_greater(-w[i + l], down[l]);
+    }
+    for (int half = OUTPUT_LANES / 2; half; half /= 2) {
+        for (int l = 0; l < half; l++) up[l] = output_greater(up[l], up[l + half]);
+        for (int l = 0; l < half; l++) down[l] = output_greater(down[l], down[l + half]);
     }
     *positive = up[0];
-    *negative = -down[0];
-    for (int l = 1; l < OUTPUT_LANES; l++) {
-        *positive = up[l] > *positive ? up[l] : *positive;
-        *negative = -down[l] > *negative ? -down[l] : *negative;
-    }
+    *negative = down[0];
 }
 
 // The least s, signed, that keeps codes between -136 and 119: the side that reaches further gets
@@ -103,35 +105,40 @@ static inline float output_least_scale(const float *w)
 {
     float positive, negative;
     output_extremes(w, &positive, &negative);
-    const float straight = fmaxf(positive / 119, negative / 136);
-    const float turned = fmaxf(positive / 136, negative / 119);
+    const float straight = output_greater(positive / 119, negative / 136);
+    const float turned = output_greater(positive / 136, negative / 119);
     return turned < straight ? -turned : straight;
+}
+
+static inline float output_squares(const float *v)
+{
+    float lanes[OUTPUT_LANES] = {0};
+    for (int i = 0; i < OUTPUT_GROUP; i += OUTPUT_LANES) {
+        for (int l = 0; l < OUTPUT_LANES; l++) lanes[l] += v[i + l] * v[i + l];
+    }
+    return output_lanes_sum(lanes);
 }
 
 static inline void output_code_group(uint8_t *high, uint8_t *low, output_norms *most,
                                      const float *w, float inverse)
 {
     const float to_integer = 12582912.0f; // 1.5 * 2^23
-    float all[OUTPUT_LANES] = {0}, first[OUTPUT_LANES] = {0}, second[OUTPUT_LANES] = {0};
-    for (int i = 0; i < OUTPUT_GROUP; i += OUTPUT_LANES) {
-        for (int l = 0; l < OUTPUT_LANES; l++) {
-            const float y = w[i + l] * inverse;
-            float rounded = (y + to_integer) - to_integer;
-            rounded = rounded > 119.0f ? 119.0f : rounded;
-            rounded = rounded < -136.0f ? -136.0f : rounded;
-            const int32_t code = (int32_t)rounded + 136; // 0 to 255, of (high + 8) * 16 + low + 8
-            const int32_t top = code >> 4;
-            const float a = y - (float)(top * 16 - 128), b = y - rounded;
-            high[i + l] = (uint8_t)top;
-            low[i + l] = (uint8_t)(code & 15);
-            all[l] += y * y;
-            first[l] += a * a;
-            second[l] += b * b;
-        }
+    float y[OUTPUT_GROUP], first[OUTPUT_GROUP], second[OUTPUT_GROUP];
+    int32_t code[OUTPUT_GROUP]; // 0 to 255, of (high + 8) * 16 + low + 8
+    for (int i = 0; i < OUTPUT_GROUP; i++) {
+        y[i] = w[i] * inverse;
+        float rounded = (y[i] + to_integer) - to_integer;
+        rounded = rounded < 119.0f ? rounded : 119.0f;
+        rounded = rounded > -136.0f ? rounded : -136.0f;
+        second[i] = y[i] - rounded;
+        code[i] = (int32_t)rounded + 136;
+        first[i] = y[i] - (float)((code[i] & 240) - 128);
     }
-    most->weights = fmaxf(most->weights, output_lanes_sum(all));
-    most->first = fmaxf(most->first, output_lanes_sum(first));
-    most->second = fmaxf(most->second, output_lanes_sum(second));
+    for (int i = 0; i < OUTPUT_GROUP; i++) high[i] = (uint8_t)(code[i] >> 4);
+    for (int i = 0; i < OUTPUT_GROUP; i++) low[i] = (uint8_t)(code[i] & 15);
+    most->weights = output_greater(most->weights, output_squares(y));
+    most->first = output_greater(most->first, output_squares(first));
+    most->second = output_greater(most->second, output_squares(second));
 }
 
 // The slack of both looks from the greatest norms (squared so far). Roundings, in units of s: of y
@@ -179,22 +186,22 @@ static inline void output_make_row(const output_planes *to, int64_t m, const flo
     const int64_t panel = m / OUTPUT_PANEL, r = m % OUTPUT_PANEL;
     uint8_t *record = (uint8_t *)output_record(to, m);
     int8_t *scales = (int8_t *)to->scale + panel * groups * OUTPUT_PANEL + r;
+    float *least = (float *)(void *)(room + 2 * width);
     output_norms most = {0};
     float largest = 0;
     for (int64_t g = 0; g < groups; g++) {
-        largest = fmaxf(largest, fabsf(output_least_scale(row + g * OUTPUT_GROUP)));
+        least[g] = output_least_scale(row + g * OUTPUT_GROUP);
+        largest = output_greater(largest, fabsf(least[g]));
     }
     // Some room for roundings of what follows; not so small that its inverse overflows.
-    const float unit = largest > 0 ? fmaxf(largest / 127 * 1.00001f, 1e-30f) : 0;
+    const float unit = largest > 0 ? output_greater(largest / 127 * 1.00001f, 1e-30f) : 0;
     for (int64_t g = 0; g < groups; g++) {
-        const float *w = row + g * OUTPUT_GROUP;
-        const float least = output_least_scale(w);
-        const float steps = unit > 0 ? fminf(ceilf(fabsf(least) / unit), 127) : 0;
-        const float scale = least < 0 ? -steps : steps;
+        const float steps = unit > 0 ? fminf(ceilf(fabsf(least[g]) / unit), 127) : 0;
+        const float scale = least[g] < 0 ? -steps : steps;
         scales[g * OUTPUT_PANEL] = (int8_t)scale;
         record[width / 2 + g] = (uint8_t)(int8_t)scale;
-        output_code_group(room + g * OUTPUT_GROUP, room + width + g * OUTPUT_GROUP, &most, w,
-                          steps > 0 ? 1 / (unit * scale) : 0);
+        output_code_group(room + g * OUTPUT_GROUP, room + width + g * OUTPUT_GROUP, &most,
+                          row + g * OUTPUT_GROUP, steps > 0 ? 1 / (unit * scale) : 0);
     }
     output_tail tail = {.unit = unit};
     output_set_slack(to, m, most, &tail);
