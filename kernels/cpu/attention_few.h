@@ -21,9 +21,10 @@ typedef struct few_rows {
 
 // Keys or values that lie together, and of bytes their scales.
 typedef struct few_run {
-    const void *rows;    // [n_keys][C]
-    const float *scales; // [n_keys][groups]
-    int64_t groups;
+    const void *rows;    // [n][C]
+    const float *scales; // [n][groups]
+    int64_t n, groups;
+    const void *next; // what will be read after the last row
 } few_run;
 
 static int64_t few_floats(int64_t rows, int64_t C)
@@ -45,50 +46,79 @@ static void few_start(few_rows *f, float *memory, int64_t rows, int64_t C)
     memset(f->out, 0, (size_t)(rows * C) * sizeof *f->out);
 }
 
-TILE_INLINE const void *few_row_at(const few_run *r, int64_t key, int64_t C, const tensor_type type)
+#define FEW_AHEAD 8192 // bytes ahead of what is in use that are asked for from memory
+#define CACHE_LINE 64
+
+TILE_INLINE int64_t few_row_bytes(int64_t C, const tensor_type type)
 {
-    return (const char *)r->rows + key * C * (type == TENSOR_F32 ? 4 : type == TENSOR_BF16 ? 2 : 1);
+    return C * (type == TENSOR_F32 ? 4 : type == TENSOR_BF16 ? 2 : 1);
 }
 
-// Bytes ahead of the row in use that are asked for from memory.
-#define FEW_AHEAD 8192
+// K rows in use from `key` on, and the place about FEW_AHEAD bytes on.
+typedef struct few_place {
+    const char *row, *ahead;
+    const float *scales;
+    int64_t row_bytes, groups;
+} few_place;
 
-// Components c .. of a key; with `fetch` also asks for those FEW_AHEAD bytes on, a little at a time, so
-// that waiting for memory and computing overlap. (Past the end of a page this is harmless.)
-TILE_INLINE vec few_get(const few_run *r, int64_t key, int64_t c, int64_t C, const tensor_type type,
-                        bool fetch)
+TILE_INLINE few_place few_find(const few_run *r, int64_t key, int64_t C, const tensor_type type)
 {
-    const void *row = few_row_at(r, key, C, type);
-    const float *scales = type == TENSOR_I8 ? r->scales + key * r->groups : NULL;
-    if (fetch) {
-        const int64_t bytes = type == TENSOR_F32 ? 4 : type == TENSOR_BF16 ? 2 : 1;
-        __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)(c * bytes) + FEW_AHEAD));
+    const int64_t bytes = few_row_bytes(C, type);
+    const int64_t ahead = key + (FEW_AHEAD / bytes + FEW_GROUP) / FEW_GROUP * FEW_GROUP;
+    few_place p = {(const char *)r->rows + key * bytes, NULL, NULL, bytes, r->groups};
+    if (type == TENSOR_I8) p.scales = r->scales + key * r->groups;
+    p.ahead = ahead < r->n ? (const char *)r->rows + ahead * bytes
+                           : (const char *)r->next + (ahead - r->n) * bytes;
+    return p;
+}
+
+// Components c .. of row j of K; with `fetch` also asks for the line that is ahead, so that waiting for
+// memory and computing overlap. Lines are asked for in order: the processor then takes the stream up by
+// itself. (Past the end of a page this is harmless.)
+TILE_INLINE vec few_get(const few_place *p, const int j, const int K, int64_t c, int64_t n,
+                        const tensor_type type, const bool fetch)
+{
+    if (fetch) __builtin_prefetch(p->ahead + few_row_bytes(c, type) * K + j * CACHE_LINE, 0, 2);
+    return stored_get(p->row + j * p->row_bytes, p->scales + j * p->groups, c, n, type);
+}
+
+// Components of R rows and K keys at c, n of them.
+TILE_INLINE void few_score_step(const int R, const int K, vec sum[FEW_GROUP][FEW_GROUP],
+                                const float *q, const few_place *p, int64_t c, int64_t C, int64_t n,
+                                const tensor_type type, const bool fetch)
+{
+    vec k[FEW_GROUP];
+#pragma GCC unroll 4
+    for (int j = 0; j < K; j++) k[j] = few_get(p, j, K, c, n, type, fetch);
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+        const vec x = vec_get(q + i * C + c, n);
+#pragma GCC unroll 4
+        for (int j = 0; j < K; j++) sum[i][j] = vec_fma(x, k[j], sum[i][j]);
     }
-    return stored_get(row, scales, c, C - c, type);
 }
 
-// R rows by K keys: R x K sums of products, C long.
+// R rows by K keys: R x K sums of products, C long, a cache line of keys at a time.
 TILE_INLINE void few_scores(const int R, const int K, few_rows *f, int64_t row, const few_run *keys,
                             int64_t key, const tensor_type type)
 {
-    const int64_t C = f->C;
+    const int64_t C = f->C, line = CACHE_LINE / few_row_bytes(1, type);
+    const float *q = f->q + row * C;
+    const few_place p = few_find(keys, key, C, type);
     vec sum[FEW_GROUP][FEW_GROUP];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
 #pragma GCC unroll 4
         for (int j = 0; j < K; j++) sum[i][j] = vec_set(0);
     }
-    for (int64_t c = 0; c < C; c += VEC_N) {
-        vec k[FEW_GROUP];
-#pragma GCC unroll 4
-        for (int j = 0; j < K; j++) k[j] = few_get(keys, key + j, c, C, type, row == 0);
-#pragma GCC unroll 4
-        for (int i = 0; i < R; i++) {
-            const vec q = vec_get(f->q + (row + i) * C + c, C - c);
-#pragma GCC unroll 4
-            for (int j = 0; j < K; j++) sum[i][j] = vec_fma(q, k[j], sum[i][j]);
+    int64_t c = 0;
+    for (; c + line <= C; c += line) {
+#pragma GCC unroll 16
+        for (int64_t d = 0; d < line; d += VEC_N) {
+            few_score_step(R, K, sum, q, &p, c + d, C, VEC_N, type, d == 0);
         }
     }
+    for (; c < C; c += VEC_N) few_score_step(R, K, sum, q, &p, c, C, C - c, type, false);
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
         float *to = f->scores + (row + i) * FEW_KEYS + key;
@@ -103,45 +133,60 @@ TILE_INLINE void few_scores(const int R, const int K, few_rows *f, int64_t row, 
     }
 }
 
+TILE_INLINE void few_value_step(const int R, const int K, const vec w[FEW_GROUP][FEW_GROUP],
+                                float *out, const few_place *p, int64_t c, int64_t C, int64_t n,
+                                const tensor_type type, const bool fetch)
+{
+    vec v[FEW_GROUP];
+#pragma GCC unroll 4
+    for (int j = 0; j < K; j++) v[j] = few_get(p, j, K, c, n, type, fetch);
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) {
+        float *to = out + i * C + c;
+        vec sum = vec_get(to, n);
+#pragma GCC unroll 4
+        for (int j = 0; j < K; j++) sum = vec_fma(w[i][j], v[j], sum);
+        vec_put(to, sum, n);
+    }
+}
+
 // out of R rows += weights of K keys times their values.
 TILE_INLINE void few_values(const int R, const int K, few_rows *f, int64_t row,
                             const few_run *values, int64_t key, const tensor_type type)
 {
-    const int64_t C = f->C;
+    const int64_t C = f->C, line = CACHE_LINE / few_row_bytes(1, type);
+    float *out = f->out + row * C;
+    const few_place p = few_find(values, key, C, type);
     vec w[FEW_GROUP][FEW_GROUP];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) {
 #pragma GCC unroll 4
         for (int j = 0; j < K; j++) w[i][j] = vec_set(f->scores[(row + i) * FEW_KEYS + key + j]);
     }
-    for (int64_t c = 0; c < C; c += VEC_N) {
-        vec v[FEW_GROUP];
-#pragma GCC unroll 4
-        for (int j = 0; j < K; j++) v[j] = few_get(values, key + j, c, C, type, row == 0);
-#pragma GCC unroll 4
-        for (int i = 0; i < R; i++) {
-            float *to = f->out + (row + i) * C + c;
-            vec sum = vec_get(to, C - c);
-#pragma GCC unroll 4
-            for (int j = 0; j < K; j++) sum = vec_fma(w[i][j], v[j], sum);
-            vec_put(to, sum, C - c);
+    int64_t c = 0;
+    for (; c + line <= C; c += line) {
+#pragma GCC unroll 16
+        for (int64_t d = 0; d < line; d += VEC_N) {
+            few_value_step(R, K, w, out, &p, c + d, C, VEC_N, type, d == 0);
         }
     }
+    for (; c < C; c += VEC_N) few_value_step(R, K, w, out, &p, c, C, C - c, type, false);
 }
 
 // Scores become weights, and out shrinks where the largest has grown.
 static void few_softmax(few_rows *f, int64_t row, int64_t n_keys)
 {
-    float *s = f->scores + row * FEW_KEYS, now = f->largest[row];
-    for (int64_t i = 0; i < n_keys; i++) now = s[i] > now ? s[i] : now;
+    float *s = f->scores + row * FEW_KEYS;
     for (int64_t i = n_keys; i < FEW_KEYS; i++) s[i] = -INFINITY;
-    vec total = vec_set(0);
+    vec most = vec_set(f->largest[row]), total = vec_set(0);
+    for (int64_t i = 0; i < FEW_KEYS; i += VEC_N) most = vec_max(vec_load(s + i), most);
+    const float now = vec_largest(most);
     for (int64_t i = 0; i < FEW_KEYS; i += VEC_N) {
         const vec w = vec_exp2(vec_load(s + i) - vec_set(now));
         vec_store(s + i, w);
         total = total + w;
     }
-    const float shrink = exp2f(f->largest[row] - now);
+    const float shrink = now > f->largest[row] ? exp2f(f->largest[row] - now) : 1;
     f->sum[row] = f->sum[row] * shrink + vec_sum(total);
     f->largest[row] = now;
     if (shrink == 1) return;

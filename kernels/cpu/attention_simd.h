@@ -240,6 +240,10 @@ TILE_INLINE void few_walk(few_rows *f, const causal_job *j, const causal_piece *
         keys.scales = kv_run_scales(j, p, 0, first);
         values.scales = kv_run_scales(j, p, 1, first);
         n = smaller(smaller(n, FEW_KEYS), p->until - first);
+        keys.n = values.n = n;
+        keys.next = values.rows;
+        int64_t more;
+        values.next = first + n < p->until ? kv_run(j, p, 0, first + n, &more) : values.rows;
         int64_t seen[FEW_ROWS];
         for (int64_t i = 0; i < p->rows; i++) seen[i] = p->seq->past + i / group + 1 - first;
         few_attend(f, &keys, &values, n, seen[0] < n ? seen : NULL, type);

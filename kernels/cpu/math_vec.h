@@ -124,6 +124,11 @@ static inline float vec_sum(vec v)
     return _mm512_reduce_add_ps(v);
 }
 
+static inline float vec_largest(vec v)
+{
+    return _mm512_reduce_max_ps(v);
+}
+
 #elif defined(__AVX2__)
 
 #include <immintrin.h>
@@ -242,6 +247,13 @@ static inline float vec_sum(vec v)
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
+static inline float vec_largest(vec v)
+{
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
 #elif defined(__ARM_NEON)
 
 #include <arm_neon.h>
@@ -354,6 +366,11 @@ static inline vec vec_where_le(vec a, vec b, vec x, vec y)
 static inline float vec_sum(vec v)
 {
     return vaddvq_f32(v);
+}
+
+static inline float vec_largest(vec v)
+{
+    return vmaxvq_f32(v);
 }
 
 #else
