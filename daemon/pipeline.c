@@ -30,7 +30,7 @@ struct pipeline {
     sampler *sampler;
     answer answer;
     bool answer_ready;
-    float *logits; // [vocab], of the prompt's last row
+    output_row first; // those after the prompt
     buf text[3];   // by channel, kept when the client wants no stream
     const char *reason; // finish_reason
     int32_t drawn;      // tokens of the answer
@@ -152,17 +152,19 @@ static sight_err prepare(pipeline *r)
     if (!err) err = sampler_create(&r->sampler, &q->sampling, vocab, engine_allowed(t->model));
     if (err) return err;
     sampler_see_prompt(r->sampler, t->prompt.ids, (size_t)t->prompt.n);
-    r->logits = malloc((size_t)vocab * sizeof *r->logits);
-    if (!r->logits) return sight_fail(SIGHT_E_MEMORY, "no memory for %d logits", vocab);
-    return SIGHT_OK;
+    sampler_wants(r->sampler, &r->first, false);
+    r->first.ids = malloc((size_t)vocab * sizeof *r->first.ids);
+    r->first.logits = malloc((size_t)vocab * sizeof *r->first.logits);
+    r->next = &r->first;
+    if (r->first.ids && r->first.logits) return SIGHT_OK;
+    return sight_fail(SIGHT_E_MEMORY, "no memory for %d logits", vocab);
 }
 
 static sight_err generate(pipeline *r, bool *over)
 {
     const int32_t most = r->task->max_tokens;
     int32_t id;
-    sight_err err = r->drawn ? sampler_next_of(r->sampler, &id, NULL, r->next)
-                             : sampler_next(r->sampler, &id, NULL, r->logits);
+    sight_err err = sampler_next_of(r->sampler, &id, NULL, r->next);
     if (err) return err;
     if (r->drawn == 0) r->first_s = clock_now_s();
     r->drawn++;
@@ -208,7 +210,7 @@ static sight_err begin_reading(pipeline *r)
     const stages_options o = {.watch = {.cancel = r->cancel, .progress = on_progress,
                                         .warning = on_warning, .arg = r},
                               .reuse = true,
-                              .last_logits = r->logits,
+                              .last = &r->first,
                               .step = read_rows,
                               .step_arg = r};
     sight_err err = stages_create(&r->stages, r->task, &o);
@@ -301,7 +303,8 @@ void pipeline_destroy(pipeline **pr)
     sampler_destroy(&r->sampler);
     if (r->answer_ready) answer_done(&r->answer);
     for (int i = 0; i < 3; i++) buf_done(&r->text[i]);
-    free(r->logits);
+    free(r->first.ids);
+    free(r->first.logits);
     free(r);
     *pr = NULL;
 }

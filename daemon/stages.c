@@ -281,7 +281,7 @@ static sight_err read_piece(stages *s, int32_t end)
         seg.logits = s->o.logits + (int64_t)s->at * c->vocab;
     } else if (end == p->n) {
         seg.n_logits = 1;
-        seg.logits = s->o.last_logits;
+        seg.outputs = s->o.last;
     }
     const double start = clock_now_s();
     sight_err err = run_segment(s, &seg, p->n - end);

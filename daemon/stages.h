@@ -37,9 +37,9 @@ typedef struct stages_options {
     bool reuse;
     bool keep_features; // all of them, for stages_features
     // Where reading leaves numbers.
-    float *last_logits; // [vocab], of the last row
-    float *logits;      // [L, vocab] of all rows; NULL: not wanted (then last_logits is)
-    float *hidden;      // [L, D] after the final norm; NULL: not wanted
+    output_row *last; // of the last row
+    float *logits;    // [L, vocab] of all rows; NULL: not wanted (then last is)
+    float *hidden;    // [L, D] after the final norm; NULL: not wanted
     // Runs a step of the prompt, after which `left` of its rows remain; NULL: text_model_step.
     sight_err (*step)(void *arg, const segment *s, int64_t left);
     void *step_arg;

@@ -126,7 +126,8 @@ static void logits_are_the_same_bits(void **state)
     task *t = make(e, VIDEO(CLIP) "," IMAGE(PIC) "," TEXT(LONG LONG "what?"));
     int32_t reused[3];
     for (int i = 0; i < 3; i++) {
-        stages_options o = {.reuse = i > 0, .last_logits = i ? again : first};
+        output_row all = {.logits = i ? again : first};
+        stages_options o = {.reuse = i > 0, .last = &all};
         stages *s;
         assert_ok(stages_create(&s, t, &o));
         reused[i] = stages_reused(s);
