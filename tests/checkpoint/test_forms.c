@@ -179,13 +179,181 @@ static void shapes_and_types(void **state)
                   "is F8_E5M2, expected F8_E4M3");
 }
 
+// Numbers that cannot be are found when rows are read.
+static void impossible_numbers(void **state)
+{
+    quantised_copy q = quantised_load("ct-fp8-channel");
+    quantised_data(&q, DOWN ".weight")[160 * 3 + 7] = 0xff;
+    refuse(&q, SIGHT_E_MODEL, "(FP8 per row): row 3, input 7 is NaN");
+    q = quantised_load("ct-fp8-channel"); // bf16
+    memcpy(quantised_data(&q, DOWN ".weight_scale") + 2 * 5, "\x80\x7f", 2);
+    refuse(&q, SIGHT_E_MODEL, "a scale of row 5 is infinity");
+    q = quantised_load("ct-nvfp4");
+    quantised_data(&q, KEY ".weight_scale")[4 * 2 + 1] = 0x7f;
+    refuse(&q, SIGHT_E_MODEL, "(NVFP4): a scale of row 2 is NaN");
+    q = quantised_load("ct-nvfp4");
+    memset(quantised_data(&q, KEY ".weight_global_scale"), 0, 4);
+    refuse(&q, SIGHT_E_MODEL, "weight_global_scale is 0");
+    q = quantised_load("gptq"); // zero points of the second row of words: 8 stands as 7
+    quantised_data(&q, DOWN ".qzeros")[4 * 8 + 1] = 0x76;
+    refuse(&q, SIGHT_E_MODEL, "a zero point of row 2 is 7, 8 is expected of symmetric weights");
+    q = quantised_load("ct-int4");
+    quantised_data(&q, DOWN ".weight_shape")[0] = 65;
+    refuse(&q, SIGHT_E_MODEL, "weight_shape is [65, 160], expected [64, 160]");
+    q = quantised_load("ct-mxfp4");
+    quantised_data(&q, DOWN ".weight_scale")[0] = 255;
+    refuse(&q, SIGHT_E_MODEL, "(MXFP4): a scale of row 0 is NaN");
+}
+
+// desc_act with an order of its own.
+static void inputs_out_of_order(void **state)
+{
+    quantised_copy q = quantised_load("gptq");
+    quantised_data(&q, DOWN ".g_idx")[4 * 9] = 3;
+    refuse(&q, SIGHT_E_UNSUPPORTED,
+           "matrix '" DOWN "' (gptq): inputs in an order of their own (desc_act: g_idx[9] is 3, not 0)");
+}
+
+static void lists_of_modules(void **state)
+{
+    quantised_copy q = quantised_load("ct-int4");
+    json_array_append_new(json_object_get(q.quantisation, "ignore"), json_string("re:.*k_proj"));
+    refuse(&q, SIGHT_E_MODEL, "matrix '" KEY "' is quantised, but config.json's quantization_config "
+                              "lists it under 'ignore'");
+    q = quantised_load("ct-mixed");
+    json_t *group = json_object_get(json_object_get(q.quantisation, "config_groups"), "group_1");
+    json_object_set_new(group, "targets", json_pack("[s]", "re:.*q_proj"));
+    refuse(&q, SIGHT_E_MODEL, "has no group that targets it");
+}
+
+// ModelOpt's own file, where config.json says nothing.
+static void modelopt_file(void **state)
+{
+    quantised_copy q = quantised_load("modelopt-mixed");
+    json_t *hf = json_pack("{s:{s:s}, s:O}", "producer", "name", "modelopt", "quantization",
+                           q.quantisation);
+    json_object_del(q.m->config, "quantization_config");
+    const char *folder = quantised_write(&q);
+    char *text = json_dumps(hf, 0);
+    free(test_write(folder, "hf_quant_config.json", text, strlen(text)));
+    checkpoint *c = NULL;
+    assert_ok(checkpoint_open(&c, folder));
+    assert_form(c, DOWN, "NVFP4");
+    assert_form(c, KEY, "FP8 per tensor");
+    checkpoint_close(&c);
+    free(text);
+    json_decref(hf);
+    quantised_free(&q);
+}
+
+// ---- what is not supported, by name ----
+
+static void refuse_config(const char *text, sight_err code, const char *words)
+{
+    char whole[2048];
+    quant_config *c = NULL;
+    snprintf(whole, sizeof whole, "{\"quantization_config\": %s}", text);
+    assert_fails(quant_config_parse(&c, whole, strlen(whole), NULL, 0), code, words);
+    assert_null(c);
+}
+
+static void refuse_group(const char *weights, sight_err code, const char *words)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "{\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"g\": {\"targets\": "
+             "[\"Linear\"], \"weights\": {%s}}}}",
+             weights);
+    refuse_config(text, code, words);
+}
+
+static void methods(void **state)
+{
+    static const char *const others[] = {"bitsandbytes", "hqq", "aqlm", "torchao", "quark", "eetq"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char text[100], words[100];
+        snprintf(text, sizeof text, "{\"quant_method\": \"%s\"}", others[i]);
+        snprintf(words, sizeof words, "quant_method '%s' is not supported", others[i]);
+        refuse_config(text, SIGHT_E_UNSUPPORTED, words);
+    }
+    refuse_config("{}", SIGHT_E_UNSUPPORTED, "quant_method 'without a name'");
+    refuse_config("[]", SIGHT_E_MODEL, "quantization_config must be an object");
+    refuse_config("{\"quant_method\": \"awq\", \"bits\": 3}", SIGHT_E_UNSUPPORTED, "awq in 3 bits");
+    refuse_config("{\"quant_method\": \"awq\", \"bits\": 4, \"version\": \"gemv\"}", SIGHT_E_UNSUPPORTED,
+                  "version 'gemv' is not supported");
+    refuse_config("{\"quant_method\": \"gptq\", \"bits\": 2}", SIGHT_E_UNSUPPORTED, "gptq in 2 bits");
+    refuse_config("{\"quant_method\": \"gptq\", \"bits\": 4, \"checkpoint_format\": \"marlin\"}",
+                  SIGHT_E_UNSUPPORTED, "checkpoint_format 'marlin'");
+    refuse_config("{\"quant_method\": \"gptq\"}", SIGHT_E_MODEL, "'bits' is missing");
+    refuse_config("{\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}", SIGHT_E_UNSUPPORTED, "fmt 'e5m2'");
+    refuse_config("{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}", SIGHT_E_MODEL,
+                  "'weight_block_size' must be two whole numbers");
+    refuse_config("{\"quant_method\": \"modelopt\", \"quant_algo\": \"W4A8_AWQ\"}", SIGHT_E_UNSUPPORTED,
+                  "quant_algo 'W4A8_AWQ'");
+    refuse_config("{\"quant_method\": \"auto-round\", \"bits\": 4, \"packing_format\": "
+                  "\"auto_round:llm_compressor\"}",
+                  SIGHT_E_UNSUPPORTED, "packing_format 'auto_round:llm_compressor'");
+}
+
+static void groups(void **state)
+{
+    refuse_group("\"num_bits\": 3", SIGHT_E_UNSUPPORTED, "with 3-bit int weights");
+    refuse_group("\"num_bits\": 8, \"type\": \"float\", \"symmetric\": false", SIGHT_E_UNSUPPORTED,
+                 "symmetric");
+    refuse_group("\"num_bits\": 4, \"group_size\": 128, \"actorder\": \"group\"", SIGHT_E_UNSUPPORTED,
+                 "actorder 'group'");
+    refuse_group("\"num_bits\": 4, \"strategy\": \"group\"", SIGHT_E_MODEL, "needs a group_size");
+    refuse_group("\"num_bits\": 8, \"strategy\": \"attn_head\"", SIGHT_E_UNSUPPORTED, "'attn_head'");
+    refuse_group("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"block\"", SIGHT_E_MODEL,
+                 "block_structure must be");
+    const char *start = "{\"quant_method\": \"compressed-tensors\", ";
+    static const char *const more[][2] = {
+        {"\"config_groups\": {}}", "'config_groups' must be"},
+        {"\"config_groups\": {\"g\": {}}, \"quantization_status\": \"frozen\"}", "'frozen'"},
+        {"\"config_groups\": {\"g\": {}}, \"sparsity_config\": {\"format\": \"marlin-24\"}}", "'marlin-24'"},
+        {"\"config_groups\": {\"g\": {}}, \"transform_config\": {\"config_groups\": {\"R1\": {}}}}", "'R1'"},
+        {"\"config_groups\": {\"g\": {}}, \"ignore\": [\"re:(\"]}", "is not understood"},
+        {"\"config_groups\": {\"g\": {}}, \"ignore\": [7]}", "must be a list of names"},
+    };
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        char text[512], whole[600];
+        quant_config *c = NULL;
+        snprintf(text, sizeof text, "%s%s", start, more[i][0]);
+        snprintf(whole, sizeof whole, "{\"quantization_config\": %s}", text);
+        assert_true(quant_config_parse(&c, whole, strlen(whole), NULL, 0) != SIGHT_OK);
+        if (!strstr(sight_error(), more[i][1])) fail_msg("'%s' of %s", sight_error(), text);
+    }
+}
+
+// Also of the text part, under its older name.
+static void where_it_stands(void **state)
+{
+    static const char *const places[] = {
+        "{\"quantization_config\": %s}", "{\"compression_config\": %s}",
+        "{\"text_config\": {\"quantization_config\": %s}}"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char text[256];
+        quant_config *c = NULL;
+        snprintf(text, sizeof text, places[i], "{\"quant_method\": \"fp8\"}");
+        assert_ok(quant_config_parse(&c, text, strlen(text), NULL, 0));
+        assert_non_null(c);
+        assert_int_equal(quant_config_method(c), QUANT_FP8);
+        quant_config_free(&c);
+    }
+    quant_config *c = NULL;
+    assert_ok(quant_config_parse(&c, "{\"quantization_config\": null}", 29, NULL, 0));
+    assert_null(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_every_form),
-        cmocka_unit_test(incomplete_sets),
-        cmocka_unit_test(both_forms_of_a_matrix),
-        cmocka_unit_test(shapes_and_types),
+        cmocka_unit_test(rows_of_every_form),   cmocka_unit_test(incomplete_sets),
+        cmocka_unit_test(both_forms_of_a_matrix), cmocka_unit_test(shapes_and_types),
+        cmocka_unit_test(impossible_numbers),   cmocka_unit_test(inputs_out_of_order),
+        cmocka_unit_test(lists_of_modules),     cmocka_unit_test(modelopt_file),
+        cmocka_unit_test(methods),              cmocka_unit_test(groups),
+        cmocka_unit_test(where_it_stands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
