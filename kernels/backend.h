@@ -112,6 +112,8 @@ void output_plain_fill(cpu_ops *ops);
 #if defined(__x86_64__)
 void linear_avx2_fill(cpu_ops *ops);
 void packed_avx2_fill(cpu_ops *ops);
+void packed_unpack_avx2_fill(cpu_ops *ops);
+void packed_avxvnni_fill(cpu_ops *ops); // where the processor has AVX-VNNI
 void rows_avx2_fill(cpu_ops *ops);
 void attention_avx2_fill(cpu_ops *ops);
 void delta_avx2_fill(cpu_ops *ops);
@@ -147,6 +149,7 @@ static inline int64_t delta_key_head(const delta_shape *s, int64_t v)
 bool simd_level_available(simd_level level); // this processor and its system run it
 simd_level simd_level_best(bool exact);      // what SIMD_AUTO means here
 #if defined(__x86_64__)
+bool simd_has_avxvnni(void); // products of bytes without AVX-512
 bool simd_has_vnni(void); // AVX-512's products of bytes and of 16-bit numbers
 #endif
 

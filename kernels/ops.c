@@ -24,6 +24,8 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
     if (level >= SIMD_AVX2 && level <= SIMD_AVX512BF16) {
         linear_avx2_fill(ops);
         packed_avx2_fill(ops);
+        packed_unpack_avx2_fill(ops);
+        if (simd_has_avxvnni()) packed_avxvnni_fill(ops);
         rows_avx2_fill(ops);
         attention_avx2_fill(ops);
         delta_avx2_fill(ops);
@@ -32,7 +34,7 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
     if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16) {
         linear_avx512_fill(ops);
         packed_avx512_fill(ops);
-        if (__builtin_cpu_supports("avx512vnni")) packed_avx512vnni_fill(ops);
+        if (simd_has_vnni()) packed_avx512vnni_fill(ops);
         rows_avx512_fill(ops);
         attention_avx512_fill(ops);
         delta_avx512_fill(ops);

@@ -48,6 +48,13 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+// Neither compiler's __builtin_cpu_supports knows it by name; the wide registers are AVX2's.
+bool simd_has_avxvnni(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+
 bool simd_has_vnni(void)
 {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");

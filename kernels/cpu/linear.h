@@ -90,25 +90,36 @@ static inline float linear_exp(float x)
     return z.f;
 }
 
+// One row of outputs; with a constant n it compiles to whole vectors.
+static inline __attribute__((always_inline)) void
+linear_finish_row(float *restrict y, const float *restrict a, const float *restrict b,
+                  const float *restrict bias_a, const float *restrict bias_b, const int64_t n,
+                  linear_mode mode)
+{
+    if (mode == LINEAR_SET) {
+        for (int64_t c = 0; c < n; c++) y[c] = a[c] + bias_a[c];
+    } else if (mode == LINEAR_ADD) {
+        for (int64_t c = 0; c < n; c++) y[c] = y[c] + (a[c] + bias_a[c]);
+    } else {
+        for (int64_t c = 0; c < n; c++) {
+            const float v = a[c] + bias_a[c];
+            y[c] = v / (1.0f + linear_exp(-v)) * (b[c] + bias_b[c]);
+        }
+    }
+}
+
 static inline void linear_finish(float *restrict y, int64_t y_stride, const float *restrict a,
                                  const float *restrict b, int64_t in_stride,
                                  const float *restrict bias_a, const float *restrict bias_b,
                                  int64_t rows, int64_t cols, linear_mode mode)
 {
-    float zero[LINEAR_MAX_PIECE] = {0};
+    static const float zero[LINEAR_MAX_PIECE] = {0};
     if (!bias_a) bias_a = zero;
     if (!bias_b) bias_b = zero;
     for (int64_t i = 0; i < rows; i++, y += y_stride, a += in_stride, b += in_stride) {
-        if (mode == LINEAR_SET) {
-            for (int64_t c = 0; c < cols; c++) y[c] = a[c] + bias_a[c];
-        } else if (mode == LINEAR_ADD) {
-            for (int64_t c = 0; c < cols; c++) y[c] = y[c] + (a[c] + bias_a[c]);
-        } else {
-            for (int64_t c = 0; c < cols; c++) {
-                float v = a[c] + bias_a[c];
-                y[c] = v / (1.0f + linear_exp(-v)) * (b[c] + bias_b[c]);
-            }
-        }
+        if (cols == 16) linear_finish_row(y, a, b, bias_a, bias_b, 16, mode);
+        else if (cols == 32) linear_finish_row(y, a, b, bias_a, bias_b, 32, mode);
+        else linear_finish_row(y, a, b, bias_a, bias_b, cols, mode);
     }
 }
 

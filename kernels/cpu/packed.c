@@ -154,17 +154,14 @@ static void few_pieces(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-static int power_of_two(int64_t n)
-{
-    int p = 1;
-    while (p < n) p *= 2;
-    return p;
-}
-
 static void plan_few(packed_job *j)
 {
+    static const int tiles[] = {1, 2, 3, 4, 6, 8};
     j->tiles = (j->N + j->pk->few - 1) / j->pk->few;
-    j->tile = power_of_two((j->N + j->tiles - 1) / j->tiles);
+    const int64_t rows = (j->N + j->tiles - 1) / j->tiles;
+    int i = 0;
+    while (tiles[i] < rows) i++;
+    j->tile = tiles[i];
 }
 
 static void run_few(packed_job *j)

@@ -72,7 +72,7 @@ typedef struct packed_panel {
 // One level's inner loops. out is [rows][16] per panel, panels one after another; a product's
 // bias and mode come after (linear_kernels.finish).
 typedef struct packed_kernels {
-    int few;          // rows of the widest tile of the few form, a power of two
+    int few;          // rows of the widest tile of the few form: 8, 6, 4, ..
     int tile;         // rows of a tile of the many form, at most PACKED_MAX_TILE
     int panels;       // panels side by side there: 1 or 2
     int64_t few_rows; // up to so many rows the few form is the faster one
@@ -83,7 +83,7 @@ typedef struct packed_kernels {
                       packed_x_form form);
     // Scales (and shifts unless NULL) of a panel as float32, [blocks][steps][16].
     void (*scales)(float *scales, float *shifts, const packed *p, int64_t panel);
-    // One panel as it is stored times a tile of 1, 2, 4, .. `few` rows.
+    // One panel as it is stored times a tile of 1, 2, 3, 4, 6 or 8 rows, at most `few`.
     void (*few_product)(float *out, const packed_panel *w, const packed_format *f, const void *x,
                         int64_t blocks, int tile);
     // The codes of a panel as values less the centre, a byte each, [blocks][8 quads][16][4].

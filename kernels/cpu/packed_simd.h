@@ -237,7 +237,9 @@ INLINE void centred_table(uint8_t out[16], const packed_format *f)
 
 FEW(1)
 FEW(2)
+FEW(3)
 FEW(4)
+FEW(6)
 FEW(8)
 
 static void few_product(float *out, const packed_panel *w, const packed_format *f, const void *x,
@@ -249,7 +251,9 @@ static void few_product(float *out, const packed_panel *w, const packed_format *
     switch (tile) {
     case 1: few_1(out, w, numbers, x, blocks, steps, kind); break;
     case 2: few_2(out, w, numbers, x, blocks, steps, kind); break;
+    case 3: few_3(out, w, numbers, x, blocks, steps, kind); break;
     case 4: few_4(out, w, numbers, x, blocks, steps, kind); break;
+    case 6: few_6(out, w, numbers, x, blocks, steps, kind); break;
     default: few_8(out, w, numbers, x, blocks, steps, kind); break;
     }
 }
@@ -281,8 +285,9 @@ static void unpack(uint8_t *out, const packed *p, int64_t panel)
     }
 }
 
-// A block of MANY_ROWS rows times MANY_PANELS panels, added to sums in memory.
-INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char *x, const int steps)
+// A block of MANY_ROWS rows times MANY_PANELS panels, added to sums in memory, or the first of them.
+INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char *x, const int steps,
+                       const bool first)
 {
     const int R = MANY_ROWS, V = MANY_PANELS * HALVES;
     const int8_t *q = (const int8_t *)x;
@@ -329,7 +334,7 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
 #pragma GCC unroll 2
         for (int v = 0; v < V; v++) {
             float *o = out + (v / HALVES * R + r) * PACKED_PANEL + v % HALVES * VR;
-            fv_store(o, fv_fma(part[r][v], scale, fv_load(o)));
+            fv_store(o, fv_fma(part[r][v], scale, first ? fv_zero() : fv_load(o)));
         }
     }
 }
@@ -337,9 +342,9 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
 INLINE void many_steps(float *out, const packed_panel *w, const char *x, int64_t blocks,
                        const int steps)
 {
-    memset(out, 0, MANY_PANELS * MANY_ROWS * PACKED_PANEL * sizeof *out);
-    for (int64_t b = 0; b < blocks; b++) {
-        many_block(out, w, b, x + b * (int64_t)packed_x_block(MANY_ROWS, steps), steps);
+    many_block(out, w, 0, x, steps, true);
+    for (int64_t b = 1; b < blocks; b++) {
+        many_block(out, w, b, x + b * (int64_t)packed_x_block(MANY_ROWS, steps), steps, false);
     }
     for (int p = 0; p < MANY_PANELS; p++) {
         if (!w[p].shifts) continue;
