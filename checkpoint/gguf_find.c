@@ -160,7 +160,8 @@ sight_err gguf_list_mmproj(gguf_list *out, const char *model)
 {
     const wanted w = {.mmproj = true};
     const char *name = base_name(model);
-    char *dir = name == model ? strdup(".") : strndup(model, (size_t)(name - model));
+    const size_t n = (size_t)(name - model); // with the slash
+    char *dir = n == 0 ? strdup(".") : strndup(model, n > 1 ? n - 1 : 1);
     if (!dir) return sight_fail(SIGHT_E_MEMORY, "no memory for the files beside '%s'", model);
     gguf_list l = {0};
     sight_err err = list(&l, dir, &w, 0);
