@@ -19,6 +19,7 @@ static const struct {
     {"status", cli_status, "what the daemon is doing"},
     {"models", cli_models, "what the daemon has loaded"},
     {"bench", cli_bench, "measure speed and memory beside the machine's limits"},
+    {"compare", cli_compare, "what another form of the weights costs in quality"},
     {"tokenize", cli_tokenize, "text to token ids"},
     {"prompt", cli_prompt, "the prompt a request becomes"},
     {"trace", cli_trace, "one request with every number on the way, for comparing"},

@@ -33,6 +33,7 @@ int cli_trace(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_prompt(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_compare(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_models(int argc, char **argv);
 

@@ -84,6 +84,12 @@ static void words_are_taken(void **state)
     assert_ok(read_args(&o, "--allow-paths=no", "--kv=int8"));
     assert_int_equal(o.engine.kv_type, TENSOR_I8);
     options_done(&o);
+    assert_ok(read_args(&o, "--weights=int4", "--cache=/c"));
+    assert_int_equal(o.engine.weights.form, WEIGHTS_INT4);
+    assert_string_equal(o.engine.weights.cache, "/c");
+    options_done(&o);
+    assert_fails(read_args(&o, "--weights=int5", "--exact"), SIGHT_E_ARGUMENT, "int8 or int4");
+    options_done(&o);
 }
 
 static void printed_settings_read_back_the_same(void **state)
