@@ -163,6 +163,34 @@ static size_t chunk_place(chunk_work *w, float *p, int64_t Dk, int64_t Dv)
     return (size_t)(p + k_even - start);
 }
 
+// Asks for the next chunk's rows: they lie far apart, which the processor does not see coming.
+static void chunk_ask(const delta_head *d, int64_t first, int64_t m)
+{
+    const int64_t line = 64 / (int64_t)sizeof(float);
+    for (int64_t i = first; i < first + m; i++) {
+        const float *q = query_row(d, i), *k = key_row(d, i), *v = value_row(d, i);
+        for (int64_t c = 0; c < d->shape->Dk; c += line) {
+            __builtin_prefetch(q + c, 0, 2);
+            __builtin_prefetch(k + c, 0, 2);
+        }
+        for (int64_t c = 0; c < d->shape->Dv; c += line) __builtin_prefetch(v + c, 0, 2);
+    }
+}
+
+// Rows i .. i + n - 1 of k become columns of k_turned; n at most 4.
+static void turn_keys(const chunk_work *w, int64_t i, int64_t n, int64_t Dk)
+{
+    const float *from[4];
+    for (int64_t j = 0; j < n; j++) from[j] = w->k + (i + j) * Dk;
+    int64_t c = 0;
+    for (; n == 4 && c + 4 <= Dk; c += 4) {
+        vec_turn_4x4(w->k_turned + c * CHUNK + i, CHUNK, from, c, 1);
+    }
+    for (; c < Dk; c++) {
+        for (int64_t j = 0; j < n; j++) w->k_turned[c * CHUNK + i + j] = from[j][c];
+    }
+}
+
 static void chunk_load(const delta_head *d, chunk_work *w, int64_t first, int64_t m)
 {
     const int64_t Dk = d->shape->Dk;
@@ -170,10 +198,9 @@ static void chunk_load(const delta_head *d, chunk_work *w, int64_t first, int64_
         l2_normalise(w->q + i * Dk, query_row(d, first + i), Dk, 1.0f / sqrtf((float)Dk));
         l2_normalise(w->k + i * Dk, key_row(d, first + i), Dk, 1.0f);
     }
-    for (int64_t c = 0; c < Dk; c++) {
-        float *to = w->k_turned + c * CHUNK;
-        for (int64_t i = 0; i < m; i++) to[i] = w->k[i * Dk + c];
-        for (int64_t i = m; i < CHUNK; i++) to[i] = 0;
+    for (int64_t i = 0; i < m; i += 4) turn_keys(w, i, m - i < 4 ? m - i : 4, Dk);
+    for (int64_t c = 0; m < CHUNK && c < Dk; c++) {
+        memset(w->k_turned + c * CHUNK + m, 0, (size_t)(CHUNK - m) * sizeof *w->k_turned);
     }
 }
 
@@ -284,6 +311,7 @@ static void delta_chunks(const delta_head *d, chunk_work *w)
             w->decay[i] = expf((float)sum);
         }
         chunk_load(d, w, first, m);
+        chunk_ask(d, first + m, left - m < CHUNK ? left - m : CHUNK);
         chunk_triangles(d, w, G, first, m);
         chunk_right_side(d, w, first, m);
         chunk_solve(w, m, d->shape->Dv);

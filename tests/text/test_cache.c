@@ -222,6 +222,44 @@ static void mtp_rows_are_counted_apart(void **state)
     cache_pool_destroy(&p);
 }
 
+// Bytes and a scale for 64 of them, in every layer, that of the MTP block too.
+static void int8_pages_take_half(void **state)
+{
+    (void)state;
+    text_config c = config();
+    c.mtp_layers = 1;
+    c.head_dim = 256;
+    int64_t page[2];
+    for (int i = 0; i < 2; i++) {
+        const cache_options o = {.kv_type = i ? TENSOR_I8 : TENSOR_BF16};
+        cache_pool *p = NULL;
+        sequence *s = NULL;
+        assert_ok(cache_pool_create(&p, &c, &o));
+        page[i] = cache_bytes(p, 64) - cache_bytes(p, 0);
+        assert_ok(sequence_create(&s, p));
+        assert_ok(sequence_reserve(s, 0, 65));
+        for (int32_t l = 0; l < 3; l++) {
+            const kv_view kv = sequence_kv(s, l);
+            const int64_t bytes = kv_page_bytes(kv.type, kv.page_rows, c.kv_heads, c.head_dim);
+            assert_int_equal(kv.type, o.kv_type);
+            memset(kv.pages[0], 10 + l, (size_t)bytes);
+            memset(kv.pages[1], 20 + l, (size_t)bytes);
+        }
+        for (int32_t l = 0; l < 3; l++) { // none overlaps another
+            const kv_view kv = sequence_kv(s, l);
+            const int64_t bytes = kv_page_bytes(kv.type, kv.page_rows, c.kv_heads, c.head_dim);
+            for (int b = 0; b < 2; b++) {
+                const unsigned char *data = kv.pages[b];
+                assert_true(data[0] == 10 * (b + 1) + l && data[bytes - 1] == 10 * (b + 1) + l);
+            }
+        }
+        sequence_drop(&s);
+        cache_pool_destroy(&p);
+    }
+    assert_int_equal(page[0], 3 * 2 * 2 * 64 * 256 * 2);
+    assert_int_equal(page[1], 3 * 2 * 2 * 64 * (256 + 4 * 4));
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -277,6 +315,7 @@ int main(void)
         cmocka_unit_test(budget_is_kept),
         cmocka_unit_test(freed_memory_changes_kind),
         cmocka_unit_test(mtp_rows_are_counted_apart),
+        cmocka_unit_test(int8_pages_take_half),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(random_life),
     };
