@@ -3,6 +3,7 @@
 // Outputs of one piece of the dot form: a multiple of what the levels take at once (6, 4, 3).
 #define DOT_PIECE 24
 #define UNPACKED_PIECE 48 // the same of packed weights: whole panels too
+#define F8_ROWS 6         // up to so many, E4M3 weights are multiplied as they are packed, row by row
 #define MAX_GROUP 4 // panels of a piece of the tile form
 #define PART_TILES 16
 
@@ -82,6 +83,13 @@ static void dot_outputs(const linear_job *j, float *out, const weight *w, linear
 {
     if (!w->packed) {
         j->lk->dot(out, j->piece, j->units, weight_rows(w, p.first), w->w.type, j->K, j->N, p.cols);
+        return;
+    }
+    if (j->lk->dot_f8 && j->N <= F8_ROWS && w->packed->format.f8 &&
+        w->packed->format.scales != PACKED_TWO_LEVEL) {
+        for (int64_t c = 0; c < p.cols; c += PACKED_PANEL) {
+            j->lk->dot_f8(out + c, j->piece, j->units, w->packed, (p.first + c) / PACKED_PANEL, j->N);
+        }
         return;
     }
     const int64_t most = (int64_t)KERNELS_SCRATCH_FLOATS / 2 / j->K;

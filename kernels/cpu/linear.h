@@ -45,6 +45,11 @@ typedef struct linear_kernels {
     void (*dot)(float *out, int64_t out_stride, const float *x, const void *w, tensor_type type,
                 int64_t K, int64_t rows, int64_t cols);
 
+    // out[rows][16] = rows <= LINEAR_BLOCK rows of x, a block as above, times a panel of E4M3 weights
+    // with flat scales. NULL: they are unpacked first, as all packed weights.
+    void (*dot_f8)(float *out, int64_t out_stride, const float *x, const packed *w, int64_t panel,
+                   int64_t rows);
+
     // units out[16][J][units][tile] of x [rows, K], rows <= tile.
     void (*pack_rows)(float *out, const float *x, int64_t K, int64_t rows);
     // units out[16][J][units][panel] of w [cols, K], cols <= panel.
@@ -61,6 +66,11 @@ typedef struct linear_kernels {
 // cpu_ops.linear for levels that set linear_kernels (and perhaps linear_bf16).
 void linear_run(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                 int64_t N, linear_mode mode);
+
+#if defined(__x86_64__)
+void linear_f8_avx512(float *out, int64_t out_stride, const float *x, const packed *w,
+                      int64_t panel, int64_t rows);
+#endif
 
 // ---- shared by the level files, compiled with each one's flags ----
 

@@ -292,6 +292,7 @@ static const linear_kernels avx512_kernels = {
     .dot_rows = 16,
     .lane_rows = lane_rows,
     .dot = dot,
+    .dot_f8 = linear_f8_avx512,
     .pack_rows = pack_rows,
     .pack_weights = pack_weights,
     .tile_product = tile_product,

@@ -29,6 +29,7 @@ static const packed_format formats[] = {
     {.bits = 8, .group = 16, .offset = 200, .scales = PACKED_FLAT_F32, .factor = -2},           // any
     {.bits = 8, .f8 = true, .group = 128, .scales = PACKED_FLAT_F32, .factor = 1.5f},           // FP8
     {.bits = 8, .f8 = true, .group = 32, .scales = PACKED_FLAT, .factor = 1},
+    {.bits = 8, .f8 = true, .group = 16, .scales = PACKED_FLAT, .factor = 1},
 };
 #define N_FORMATS ((int)(sizeof formats / sizeof *formats))
 #define N_MADE 2 // and those that quantise.c makes
@@ -500,6 +501,34 @@ static void what_is_not_finite_stays_in_its_row(void **state)
     close_variants(&all);
 }
 
+// A weight that is no number reaches exactly the outputs that use it.
+static void e4m3_has_a_nan(void **state)
+{
+    test_random r = {37};
+    const int64_t K = 70, M = 40;
+    variants all;
+    open_variants(&all, 2);
+    matrix m;
+    matrix_init(&m, &r, 10, M, K);
+    assert_true(m.p.format.f8);
+    m.rows.codes[7 * K + 33] = 0x7f;
+    m.rows.codes[30 * K + 69] = 0xff;
+    packed_put(&m.p, 0, M, &m.rows);
+    for (int v = 0; v < all.n; v++) {
+        for (int64_t N = 1; N < 40; N += 19) {
+            float *x = normals(&r, N * K), *y = malloc((size_t)(N * M) * 4);
+            op_linear(all.v[v].k, y, x, &m.weight, N);
+            for (int64_t i = 0; i < N * M; i++) {
+                assert_int_equal(isnan(y[i]) != 0, i % M == 7 || i % M == 30);
+            }
+            free(x);
+            free(y);
+        }
+    }
+    matrix_done(&m);
+    close_variants(&all);
+}
+
 static void the_embedding_reads_packed_rows(void **state)
 {
     test_random r = {31};
@@ -532,6 +561,7 @@ int main(void)
         cmocka_unit_test(cuts_and_threads_do_not_change_a_bit),
         cmocka_unit_test(many_are_the_same_as_one_by_one),
         cmocka_unit_test(what_is_not_finite_stays_in_its_row),
+        cmocka_unit_test(e4m3_has_a_nan),
         cmocka_unit_test(the_embedding_reads_packed_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
