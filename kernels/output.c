@@ -134,6 +134,7 @@ bool op_output_make(kernels *k, const output_planes *to, const weight *head)
 typedef struct x_arrays {
     int8_t *q;
     float *scale, *offset, *norm, *error;
+    int32_t *start;
 } x_arrays;
 
 static size_t x_groups(int64_t K)
@@ -143,14 +144,14 @@ static size_t x_groups(int64_t K)
 
 size_t output_x_bytes(int64_t K)
 {
-    return x_groups(K) * (OUTPUT_GROUP + 4 * sizeof(float));
+    return x_groups(K) * (OUTPUT_GROUP + 5 * sizeof(float));
 }
 
 static x_arrays cut(void *block, int64_t K)
 {
     const size_t n = x_groups(K);
     float *at = (float *)(void *)((char *)block + n * OUTPUT_GROUP);
-    return (x_arrays){block, at, at + n, at + 2 * n, at + 3 * n};
+    return (x_arrays){block, at, at + n, at + 2 * n, at + 3 * n, (int32_t *)(void *)(at + 4 * n)};
 }
 
 // A norm as float, rounded up.
@@ -191,6 +192,7 @@ static void round_group(const x_arrays *to, int64_t g, const float *x, int64_t n
         to->q[g * OUTPUT_GROUP + i] = (int8_t)q;
     }
     to->scale[g] = scale;
+    to->start[g] = -8 * sum;
     to->offset[g] = (float)(-8 * sum);
     to->norm[g] = norm_up(norm * (double)scale * (double)scale);
     to->error[g] = form == X_BYTES ? 0 : norm_up(error);
@@ -208,7 +210,7 @@ bool op_output_read(kernels *k, output_x *out, void *block, const float *x, cons
     for (int64_t i = 0; i < K; i += OUTPUT_GROUP) {
         round_group(&to, i / OUTPUT_GROUP, x + i, K - i < OUTPUT_GROUP ? K - i : OUTPUT_GROUP, form);
     }
-    *out = (output_x){to.q, to.scale, to.offset, to.norm, to.error};
+    *out = (output_x){to.q, to.scale, to.start, to.offset, to.norm, to.error, form == X_BYTES};
     return true;
 }
 
@@ -250,6 +252,11 @@ void op_output_scan(kernels *k, const output_look *looks, const output_planes *p
     look_job job = {k, looks, p, x, N, NULL};
     threads_for(k->pool, output_panels(p->M), SCAN_PIECE, scan_pieces, &job);
     note(k, start, "output scan", (double)(p->low - p->high), (double)(N * p->M), p->K);
+}
+
+int64_t op_output_scan_rows(const kernels *k)
+{
+    return k->ops.output->scan_rows;
 }
 
 static void refine_pieces(void *arg, int64_t begin, int64_t end, int worker)

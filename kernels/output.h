@@ -81,9 +81,11 @@ void output_planes_init(output_planes *out, int64_t M, int64_t K, const void *bl
 typedef struct output_x {
     const int8_t *q;    // [width]: x = scale q + error
     const float *scale; // [groups]
-    const float *offset; // [groups]: -8 times the sum of q, for codes kept plus 8
+    const int32_t *start; // [groups]: -8 times the sum of q, for codes kept plus 8
+    const float *offset; // the same
     const float *norm;  // [groups]: of scale q, not less
     const float *error; // [groups]: norm of what q leaves, not less
+    bool whole;         // q leaves nothing: error is 0
 } output_x;
 
 size_t output_x_bytes(int64_t K); // of the block behind one row's arrays; 64-byte aligned
@@ -104,6 +106,8 @@ typedef struct output_look {
 // The first look at all rows of the head, for N <= OUTPUT_MAX_ROWS rows of x.
 void op_output_scan(kernels *k, const output_look *looks, const output_planes *p, const output_x *x,
                     int64_t N);
+// Up to so many rows of x a scan takes as long as reading the planes; more take their part longer.
+int64_t op_output_scan_rows(const kernels *k);
 // The second look at rows ids[n] (each once): value and bound, as the scan left them for x, become
 // closer. Leaves the panels' numbers.
 void op_output_refine(kernels *k, const output_look *look, const output_planes *p,

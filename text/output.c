@@ -12,6 +12,8 @@
 #define LONGEST_REST 64
 // What reading a row of the head by itself costs, in rows that stream by.
 #define ALONE 2
+// What choosing takes, for each row of the head and of x, in bytes that stream by.
+#define CHOOSING 32
 
 // ---- the object ----
 
@@ -49,7 +51,7 @@ static bool create_scratch(output_layer *o)
     o->numbers = block_create(floats * OUTPUT_MAX_ROWS * sizeof(float));
     o->x_block = block_create(x_bytes);
     o->marks = calloc(rows, 1);
-    o->ids = malloc(rows * sizeof *o->ids);
+    o->ids = malloc((rows + 1) * sizeof *o->ids); // collecting writes one further
     o->bytes += (int64_t)(floats * OUTPUT_MAX_ROWS * sizeof(float) + x_bytes + 5 * rows);
     for (size_t i = 0; o->numbers && i < OUTPUT_MAX_ROWS; i++) {
         float *at = o->numbers + i * floats;
@@ -167,12 +169,26 @@ static void run_full(output_layer *o, const float *x, output_row *const *rows, i
 
 // ---- whether scanning pays ----
 
-// Bytes that a step read of planes and rows, against those of the head. It depends on the weights
-// and the inputs alone, so a run repeats itself.
-static void remember(output_layer *o, double read)
+static double head_bytes(const output_layer *o)
 {
-    const double all = (double)o->M * (double)o->row_bytes;
-    if (read < 0.9 * all) {
+    return (double)o->M * (double)o->row_bytes;
+}
+
+// What scanning n rows of x cost since, in bytes that stream by. It depends on weights and inputs
+// alone, so a run repeats itself.
+static double cost_since(const output_layer *o, const output_counts *before, int32_t n)
+{
+    const double scan = (double)(o->planes.low - o->planes.high);
+    const double longer = (double)n / (double)op_output_scan_rows(o->k);
+    const double refined = (double)(o->counts.refined - before->refined);
+    const double exact = (double)(o->counts.exact - before->exact);
+    return scan * (longer > 1 ? longer : 1) + (double)n * (double)o->M * CHOOSING +
+           refined * (double)output_record_bytes(o->K) + exact * ALONE * (double)o->row_bytes;
+}
+
+static void remember(output_layer *o, double cost)
+{
+    if (cost < 0.95 * head_bytes(o)) {
         o->backoff = 1;
         return;
     }
@@ -211,11 +227,7 @@ static void run_few(output_layer *o, const float *x, output_row *const *rows, in
         left[n_left++] = rows[i];
     }
     for (int32_t i = 0; i < n_left; i++) run_full(o, x + at[i] * o->K, &left[i], 1);
-    const double refined = (double)(o->counts.refined - before.refined);
-    const double alone = (double)(o->counts.exact - before.exact) * ALONE;
-    remember(o, (double)(o->planes.low - o->planes.high) +
-                    refined * (double)output_record_bytes(o->K) +
-                    (alone + (double)n_left * (double)o->M) * (double)o->row_bytes);
+    remember(o, cost_since(o, &before, n) + (double)n_left * head_bytes(o));
 }
 
 void output_run(output_layer *o, const float *x, output_row *const *rows, int32_t n)

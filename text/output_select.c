@@ -64,7 +64,7 @@ typedef struct narrowing {
 static bool takes_part(const narrowing *w, int64_t m)
 {
     const output_row *row = w->row;
-    return m < w->o->M && (!row->allowed || row->allowed[m]) && w->o->marks[m] == MARK_NONE;
+    return m < w->o->M && (!row->allowed || row->allowed[m]) && !w->o->marks[m];
 }
 
 // A panel's greatest over the rows that take part.
@@ -93,19 +93,24 @@ static void correct_panels(const narrowing *w)
     for (int32_t i = 0; i < row->n_always; i++) look_closely(w, row->always[i] / OUTPUT_PANEL);
 }
 
-// Rows whose numbers reach `least` go to ids, from place `to` on; at most `most`.
+// Rows whose numbers reach `least` go to ids, from place `to` on; at most about `most`.
 static int32_t collect(const narrowing *w, int32_t to, const float *panels, bool upper, float least,
                        int64_t most)
 {
     const output_look *l = w->look;
-    int32_t n = 0;
-    for (int64_t p = 0; p < output_panels(w->o->M); p++) {
+    const int64_t n_panels = output_panels(w->o->M);
+    int32_t *ids = w->o->ids + to, n = 0;
+    for (int64_t p = 0; p < n_panels && n < most; p++) {
         if (!(panels[p] >= least)) continue;
-        for (int64_t m = p * OUTPUT_PANEL; m < (p + 1) * OUTPUT_PANEL; m++) {
-            const float v = upper ? l->value[m] + l->bound[m] : l->value[m];
-            if (!(v >= least) || !takes_part(w, m)) continue;
-            if (n == most) return n;
-            w->o->ids[to + n++] = (int32_t)m;
+        const int64_t first = p * OUTPUT_PANEL, left = w->o->M - first;
+        const int64_t rows = left < OUTPUT_PANEL ? left : OUTPUT_PANEL;
+        float v[OUTPUT_PANEL];
+        memcpy(v, l->value + first, sizeof v);
+        for (int i = 0; i < OUTPUT_PANEL && upper; i++) v[i] += l->bound[first + i];
+        for (int64_t i = 0; i < rows; i++) { // without a branch: which rows reach is a coin's toss
+            const bool reaches = v[i] >= least, takes = takes_part(w, first + i);
+            ids[n] = (int32_t)(first + i);
+            n += reaches & takes;
         }
     }
     return n;

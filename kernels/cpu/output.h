@@ -16,6 +16,7 @@
 #define OUTPUT_LEAST_BOUND 1e-30f
 
 typedef struct output_kernels {
+    int64_t scan_rows; // op_output_scan_rows
     // Writes row m of the planes from row [width]; room [2 width + 4 groups] is scratch.
     void (*make_row)(const output_planes *to, int64_t m, const float *row, uint8_t *room);
     // One panel of op_output_scan.

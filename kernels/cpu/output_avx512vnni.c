@@ -41,7 +41,7 @@ INLINE void group_dots(__m512i dots[MAX_ROWS], const uint8_t *line, const output
                        const int R)
 {
 #pragma GCC unroll 4
-    for (int n = 0; n < R; n++) dots[n] = _mm512_setzero_si512();
+    for (int n = 0; n < R; n++) dots[n] = _mm512_set1_epi32(x[n].start[g]);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         const __m512i v = _mm512_loadu_si512(line + 64 * i);
@@ -57,7 +57,7 @@ INLINE void group_dots(__m512i dots[MAX_ROWS], const uint8_t *line, const output
 }
 
 INLINE void scan_rows(const output_look *looks, const output_planes *p, int64_t panel,
-                      const output_x *x, const int R)
+                      const output_x *x, const int R, const bool whole)
 {
     const int64_t groups = output_groups(p->K), m = panel * OUTPUT_PANEL;
     const uint8_t *line = p->high + panel * output_panel_bytes(p->K);
@@ -71,11 +71,10 @@ INLINE void scan_rows(const output_look *looks, const output_planes *p, int64_t 
         const __m512 s = sixteen_scales(scale), a = _mm512_abs_ps(s);
 #pragma GCC unroll 4
         for (int n = 0; n < R; n++) {
-            const __m512 dot = _mm512_add_ps(_mm512_cvtepi32_ps(dots[n]),
-                                             _mm512_set1_ps(x[n].offset[g]));
+            const __m512 dot = _mm512_cvtepi32_ps(dots[n]);
             sum[n] = _mm512_fmadd_ps(_mm512_mul_ps(dot, _mm512_set1_ps(x[n].scale[g])), s, sum[n]);
             norm[n] = _mm512_fmadd_ps(a, _mm512_set1_ps(x[n].norm[g]), norm[n]);
-            error[n] = _mm512_fmadd_ps(a, _mm512_set1_ps(x[n].error[g]), error[n]);
+            if (!whole) error[n] = _mm512_fmadd_ps(a, _mm512_set1_ps(x[n].error[g]), error[n]);
         }
     }
     const __m512i slack = _mm512_loadu_si512(p->slack + m);
@@ -94,17 +93,24 @@ INLINE void scan_rows(const output_look *looks, const output_planes *p, int64_t 
     }
 }
 
-static void scan(const output_look *looks, const output_planes *p, int64_t panel, const output_x *x,
-                 int64_t N)
+INLINE void scan_some(const output_look *looks, const output_planes *p, int64_t panel,
+                      const output_x *x, int64_t N, const bool whole)
 {
     for (; N > 0; N -= MAX_ROWS, x += MAX_ROWS, looks += MAX_ROWS) {
         switch (N) {
-        case 1: scan_rows(looks, p, panel, x, 1); break;
-        case 2: scan_rows(looks, p, panel, x, 2); break;
-        case 3: scan_rows(looks, p, panel, x, 3); break;
-        default: scan_rows(looks, p, panel, x, MAX_ROWS); break;
+        case 1: scan_rows(looks, p, panel, x, 1, whole); break;
+        case 2: scan_rows(looks, p, panel, x, 2, whole); break;
+        case 3: scan_rows(looks, p, panel, x, 3, whole); break;
+        default: scan_rows(looks, p, panel, x, MAX_ROWS, whole); break;
         }
     }
+}
+
+static void scan(const output_look *looks, const output_planes *p, int64_t panel, const output_x *x,
+                 int64_t N)
+{
+    if (x->whole) scan_some(looks, p, panel, x, N, true); // one head: so are the other rows
+    else scan_some(looks, p, panel, x, N, false);
 }
 
 // ---- second look ----
@@ -166,7 +172,7 @@ static void refine(const output_look *look, const output_planes *p, const output
     }
 }
 
-static const output_kernels vnni_kernels = {make_row, scan, refine};
+static const output_kernels vnni_kernels = {4, make_row, scan, refine};
 
 void output_avx512vnni_fill(cpu_ops *ops)
 {

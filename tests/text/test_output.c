@@ -360,15 +360,17 @@ static void rows_of_a_batch_equal_those_alone(void **state)
     }
     output_run(f.few, x, list, N);
     output_row own = f.row;
+    int few = 0;
     for (int n = 0; n < N; n++) {
         op_linear(k, f.full, x + n * K, &f.head, 1);
         f.row = rows[n];
         check_row(&f, "batch");
         if (rows[n].k == 0) assert_int_equal(rows[n].n, M);
-        else assert_true(rows[n].n < M);
+        few += rows[n].n < M;
         free(rows[n].ids);
         free(rows[n].logits);
     }
+    assert_true(few >= 5); // at least those before the first that wants all
     f.row = own;
     close_fixture(&f);
     kernels_destroy(&k);
