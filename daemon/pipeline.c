@@ -56,8 +56,13 @@ static void on_progress(void *arg, const char *stage, int64_t done, int64_t tota
     const double now = clock_now_s();
     if (done < total && now - r->told_s < PROGRESS_S) return;
     r->told_s = now;
-    report(r, SIGHT_PROGRESS, json_pack("{s:s, s:I, s:I}", "stage", stage, "done",
-                                        (json_int_t)done, "total", (json_int_t)total));
+    json_t *body = json_pack("{s:s, s:I, s:I}", "stage", stage, "done", (json_int_t)done, "total",
+                             (json_int_t)total);
+    if (body && !strcmp(stage, "read") && stages_rate(r->stages) > 0) {
+        json_object_set_new(body, "per_s", json_real(stages_rate(r->stages)));
+        json_object_set_new(body, "left_s", json_real(stages_left_s(r->stages)));
+    }
+    report(r, SIGHT_PROGRESS, body);
 }
 
 static void on_warning(void *arg, const char *line)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "daemon/pace.h"
 
 // How often a stage that waits looks at its cancel flag.
 #define TICK_MS 100
@@ -39,7 +40,7 @@ struct stages {
     int32_t at;      // next token
     int64_t visual;  // feature rows read
     int32_t kept_at; // token where a past was last kept
-    double read_s;
+    pace pace;
 };
 
 static void tell(const stages *s, const char *stage, int64_t done, int64_t total)
@@ -287,7 +288,7 @@ static sight_err read_piece(stages *s, int32_t end)
     sight_err err = run_segment(s, &seg, p->n - end);
     if (!err) err = check_cancel(s);
     if (err) return err;
-    s->read_s += clock_now_s() - start;
+    pace_add(&s->pace, s->at, end, clock_now_s() - start);
     s->at = end;
     s->visual += visual;
     keep_past(s, next_border(s) == p->n);
@@ -389,5 +390,15 @@ int32_t stages_reused(const stages *s)
 
 double stages_read_s(const stages *s)
 {
-    return s->read_s;
+    return s->pace.seconds;
+}
+
+double stages_rate(const stages *s)
+{
+    return pace_rate(&s->pace);
+}
+
+double stages_left_s(const stages *s)
+{
+    return pace_left_s(&s->pace, s->at, s->task->prompt.n);
 }

@@ -68,6 +68,8 @@ sequence *stages_take_sequence(stages *s);   // the caller's from now on
 const features *stages_features(const stages *s);
 int32_t stages_reused(const stages *s);      // tokens that a kept past had read
 double stages_read_s(const stages *s);       // seconds spent reading so far
+double stages_rate(const stages *s);         // tokens a second of them; 0: none yet
+double stages_left_s(const stages *s);       // that reading the rest will take; 0: nobody knows
 
 // Where the piece that begins at token `at` ends, when steps have at most `most` rows.
 int32_t stages_piece_end(const task *t, int32_t at, int32_t most);

@@ -42,7 +42,12 @@ static void show_progress(const json_t *body)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!strcmp(stage, names[i].stage)) words = names[i].words;
     }
-    terminal_progress("%s %lld of %lld", words, count_of(body, "done"), count_of(body, "total"));
+    const double left_s = json_number_value(json_object_get(body, "left_s"));
+    char left[40] = "";
+    if (left_s >= 90) snprintf(left, sizeof left, ", %.0f min left", left_s / 60);
+    else if (left_s >= 2) snprintf(left, sizeof left, ", %.0f s left", left_s);
+    terminal_progress("%s %lld of %lld%s", words, count_of(body, "done"), count_of(body, "total"),
+                      left);
 }
 
 static void show_accepted(const json_t *body)

@@ -54,6 +54,12 @@ static void hear(void *arg, sight_event_kind kind, const json_t *body)
     h->decoded += !strcmp(stage, "decode");
     h->encoded += !strcmp(stage, "encode");
     const int64_t done = json_integer_value(json_object_get(body, "done"));
+    const int64_t total = json_integer_value(json_object_get(body, "total"));
+    if (!strcmp(stage, "read")) {
+        assert_true(json_number_value(json_object_get(body, "per_s")) > 0);
+        const double left_s = json_number_value(json_object_get(body, "left_s"));
+        assert_true(done < total ? left_s > 0 : left_s == 0);
+    }
     if (!strcmp(stage, "read") && h->cancel_after && done >= h->cancel_after) {
         atomic_store(&h->cancel, true);
     }
