@@ -156,6 +156,23 @@ static bool shares_prefix(const char *path, const char *model)
     return n > 0 && strncmp(name, base_name(model), n) == 0;
 }
 
+// ".../snapshots/COMMIT/FOLDER", where a repository keeps the parts of a big model.
+static bool below_snapshot(const char *dir)
+{
+    static const char parent[] = "snapshots";
+    const char *end = strrchr(dir, '/');
+    for (int i = 0; i < 2 && end; i++) {
+        const char *slash = end;
+        while (slash > dir && slash[-1] != '/') slash--;
+        if (i == 1) {
+            return (size_t)(end - slash) == sizeof parent - 1 &&
+                   strncmp(slash, parent, sizeof parent - 1) == 0;
+        }
+        end = slash > dir ? slash - 1 : NULL;
+    }
+    return false;
+}
+
 sight_err gguf_list_mmproj(gguf_list *out, const char *model)
 {
     const wanted w = {.mmproj = true};
@@ -165,6 +182,10 @@ sight_err gguf_list_mmproj(gguf_list *out, const char *model)
     if (!dir) return sight_fail(SIGHT_E_MEMORY, "no memory for the files beside '%s'", model);
     gguf_list l = {0};
     sight_err err = list(&l, dir, &w, 0);
+    if (!err && l.n == 0 && below_snapshot(dir)) {
+        *strrchr(dir, '/') = 0;
+        err = list(&l, dir, &w, 0);
+    }
     free(dir);
     if (err) return err;
     size_t shared = 0;

@@ -21,7 +21,8 @@ void gguf_list_done(gguf_list *l);
 sight_err gguf_list_models(gguf_list *out, const char *dir, int depth, const char *prefix,
                            const char *tag);
 
-// mmproj files in the folder of a model file. Where such a name begins like the model's ("owner_repo_" in
+// mmproj files in the folder of a model file; where it has none and is one within a snapshot of Hugging
+// Face's cache, those of the snapshot. Where such a name begins like the model's ("owner_repo_" in
 // llama.cpp's flat cache), only those. SIGHT_E_MEMORY.
 sight_err gguf_list_mmproj(gguf_list *out, const char *model);
 

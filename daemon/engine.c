@@ -296,6 +296,9 @@ static sight_err open_all(engine *e, const engine_options *o)
         if (!err) e->config = *checkpoint_config(e->weights);
     }
     if (!err) err = set_context(e, o);
+    if (!err && checkpoint_is_gguf(e->dir) && !e->config.has_vision && !o->mmproj) {
+        warn(e, "%s has no mmproj file beside it that fits: it answers about text only", e->name);
+    }
     if (!err && !o->shape) err = open_text_side(e);
     if (!err) err = set_allowed(e);
     if (err || o->text_side_only) return err;

@@ -33,6 +33,19 @@ static void copy_file(const char *from, const char *to)
     free(text);
 }
 
+static void make_folders(const char *base, const char *path)
+{
+    char whole[1000];
+    snprintf(whole, sizeof whole, "%s/%s", base, path);
+    for (char *p = whole + strlen(base) + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        mkdir(whole, 0700);
+        *p = '/';
+    }
+    mkdir(whole, 0700);
+}
+
 // ---- what opens ----
 
 static void same_text(const text_config *a, const text_config *b)
@@ -197,6 +210,27 @@ static void finds_mmproj(void **state)
     free(path);
 }
 
+// Parts of a big model in a folder of their own, as repositories have them.
+static void finds_mmproj_of_snapshot(void **state)
+{
+    static const char *const places[] = {"snapshots/aaa/BF16", "snapshots/aaa/b/BF16", "x/aaa/BF16"};
+    char *path = golden_file("hybrid"), *folder = folder_of(path), from[600];
+    snprintf(from, sizeof from, "%s/mmproj-f32.gguf", folder);
+    for (int i = 0; i < 3; i++) {
+        const char *base = test_folder();
+        char model[700], above[700];
+        make_folders(base, places[i]);
+        snprintf(model, sizeof model, "%s/%s/m.gguf", base, places[i]);
+        snprintf(above, sizeof above, "%s/%.*s/mmproj.gguf", base,
+                 (int)(strrchr(places[i], '/') - places[i]), places[i]);
+        copy_file(path, model);
+        copy_file(from, above);
+        assert_int_equal(sees(model, NULL), i == 0);
+    }
+    free(folder);
+    free(path);
+}
+
 // ---- split models ----
 
 static void put_split(gguf_write *w, int number)
@@ -237,19 +271,6 @@ static void split(void **state)
 }
 
 // ---- names ----
-
-static void make_folders(const char *base, const char *path)
-{
-    char whole[1000];
-    snprintf(whole, sizeof whole, "%s/%s", base, path);
-    for (char *p = whole + strlen(base) + 1; *p; p++) {
-        if (*p != '/') continue;
-        *p = 0;
-        mkdir(whole, 0700);
-        *p = '/';
-    }
-    mkdir(whole, 0700);
-}
 
 static void put_file(const char *base, const char *folder, const char *name)
 {
@@ -492,6 +513,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(configs), cmocka_unit_test(tensors),  cmocka_unit_test(finds_mmproj),
+        cmocka_unit_test(finds_mmproj_of_snapshot),
         cmocka_unit_test(split),   cmocka_unit_test(folders),  cmocka_unit_test(caches),
         cmocka_unit_test(refusals), cmocka_unit_test(bad_metadata),
     };
