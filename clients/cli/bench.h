@@ -14,6 +14,9 @@ typedef struct bench_result {
     double first_token_s; // from `start` to the first token after a prompt of 16
     double prefill_512_tok_s, prefill_2048_tok_s;
     double decode_tok_s, decode_4096_tok_s, batch8_decode_tok_s;
+    // Answers with drafts, where the model has an MTP block: tokens, guesses that were right (made-up
+    // weights guess at random), and the speed against answers without.
+    double draft_decode_tok_s, draft_acceptance, draft_speedup;
     double vision_640x480_ms, vision_1920x1080_ms, video_frames_s;
     double decode_bytes; // weights read for one token
     double prefill_ops;  // multiplications and additions of the products for one prompt token
@@ -25,13 +28,15 @@ typedef enum bench_work {
     BENCH_DECODE,       // at depth 0
     BENCH_DEEP_DECODE,  // at depth 4096
     BENCH_BATCH,        // 8 sequences
+    BENCH_DRAFTS,       // answers with drafts and without
     BENCH_PICTURE,      // 640x480
     BENCH_BIG_PICTURE,  // 1920x1080
     BENCH_WORKS
 } bench_work;
 
 #define BENCH_ALL   ((1u << BENCH_WORKS) - 1)
-#define BENCH_QUICK (BENCH_ALL & ~(1u << BENCH_DEEP_DECODE) & ~(1u << BENCH_BIG_PICTURE))
+#define BENCH_QUICK                                                                                \
+    (BENCH_ALL & ~(1u << BENCH_DEEP_DECODE | 1u << BENCH_DRAFTS | 1u << BENCH_BIG_PICTURE))
 
 // works: a bit per bench_work. start: when opening began (clock_now_s). profiles [BENCH_WORKS],
 // zeroed: what the ops of each work took; NULL: not wanted. What a model lacks (vision) and what
@@ -40,6 +45,11 @@ sight_err bench_run(engine *e, bench_result *out, double start, unsigned works, 
 
 // "decode,prefill_512": names as in bench_profile_json. SIGHT_E_ARGUMENT names the unknown one.
 sight_err bench_parse_works(unsigned *works, const char *names);
+
+// ---- bench_drafts.c ----
+
+// Fills what bench_result says of drafts. Codes of draft_advance.
+sight_err bench_drafts(engine *e, bench_result *out);
 
 // ---- bench_profile.c ----
 

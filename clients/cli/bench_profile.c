@@ -12,6 +12,7 @@ static const struct {
     {"decode", "decode"},
     {"decode_4096", "decode at depth 4096"},
     {"batch8_decode", "decode, 8 sequences together"},
+    {"drafts", "answers with drafts"},
     {"vision_640x480", "picture 640x480, encode"},
     {"vision_1920x1080", "picture 1920x1080, encode"},
 };
@@ -33,7 +34,8 @@ sight_err bench_parse_works(unsigned *out, const char *names)
         if (w < 0) {
             return sight_fail(SIGHT_E_ARGUMENT,
                               "--only: '%.*s' is none of prefill_512, prefill_2048, decode, "
-                              "decode_4096, batch8_decode, vision_640x480, vision_1920x1080",
+                              "decode_4096, batch8_decode, drafts, vision_640x480, "
+                              "vision_1920x1080",
                               n > 40 ? 40 : (int)n, at);
         }
         bits |= 1u << w;

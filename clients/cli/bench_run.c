@@ -243,6 +243,9 @@ static sight_err time_decodes(const plan *p, bench_result *out)
     if (!err && wanted(p, BENCH_BATCH)) {
         err = time_batch(p->e, &out->batch8_decode_tok_s, profile_of(p, BENCH_BATCH));
     }
+    if (!err && wanted(p, BENCH_DRAFTS) && text_model_has_mtp(engine_text(p->e))) {
+        err = bench_drafts(p->e, out);
+    }
     return err;
 }
 
