@@ -84,8 +84,8 @@ static sight_err only_one(char **out, const gguf_list *l, const char *where)
     return *out ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for '%s'", where);
 }
 
-// What a folder stands for: a folder as published is itself; else the GGUF file in it (so many levels
-// deep), if there is one. With a tag only files count, and *out is NULL when none fits.
+// What a folder stands for: a folder as published is itself; else the GGUF file in it (so many
+// levels deep), if there is one. With a tag only files count, and *out is NULL when none fits.
 static sight_err settle(char **out, const char *dir, int depth, const char *tag)
 {
     gguf_list l = {0};

@@ -94,8 +94,8 @@ static sight_err read_shape(gguf_tensor *t, gguf_cursor *c, uint64_t *count)
     sight_err err = gguf_read_u32(c, &n);
     if (err) return err;
     if (n < 1 || n > GGUF_MAX_DIMS) {
-        return sight_fail(SIGHT_E_MODEL, "'%s': tensor '%s' has %u dimensions, 1 to %d are possible",
-                          c->what, t->name, n, GGUF_MAX_DIMS);
+        return sight_fail(SIGHT_E_MODEL,
+                          "'%s': tensor '%s' has %u dimensions, 1 to %d are possible", c->what, t->name, n, GGUF_MAX_DIMS);
     }
     t->n_dims = (int32_t)n;
     *count = 1;
@@ -125,7 +125,8 @@ static sight_err read_form(gguf_tensor *t, gguf_cursor *c, uint64_t count)
     }
     if (t->shape[t->n_dims - 1] % f->block) {
         return sight_fail(SIGHT_E_MODEL,
-                          "'%s': tensor '%s': rows of %lld elements are not whole blocks of %d (%s)",
+                          "'%s': tensor '%s': rows of %lld elements are not whole blocks of %d "
+                          "(%s)",
                           c->what, t->name, (long long)t->shape[t->n_dims - 1], f->block, f->name);
     }
     t->type = f->name;
@@ -173,8 +174,8 @@ static sight_err place(gguf *g, const uint64_t *offsets, const gguf_cursor *c, u
         }
         if (start > size || offsets[i] > size - start || t->bytes > size - start - offsets[i]) {
             return sight_fail(SIGHT_E_MODEL,
-                              "'%s' is truncated: tensor '%s' wants %zu bytes at offset %llu of its "
-                              "data, the file has %llu",
+                              "'%s' is truncated: tensor '%s' wants %zu bytes at offset %llu of "
+                              "its data, the file has %llu",
                               c->what, t->name, t->bytes, (unsigned long long)offsets[i],
                               (unsigned long long)(start > size ? 0 : size - start));
         }

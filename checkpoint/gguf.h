@@ -1,7 +1,8 @@
-// checkpoint/gguf.h - one GGUF file: metadata and tensor list parsed and bounds-checked, data mapped.
+// checkpoint/gguf.h - one GGUF file: metadata and tensor list parsed and bounds-checked, data
+// mapped.
 //
-// Format: ggml's docs/gguf.md, versions 2 and 3, little-endian. Nothing of the file is trusted: each
-// count, length, offset and type is checked when it is opened. Threads: any, once open.
+// Format: ggml's docs/gguf.md, versions 2 and 3, little-endian. Nothing of the file is trusted:
+// each count, length, offset and type is checked when it is opened. Threads: any, once open.
 #ifndef SIGHT_CHECKPOINT_GGUF_H
 #define SIGHT_CHECKPOINT_GGUF_H
 

@@ -220,7 +220,8 @@ static sight_err read_rows(const stored *s, packed_rows *rows, int64_t first, in
             k->unpack(&o, b);
             if (finite_block(k, b)) continue;
             return sight_fail(SIGHT_E_MODEL,
-                              "'%s': tensor '%s': the scale of block %lld of row %lld is not finite",
+                              "'%s': tensor '%s': the scale of block %lld of row %lld is not "
+                              "finite",
                               s->path, s->name, (long long)j, (long long)(first + i));
         }
     }

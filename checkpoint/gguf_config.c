@@ -1,6 +1,6 @@
-// A model's config from GGUF metadata. It is put together as the JSON that the checkpoint's folder has,
-// and goes through the same checks. Keys: gguf-py's constants.py; meanings: llama.cpp's conversion/
-// (qwen.py, qwen3vl.py, base.py) and src/models/qwen35.cpp.
+// A model's config from GGUF metadata. It is put together as the JSON that the checkpoint's
+// folder has, and goes through the same checks. Keys: gguf-py's constants.py; meanings:
+// llama.cpp's conversion/ (qwen.py, qwen3vl.py, base.py) and src/models/qwen35.cpp.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,10 +87,12 @@ static void read_layers(reader *r, json_t *text, int64_t n)
 
 static void read_linear(reader *r, json_t *text)
 {
-    const int64_t heads = whole(r, "ssm.time_step_rank", -1), inner = whole(r, "ssm.inner_size", -1);
+    const int64_t heads = whole(r, "ssm.time_step_rank", -1);
+    const int64_t inner = whole(r, "ssm.inner_size", -1);
     if (!r->err && (heads < 1 || inner % heads)) {
         r->err = sight_fail(SIGHT_E_MODEL,
-                            "'%s': ssm.inner_size %lld is not a multiple of ssm.time_step_rank %lld",
+                            "'%s': ssm.inner_size %lld is not a multiple of ssm.time_step_rank "
+                            "%lld",
                             gguf_path(r->g), (long long)inner, (long long)heads);
     }
     if (r->err) return;

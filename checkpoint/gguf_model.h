@@ -1,5 +1,5 @@
-// checkpoint/gguf_model.h - the GGUF files of one model: the text model's, in one or more parts, and
-// its mmproj file with the vision tower. Room-private.
+// checkpoint/gguf_model.h - the GGUF files of one model: the text model's, in one or more parts,
+// and its mmproj file with the vision tower. Room-private.
 //
 // Threads: any, once open.
 #ifndef SIGHT_CHECKPOINT_GGUF_MODEL_H
@@ -18,10 +18,10 @@ typedef struct gguf_model {
     size_t n_owned;
 } gguf_model;
 
-// path: the file, or the first of a split model's ("...-00001-of-00003.gguf").
-// mmproj: the vision tower's file; NULL: the one beside it, if there is one that fits; "none": none.
-// SIGHT_E_MODEL (parts missing, not a model's file), SIGHT_E_ARGUMENT (several mmproj files fit: they are
-// listed), SIGHT_E_UNSUPPORTED, and what gguf_open says.
+// path: the file, or the first of a split model's ("...-00001-of-00003.gguf"). mmproj: the vision
+// tower's file; NULL: the one beside it, if there is one that fits; "none": none.
+// SIGHT_E_MODEL (parts missing, not a model's file), SIGHT_E_ARGUMENT (several mmproj files fit:
+// they are listed), SIGHT_E_UNSUPPORTED, and what gguf_open says.
 sight_err gguf_model_open(gguf_model *out, const char *path, const char *mmproj);
 void gguf_model_close(gguf_model *m); // accepts a zeroed one
 
@@ -30,7 +30,8 @@ void gguf_model_close(gguf_model *m); // accepts a zeroed one
 sight_err gguf_config(model_config *out, const gguf_model *m);
 
 struct checkpoint;
-// The tensors, by their published names, as weights of c (whose config is set): unsorted, unchecked.
+// The tensors, by their published names, as weights of c (whose config is set): unsorted,
+// unchecked.
 sight_err gguf_weights(struct checkpoint *c, gguf_model *m);
 
 #endif

@@ -10,8 +10,8 @@
 #include "checkpoint/config.h"
 #include "checkpoint/expect.h"
 
-// What the converter did to a tensor beside renaming it. Not here, as the config says it: 1 added to
-// zero-centred norms, and value heads in tiled order.
+// What the converter did to a tensor beside renaming it. Not here, as the config says it: 1 added
+// to zero-centred norms, and value heads in tiled order.
 typedef enum gguf_change {
     GGUF_AS_IS,
     GGUF_NEGATED_EXP, // ssm_a = -exp(A_log)

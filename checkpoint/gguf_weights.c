@@ -1,5 +1,5 @@
-// The tensors of GGUF files as a checkpoint's weights: plain ones where the file has them, matrices in
-// blocks as `stored`, and the few that the converter changed put back.
+// The tensors of GGUF files as a checkpoint's weights: plain ones where the file has them,
+// matrices in blocks as `stored`, and the few that the converter changed put back.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,7 +15,8 @@ static const struct {
     const char *pre, *regex;
 } splits[] = {
     {"qwen2", CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}|"
-              " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"},
+              " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|"
+              "\\\\s+(?!\\\\S)|\\\\s+"},
     {"qwen35", CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{L}\\\\p{M}]+|\\\\p{N}|"
                " ?[^\\\\s\\\\p{L}\\\\p{M}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|"
                "\\\\s+(?!\\\\S)|\\\\s+"},
@@ -29,8 +30,8 @@ typedef struct source {
 
 static sight_err refuse(const gguf *g, const char *key, gguf_text found, const char *only)
 {
-    return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': %s '%.*s' is not supported, only %s", gguf_path(g),
-                      key, (int)(found.n < 60 ? found.n : 60), found.data, only);
+    return sight_fail(SIGHT_E_UNSUPPORTED, "'%s': %s '%.*s' is not supported, only %s",
+                      gguf_path(g), key, (int)(found.n < 60 ? found.n : 60), found.data, only);
 }
 
 static sight_err find_split(source *s)
@@ -166,8 +167,8 @@ sight_err tokenizer_gguf_json(buf *out, const gguf *g)
     if (err) return err;
     buf_puts(out, "{\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[");
     err = put_added(out, &s);
-    buf_puts(out, "],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-                  "\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"");
+    buf_puts(out, "],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+                  "{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"");
     buf_puts(out, s.regex);
     buf_puts(out, "\"}},{\"type\":\"ByteLevel\",\"use_regex\":false}]},"
                   "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");

@@ -1,5 +1,5 @@
-// GGUF models as checkpoints: config and tensors, the file with the vision tower, split models, names in
-// caches, and what is refused.
+// GGUF models as checkpoints: config and tensors, the file with the vision tower, split models,
+// names in caches, and what is refused.
 #include "support/gguf_golden.h"
 
 #include <sys/stat.h>
@@ -213,7 +213,8 @@ static void finds_mmproj(void **state)
 // Parts of a big model in a folder of their own, as repositories have them.
 static void finds_mmproj_of_snapshot(void **state)
 {
-    static const char *const places[] = {"snapshots/aaa/BF16", "snapshots/aaa/b/BF16", "x/aaa/BF16"};
+    static const char *const places[] = {"snapshots/aaa/BF16", "snapshots/aaa/b/BF16",
+                                         "x/aaa/BF16"};
     char *path = golden_file("hybrid"), *folder = folder_of(path), from[600];
     snprintf(from, sizeof from, "%s/mmproj-f32.gguf", folder);
     for (int i = 0; i < 3; i++) {
@@ -251,7 +252,8 @@ static void split(void **state)
     put_split(&g->text, 0);
     put_split(second, 1);
     char *one = gguf_write_file(&g->text, folder, "m-00001-of-00002.gguf");
-    assert_fails(checkpoint_open(&c, one), SIGHT_E_MODEL, "m-00002-of-00002.gguf' is missing, part 2");
+    assert_fails(checkpoint_open(&c, one), SIGHT_E_MODEL,
+                 "m-00002-of-00002.gguf' is missing, part 2");
     char *two = gguf_write_file(second, folder, "m-00002-of-00002.gguf");
     assert_ok(checkpoint_open(&c, one));
     checkpoint_close(&c);
@@ -336,7 +338,8 @@ static void caches(void **state)
     assert_finds("o/n-GGUF:q4_k_m", "/aaa/n-Q4_K_M.gguf");
     assert_finds("o/n-GGUF:BF16", "/aaa/BF16/n-BF16-00001-of-00002.gguf");
     assert_fails(checkpoint_find(&path, "o/n-GGUF"), SIGHT_E_ARGUMENT, "holds several models");
-    assert_fails(checkpoint_find(&path, "o/n-GGUF:Q4"), SIGHT_E_NOT_FOUND, "neither a folder nor in");
+    assert_fails(checkpoint_find(&path, "o/n-GGUF:Q4"), SIGHT_E_NOT_FOUND,
+                 "neither a folder nor in");
     assert_fails(checkpoint_find(&path, "o/n-GGUF:"), SIGHT_E_NOT_FOUND, "no model folder");
     put_file(home, ".cache/llama.cpp", "p_x-GGUF_x-Q6_K.gguf");
     put_file(home, ".cache/llama.cpp", "p_x-GGUF_mmproj-x.gguf");

@@ -1,5 +1,6 @@
-// tests/support/gguf_golden.h - a golden model as llama.cpp's converter writes it (conversion/qwen.py,
-// qwen3vl.py): renamed, norms with 1 added, -exp(A_log), value heads in tiled order, frames apart.
+// tests/support/gguf_golden.h - a golden model as llama.cpp's converter writes it
+// (conversion/qwen.py, qwen3vl.py): renamed, norms with 1 added, -exp(A_log), value heads in
+// tiled order, frames apart.
 #ifndef TESTS_SUPPORT_GGUF_GOLDEN_H
 #define TESTS_SUPPORT_GGUF_GOLDEN_H
 
@@ -113,7 +114,8 @@ static inline void gguf_golden_name(char *out, size_t size, const gguf_golden *g
     } else if (sscanf(name, "model.visual.deepstack_merger_list.%d.%n", &i, &at) == 1 && at) {
         char rest[32];
         gguf_golden_merger(rest, sizeof rest, name + at, "norm", "fc1", "fc2");
-        snprintf(out, size, "v.deepstack.%d.%s", checkpoint_config(g->from)->vision.deepstack[i], rest);
+        snprintf(out, size, "v.deepstack.%d.%s",
+                 checkpoint_config(g->from)->vision.deepstack[i], rest);
     } else if (strncmp(name, "model.visual.merger.", 20) == 0) {
         gguf_golden_merger(out, size, name + 20, "v.post_ln", "mm.0", "mm.2");
     } else {

@@ -1,5 +1,5 @@
-// The same made-up models as safetensors and as GGUF give the same logits and features; the same numbers
-// in blocks and multiplied out do too.
+// The same made-up models as safetensors and as GGUF give the same logits and features; the same
+// numbers in blocks and multiplied out do too.
 #include "support/gguf_golden.h"
 #include "text/golden.h"
 
@@ -77,8 +77,8 @@ static checkpoint *open_gguf(const char *model, bool q8, bool q8_values)
     return c;
 }
 
-// Sums of out_proj run in another order where value heads are tiled, and A_log went through exp and log:
-// float32 rounding, which the layers carry on.
+// Sums of out_proj run in another order where value heads are tiled, and A_log went through exp
+// and log: float32 rounding, which the layers carry on.
 static void same_logits(void **state)
 {
     for (int i = 0; i < GOLDEN_MODELS; i++) {
