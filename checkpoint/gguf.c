@@ -95,7 +95,8 @@ static sight_err read_shape(gguf_tensor *t, gguf_cursor *c, uint64_t *count)
     if (err) return err;
     if (n < 1 || n > GGUF_MAX_DIMS) {
         return sight_fail(SIGHT_E_MODEL,
-                          "'%s': tensor '%s' has %u dimensions, 1 to %d are possible", c->what, t->name, n, GGUF_MAX_DIMS);
+                          "'%s': tensor '%s' has %u dimensions, 1 to %d are possible",
+                          c->what, t->name, n, GGUF_MAX_DIMS);
     }
     t->n_dims = (int32_t)n;
     *count = 1;

@@ -113,7 +113,8 @@ static sight_err open_gguf(chat *c, const char *path)
     if (!err) err = gguf_get_text(g, &text, "tokenizer.chat_template");
     if (!err && text.n > MAX_TEMPLATE) {
         err = sight_fail(SIGHT_E_LIMIT,
-                         "'%s': tokenizer.chat_template has %zu bytes, the limit is %zu", path, text.n, MAX_TEMPLATE);
+                         "'%s': tokenizer.chat_template has %zu bytes, the limit is %zu", path,
+                         text.n, MAX_TEMPLATE);
     }
     if (!err && text.n) {
         err = template_compile(&c->template, text.data, text.n, "tokenizer.chat_template");
