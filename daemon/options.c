@@ -35,6 +35,8 @@ static const setting settings[] = {
      "a LoRA adapter (PEFT); may be given again"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
+    {"decoder-threads", INT32, AT(limits.decoder_threads), 0, 16, "N",
+     "for a clip's frames; 0: half the processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16, int8 or f32"},
     {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4"},

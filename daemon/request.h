@@ -28,6 +28,7 @@ typedef struct request_limits {
     int32_t max_frames;        // of one clip
     double max_seconds;        // of one clip's file
     int64_t max_prompt_tokens; // 0: the context alone limits
+    int32_t decoder_threads;   // of a clip; 0: half the processors
     int32_t max_tokens;        // of an answer
     int32_t drafts;            // where the request does not say (text/draft.h); no ceiling
     bool allow_paths;          // media may be named by path; else only inside the message

@@ -7,6 +7,7 @@
 #include "daemon/feed.h"
 #include "daemon/request_media.h"
 #include "daemon/task_media.h"
+#include "ipc/text.h"
 #include "text/marks.h"
 
 // An answer's length when the request names none.
@@ -245,19 +246,32 @@ static json_t *describe_memory(const task *t)
                      "total", (json_int_t)total, "allowed", (json_int_t)m.budget);
 }
 
+// What is known of damage before anything is decoded. (A request that runs hears of it from the
+// decoder.)
+static void add_losses(json_t *warnings, const task *t)
+{
+    for (int32_t i = 0; i < t->asked->n_media; i++) {
+        char *line = NULL;
+        if (!t->media[i].clip || video_losses(t->media[i].clip, &line) || !line) continue;
+        json_array_append_new(warnings, text_json(line));
+        free(line);
+    }
+}
+
 json_t *task_describe(const task *t)
 {
     json_t *media = json_array();
     for (int32_t i = 0; i < t->asked->n_media; i++) {
         json_array_append_new(media, task_media_describe(&t->media[i]));
     }
-    json_t *plan = json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:O}", "model",
+    json_t *plan = json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:o}", "model",
                              engine_model_name(t->model), "prompt_tokens", t->prompt.n,
                              "visual_tokens", t->prompt.n_visual, "max_tokens", t->max_tokens,
                              "context", (json_int_t)engine_context(t->model), "memory_bytes",
                              (json_int_t)t->memory_bytes, "media", media, "warnings",
-                             t->asked->warnings);
+                             json_copy(t->asked->warnings));
     if (plan) json_object_set_new(plan, "memory", describe_memory(t));
+    if (plan) add_losses(json_object_get(plan, "warnings"), t);
     return plan;
 }
 

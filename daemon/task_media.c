@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "decoder/image.h"
@@ -165,6 +166,14 @@ static bool is_cancelled(void *cancel)
     return atomic_load((const atomic_bool *)cancel);
 }
 
+// Encoding and reading want the other half.
+static int decoder_threads(const request_limits *limits)
+{
+    if (limits->decoder_threads > 0) return limits->decoder_threads;
+    const long half = sysconf(_SC_NPROCESSORS_ONLN) / 2;
+    return half < 1 ? 1 : half > 4 ? 4 : (int)half;
+}
+
 static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model_config *config,
                            const request_limits *limits, const uint8_t *key)
 {
@@ -174,7 +183,7 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
     const video_limits vl = {.max_pixels = limits->max_source_pixels,
                              .max_seconds = limits->max_seconds,
                              .max_bytes = limits->max_media_bytes,
-                             .threads = 1,
+                             .threads = decoder_threads(limits),
                              .stop = cancel ? is_cancelled : NULL,
                              .stop_arg = (void *)cancel};
     const video_range range = {asked->start_s, asked->end_s};

@@ -76,6 +76,13 @@ static bool is_still_format(const char *format)
     return n > 5 && !strcmp(format + n - 5, "_pipe");
 }
 
+// Polled by FFmpeg while it looks into the file.
+static int is_stopped(void *arg)
+{
+    const video *v = arg;
+    return v->limits.stop && v->limits.stop(v->limits.stop_arg);
+}
+
 sight_err video_track_open(video_track *t, const video *v)
 {
     *t = (video_track){.source = {.fd = -1}};
@@ -86,8 +93,13 @@ sight_err video_track_open(video_track *t, const video *v)
         err = sight_fail(SIGHT_E_MEDIA, "'%s' is a picture, not a video", v->name);
     }
     if (!err) err = check_claims(t->container, v);
-    if (!err && find_streams(t->container) == AVERROR(ENOMEM)) {
-        err = sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", v->name);
+    if (!err) {
+        t->container->interrupt_callback = (AVIOInterruptCB){is_stopped, (void *)v};
+        const int error = find_streams(t->container);
+        if (error == AVERROR(ENOMEM)) {
+            err = sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", v->name);
+        }
+        if (!err) err = video_check_stop(v);
     }
     if (!err) t->stream = pick_stream(t->container);
     if (!err && !t->container->nb_streams) {

@@ -69,6 +69,10 @@ const video_info *video_get_info(const video *v);
 sight_err video_choose(const video *v, const video_choice *choice, int64_t **indices,
                        double **times_s, int32_t *n);
 
+// What opening has told of losses: a clip that was cut off, frames past the end of its file. *warning is
+// malloced, NULL when there is nothing to say. SIGHT_E_MEMORY.
+sight_err video_losses(const video *v, char **warning);
+
 // Pure form of the constant-rate rule, for tests and plans: writes at most `capacity` indices and
 // returns the number chosen.
 int32_t video_sample_indices(int64_t *indices, int32_t capacity, int64_t total, double fps,

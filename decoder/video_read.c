@@ -304,21 +304,50 @@ static bool ends_early(const video_index *x)
     return gap > 1 && gap > 0.05 * x->claimed_s;
 }
 
-static sight_err describe_losses(const reader *r, char **warning)
+// What the packets alone tell: each part begins with "; ".
+static void add_index_losses(buf *b, const video_index *x)
 {
-    const video_index *x = &r->v->index;
-    buf b;
-    buf_init(&b);
     if (x->lost) {
-        buf_printf(&b, "; it is cut off or damaged: only %lld of %lld frames can be read",
+        buf_printf(b, "; it is cut off or damaged: only %lld of %lld frames can be read",
                    (long long)x->n, (long long)(x->n + x->lost));
     } else if (ends_early(x)) {
-        buf_printf(&b, "; its pictures end at %.1f s, where its header says %.1f s", x->duration_s,
+        buf_printf(b, "; its pictures end at %.1f s, where its header says %.1f s", x->duration_s,
                    x->claimed_s);
     } else if (x->cut_off) {
-        buf_printf(&b, "; it ends early or is damaged: only %.1f s of it can be read",
+        buf_printf(b, "; it ends early or is damaged: only %.1f s of it can be read",
                    x->duration_s);
     }
+}
+
+// "'name': part; part"; done with parts.
+static sight_err make_warning(char **warning, buf *parts, const video *v)
+{
+    sight_err err = SIGHT_OK;
+    if (buf_text(parts)[0]) {
+        buf whole;
+        buf_init(&whole);
+        buf_printf(&whole, "'%s': %s", v->name, buf_text(parts) + 2);
+        *warning = buf_take(&whole);
+        if (!*warning) err = sight_fail(SIGHT_E_MEMORY, "no memory for a warning");
+    }
+    buf_done(parts);
+    return err;
+}
+
+sight_err video_losses(const video *v, char **warning)
+{
+    buf b;
+    buf_init(&b);
+    *warning = NULL;
+    add_index_losses(&b, &v->index);
+    return make_warning(warning, &b, v);
+}
+
+static sight_err describe_losses(const reader *r, char **warning)
+{
+    buf b;
+    buf_init(&b);
+    add_index_losses(&b, &r->v->index);
     if (r->replaced) {
         buf_printf(&b, "; %d of %d chosen frames are lost and the nearest others stand for them",
                    r->replaced, r->n);
@@ -327,13 +356,7 @@ static sight_err describe_losses(const reader *r, char **warning)
     if (!b.size && r->broken) {
         buf_printf(&b, "; %lld broken packets were passed over", (long long)r->broken);
     }
-    if (!b.size) return SIGHT_OK;
-    buf whole;
-    buf_init(&whole);
-    buf_printf(&whole, "'%s': %s", r->v->name, buf_text(&b) + 2);
-    buf_done(&b);
-    *warning = buf_take(&whole);
-    return *warning ? SIGHT_OK : no_memory(r);
+    return make_warning(warning, &b, r->v);
 }
 
 static sight_err check_asked(const video *v, const int64_t *asked, int32_t n, int32_t width,

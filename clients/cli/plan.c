@@ -18,6 +18,11 @@ static const char *text(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+static double mib(const json_t *o, const char *key)
+{
+    return (double)count(o, key) / (1 << 20);
+}
+
 static void print_frames(const json_t *frames)
 {
     size_t i;
@@ -57,8 +62,11 @@ static void print_plan(const json_t *plan)
     printf("prompt: %lld tokens, %lld of them visual; answer: up to %lld; context: %lld\n",
            count(plan, "prompt_tokens"), count(plan, "visual_tokens"), count(plan, "max_tokens"),
            count(plan, "context"));
-    printf("memory for this request: %.1f MiB; model: %s\n",
-           (double)count(plan, "memory_bytes") / (1 << 20), text(plan, "model"));
+    const json_t *memory = json_object_get(plan, "memory");
+    printf("memory: %.1f MiB for this request (keys and values %.1f, states %.1f, vision %.1f), %.1f "
+           "with the model's weights, %.1f allowed; model: %s\n", mib(plan, "memory_bytes"),
+           mib(memory, "kv"), mib(memory, "states"), mib(memory, "vision"), mib(memory, "total"),
+           mib(memory, "allowed"), text(plan, "model"));
 }
 
 static sight_err show(const question *q, const char *reply)

@@ -369,6 +369,10 @@ static void test_cut_off(void **state)
         assert_ok(video_open(&v, kept[k][0], bytes, size * 6 / 10, NULL, NULL));
         int64_t n = video_get_info(v)->n_frames;
         assert_true(n > 20 && n < 110);
+        char *known = NULL; // before anything is decoded
+        assert_ok(video_losses(v, &known));
+        if (k == 0) assert_non_null(strstr(known, "cut off"));
+        free(known);
         int64_t all[N_FRAMES];
         for (int i = 0; i < n; i++) all[i] = i;
         collect c = {0};
