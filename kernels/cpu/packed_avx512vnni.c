@@ -8,7 +8,7 @@
 #define VR 16
 #define SIGNED 0
 #define FEW_ROWS 8
-#define MANY_ROWS 7 // 14 sums and 14 parts, 2 vectors of codes and x fill the 32 registers
+#define MANY_ROWS 6 // 12 sums and 12 parts, 2 vectors of codes and x; a seventh row is not faster
 #define MANY_PANELS 2
 
 typedef __m512i ivec;
