@@ -49,11 +49,15 @@ int64_t layer_mixer_floats(const text_config *c, bool mtp)
 
 // ---- full attention ----
 
-// How many of a part's rows are one unit of attention. Attention may round differently for rows that
-// come together; what can be taken back must be what rows one at a time give.
-static int64_t unit_rows(const batch_part *p)
+// How many of a part's rows are one unit of attention. What can be taken back must be, bit for bit,
+// what rows one at a time give: attention keeps that for few rows of a key head (docs/KERNELS.md).
+#define ALIKE_TOKENS 7
+#define ALIKE_ROWS   48
+
+static int64_t unit_rows(const batch_part *p, const text_config *c)
 {
-    return p->rewindable ? 1 : p->n;
+    const bool alike = p->n <= ALIKE_TOKENS && p->n * c->heads / c->kv_heads <= ALIKE_ROWS;
+    return p->rewindable && !alike ? 1 : p->n;
 }
 
 // With a gate, q holds [query, gate] of each head side by side; without, the queries alone, which
@@ -65,7 +69,7 @@ static void attend(text_model *m, const model_layer *l, const float *q, const fl
     int64_t units = 0;
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
-        const int64_t n = unit_rows(p);
+        const int64_t n = unit_rows(p, c);
         kv_view kv = sequence_kv(p->seq, l->slot);
         op_kv_write(m->k, &kv, k + p->first * kv_floats(c), v + p->first * kv_floats(c), p->past,
                     p->n, c->kv_heads, c->head_dim);
