@@ -124,11 +124,12 @@ static void rows_taken_back(void **state)
         {"hybrid-deepstack", "images-two-turns"},
         {"hybrid-yarn", "video-96x80-30f"},
         {"qwen3vl", "image-200x130"},
+        {"hybrid", "image-333x97"},
     };
+    static const tensor_type kv[] = {TENSOR_BF16, TENSOR_F32, TENSOR_I8};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         rewinding r;
-        open_case(&r, cases[i][0], cases[i][1], i % 2, 1 + (int)i % 3,
-                  i % 2 ? TENSOR_F32 : TENSOR_BF16);
+        open_case(&r, cases[i][0], cases[i][1], i % 2, 1 + (int)i % 3, kv[i % 3]);
         decode_with_rewinds(&r, 11 + i);
         close_case(&r);
     }
