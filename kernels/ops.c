@@ -280,7 +280,7 @@ void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int
     const double start = begin(k);
     if (!table->packed) k->ops.embed(k, y, ids, &table->w, N);
     for (int64_t i = 0; table->packed && i < N; i++) {
-        packed_get_row(table->packed, y + i * D, ids[i]);
+        k->ops.unpack(table->packed, y + i * D, ids[i], 1);
     }
     end(k, start, "embedding", FLOATS(2 * N * D), 0);
 }

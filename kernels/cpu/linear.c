@@ -3,7 +3,7 @@
 // Outputs of one piece of the dot form: a multiple of what the levels take at once (6, 4, 3).
 #define DOT_PIECE 24
 #define UNPACKED_PIECE 48 // the same of packed weights: whole panels too
-#define F8_ROWS 6         // up to so many, E4M3 weights are multiplied as they are packed, row by row
+#define F8_ROWS 8         // up to so many, E4M3 weights are multiplied as they are packed, row by row
 #define MAX_GROUP 4 // panels of a piece of the tile form
 #define PART_TILES 16
 
