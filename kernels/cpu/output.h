@@ -16,7 +16,6 @@
 #define OUTPUT_LEAST_BOUND 1e-30f
 
 typedef struct output_kernels {
-    int64_t scan_rows; // op_output_scan_rows
     // Writes row m of the planes from row [width]; room [2 width + 4 groups] is scratch.
     void (*make_row)(const output_planes *to, int64_t m, const float *row, uint8_t *room);
     // One panel of op_output_scan.
@@ -25,6 +24,7 @@ typedef struct output_kernels {
     // op_output_refine in one thread.
     void (*refine)(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n);
+    int64_t scan_rows; // op_output_scan_rows
 } output_kernels;
 
 static inline int64_t output_panel_bytes(int64_t K)

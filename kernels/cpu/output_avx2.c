@@ -165,7 +165,7 @@ static void refine(const output_look *look, const output_planes *p, const output
     }
 }
 
-static const output_kernels avx2_kernels = {2, make_row, scan, refine};
+static const output_kernels avx2_kernels = {make_row, scan, refine, 2};
 
 void output_avx2_fill(cpu_ops *ops)
 {

@@ -77,7 +77,7 @@ static void refine(const output_look *look, const output_planes *p, const output
     }
 }
 
-static const output_kernels plain_kernels = {1, make_row, scan, refine};
+static const output_kernels plain_kernels = {make_row, scan, refine, 1};
 
 void output_plain_fill(cpu_ops *ops)
 {
