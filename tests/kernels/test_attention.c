@@ -352,7 +352,7 @@ static void few_rows_are_each_alone(void **state)
 {
     const levels *l = *state;
     static const int64_t pasts[] = {0, 30, 61, 508, 1023, 16380};
-    enum { N = 7, H = 8, G = 2, C = 72 };
+    enum { N = 7, H = 4, G = 2, C = 20 };
     for (int i = 0; i < 6; i++) {
         const int64_t n[] = {N};
         if (l->n == 1) return; // plain has one way only
@@ -521,8 +521,8 @@ static error_size spans_of_bf16(const spans_case *c, int64_t n)
 static void fast_spans_beat_bf16(void **state)
 {
     (void)state;
-    static const int64_t shapes[][4] = {{1, 700, 2, 64}, {2, 300, 1, 72}, {3, 61, 2, 80},
-                                        {1, 333, 1, 33}, {2, 129, 1, 128}};
+    static const int64_t shapes[][4] = {{1, 400, 1, 64}, {2, 200, 1, 72}, {3, 61, 2, 80},
+                                        {1, 233, 1, 33}, {1, 129, 1, 128}};
     const kernels_options options[] = {{.threads = 3}, {.threads = 1}};
     kernels *k[2];
     for (int i = 0; i < 2; i++) assert_ok(kernels_create(&k[i], &options[i]));
