@@ -9,7 +9,7 @@
 #define VR 8
 #define SIGNED 0
 #define FEW_ROWS 8
-#define MANY_ROWS 4
+#define MANY_ROWS 6
 #define MANY_PANELS 1
 
 typedef __m256i ivec;
