@@ -29,7 +29,8 @@ static sight_err make(void *arg, const checkpoint *c, void *to, struct threads *
     const text_planes *keep = arg;
     weight head;
     sight_err err = find_head(c, &head);
-    if (!err) output_make_block(keep->k, to, &head);
+    // A head published in 4 bits leaves the block empty: no page of it is touched.
+    if (!err && op_output_pays(keep->k, &head)) output_make_block(keep->k, to, &head);
     return err;
 }
 
