@@ -65,6 +65,12 @@ static void hear(void *arg, sight_event_kind kind, const json_t *body)
     }
 }
 
+static void count_piece(void *arg, const feed_piece *piece)
+{
+    heard *h = arg;
+    h->encoded += piece->n_pairs;
+}
+
 static task *make(engine *e, const char *content)
 {
     char json[8192];
@@ -146,6 +152,65 @@ static void logits_are_the_same_bits(void **state)
     task_destroy(&t);
     free(first);
     free(again);
+    engine_close(&e);
+}
+
+// A past that ends inside a clip: decoding begins at the frame pair that is to be read next.
+static void a_clip_goes_on_in_its_middle(void **state)
+{
+    engine *e = open_with(true, 0);
+    const size_t vocab = (size_t)engine_config(e)->text.vocab;
+    float *first = malloc(vocab * sizeof *first), *again = malloc(vocab * sizeof *again);
+    task *t = make(e, "{\"type\": \"video\", \"video\": \"" CLIP "\", \"frames\": 7, "
+                      "\"min_pixels\": 1400000}," TEXT("what?"));
+    const prefix_medium *place = &t->places[0];
+    assert_int_equal(t->media[0].plan.grid.t, 4);
+    assert_int_equal(feed_pairs(&t->media[0]), 1);
+    const prefix_prompt whole = {t->prompt.ids, t->prompt.n, t->places, 1};
+    output_row all = {.logits = first};
+    stages_options o = {.last = &all};
+    stages *s;
+    assert_ok(stages_create(&s, t, &o));
+    for (stages_state now = STAGES_WORKED; now != STAGES_READ;) {
+        assert_ok(stages_step(s, &now, 100));
+        const int64_t at = sequence_length(stages_sequence(s));
+        if (at > place->first + (place->end - place->first) * 3 / 5 && at < place->end &&
+            prefix_store_usage(engine_prefix(e)).pasts == 0) {
+            prefix_store_keep(engine_prefix(e), stages_sequence(s), &whole);
+        }
+    }
+    stages_destroy(&s);
+    assert_int_equal(prefix_store_usage(engine_prefix(e)).pasts, 1);
+    heard h = {0};
+    all = (output_row){.logits = again};
+    o = (stages_options){.reuse = true, .last = &all};
+    o.watch = (stage_watch){.piece = count_piece, .arg = &h};
+    assert_ok(stages_create(&s, t, &o));
+    assert_true(stages_reused(s) > place->first && stages_reused(s) < place->end);
+    assert_ok(stages_run(s));
+    stages_destroy(&s);
+    assert_true(h.encoded == 2); // of four pairs
+    assert_memory_equal(first, again, vocab * sizeof *first);
+    task_destroy(&t);
+    free(first);
+    free(again);
+    engine_close(&e);
+}
+
+static void opening_media_can_be_ended(void **state)
+{
+    engine *e = open_with(true, 0);
+    const char *json = "{\"messages\": [{\"role\": \"user\", \"content\": [" VIDEO(CLIP) "]}]}";
+    const request_source source = {.json = json, .size = strlen(json)};
+    const request_limits limits = request_limits_default();
+    const atomic_bool cancel = true;
+    request *r;
+    task *t = NULL;
+    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
+    r->cancel = &cancel;
+    assert_fails(task_create(&t, e, &r, &limits), SIGHT_E_CANCELLED, "cancelled");
+    assert_null(t);
+    request_destroy(&r);
     engine_close(&e);
 }
 
@@ -272,6 +337,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_the_same),
         cmocka_unit_test(logits_are_the_same_bits),
+        cmocka_unit_test(a_clip_goes_on_in_its_middle),
+        cmocka_unit_test(opening_media_can_be_ended),
         cmocka_unit_test(media_in_the_past_are_not_opened_again),
         cmocka_unit_test(a_cancelled_prompt_resumes),
         cmocka_unit_test(a_file_that_changed_is_read_again),
