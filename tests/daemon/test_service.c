@@ -21,10 +21,11 @@ static running start_golden(void)
 }
 
 // Slow enough that much can happen meanwhile.
+// One request runs at a time, unless that is the option.
 static running start_endless(const char *option, const char *value)
 {
-    const char *const args[] = {"--model", endless, "--threads", "1", "--simd",
-                                "plain",   option,  value,       NULL};
+    const char *const args[] = {"--model", endless, "--threads", "1", "--simd", "plain",
+                                "--max-running", "1", option, value, NULL};
     running r;
     daemon_start(&r, args);
     return r;
@@ -203,7 +204,7 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
 
 static void a_second_client_is_told_its_place(void **state)
 {
-    running r = start_endless("--max-running", "1");
+    running r = start_endless(NULL, NULL);
     sight_client *a = daemon_connect(&r), *b = daemon_connect(&r);
     char first[SIGHT_ID_SIZE], second[SIGHT_ID_SIZE];
     assert_ok(sight_client_ask(a, first, ENDLESS, NULL, 0));
@@ -242,7 +243,7 @@ static void a_second_client_is_told_its_place(void **state)
 // While an answer without end runs, a picture is looked at and another question answered.
 static void a_running_answer_lets_others_through(void **state)
 {
-    running r = start_endless(NULL, NULL);
+    running r = start_endless("--max-running", "2");
     sight_client *a = daemon_connect(&r), *b = daemon_connect(&r);
     char first[SIGHT_ID_SIZE], second[SIGHT_ID_SIZE];
     assert_ok(sight_client_ask(a, first, ENDLESS, NULL, 0));
