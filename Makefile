@@ -2,6 +2,7 @@
 
 BUILD ?= build
 ASAN_BUILD ?= build-asan
+ARM64_BUILD ?= build-arm64
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 PREFIX ?= /usr/local
@@ -12,7 +13,7 @@ DESTDIR ?=
 help:
 	@echo "make demo      install what is missing, build, ask the bundled model"
 	@echo "make build     build sightd and sight into $(BUILD)/"
-	@echo "make test      build and run all tests, then again under ASan and UBSan"
+	@echo "make test      build and run all tests, then again under ASan and UBSan, and for arm64"
 	@echo "make fuzz      run each fuzz target for a minute (clang)"
 	@echo "make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
 
@@ -26,7 +27,7 @@ build: deps
 	@cmake --build $(BUILD) -j $(JOBS)
 
 test: deps
-	@tools/run-tests.sh $(BUILD) $(ASAN_BUILD) $(JOBS)
+	@tools/run-tests.sh $(BUILD) $(ASAN_BUILD) $(ARM64_BUILD) $(JOBS)
 
 fuzz: deps
 	@tools/run-fuzz.sh build-fuzz 60
@@ -38,4 +39,4 @@ install: build
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD)
 
 clean:
-	@rm -rf $(BUILD) $(ASAN_BUILD) build-fuzz
+	@rm -rf $(BUILD) $(ASAN_BUILD) $(ARM64_BUILD) build-fuzz

@@ -133,9 +133,14 @@ void output_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
 
 #if defined(__aarch64__)
 void linear_neon_fill(cpu_ops *ops);
+void packed_neon_fill(cpu_ops *ops);
+void packed_neondot_fill(cpu_ops *ops);  // where the processor has FEAT_DotProd
+void packed_neoni8mm_fill(cpu_ops *ops); // where it has FEAT_I8MM too
 void rows_neon_fill(cpu_ops *ops);
 void attention_neon_fill(cpu_ops *ops);
 void delta_neon_fill(cpu_ops *ops);
+void output_neon_fill(cpu_ops *ops);
+void output_neondot_fill(cpu_ops *ops);
 #endif
 
 // The key head of value head v.
@@ -151,6 +156,9 @@ simd_level simd_level_best(bool exact);      // what SIMD_AUTO means here
 #if defined(__x86_64__)
 bool simd_has_avxvnni(void); // products of bytes without AVX-512
 bool simd_has_vnni(void); // AVX-512's products of bytes and of 16-bit numbers
+#elif defined(__aarch64__)
+bool simd_has_dotprod(void); // products of four bytes
+bool simd_has_i8mm(void);    // products of small matrices of bytes
 #endif
 
 #endif

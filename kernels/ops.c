@@ -48,9 +48,16 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
 #if defined(__aarch64__)
     if (level == SIMD_NEON) {
         linear_neon_fill(ops);
+        packed_neon_fill(ops);
         rows_neon_fill(ops);
         attention_neon_fill(ops);
         delta_neon_fill(ops);
+        output_neon_fill(ops);
+        if (simd_has_dotprod()) {
+            packed_neondot_fill(ops);
+            output_neondot_fill(ops);
+        }
+        if (simd_has_dotprod() && simd_has_i8mm()) packed_neoni8mm_fill(ops);
     }
 #endif
 }

@@ -1,6 +1,9 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include "kernels/backend.h"
@@ -85,6 +88,16 @@ simd_level simd_level_best(bool exact)
 }
 
 #elif defined(__aarch64__)
+
+bool simd_has_dotprod(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+
+bool simd_has_i8mm(void)
+{
+    return getauxval(AT_HWCAP2) & HWCAP2_I8MM;
+}
 
 bool simd_level_available(simd_level level) // NEON is part of the architecture
 {

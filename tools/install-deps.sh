@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that building, testing and the demo need, where they are missing.
+# Installs the Debian packages that building, testing and the demo need, where they are missing; with
+# --arm64 those for cross-building to arm64 and running its tests.
 # Root, or a user with sudo. Prints nothing when all is there.
 set -eu
 
@@ -11,6 +12,14 @@ command -v dpkg-query >/dev/null || {
     echo "This is no Debian: install the equivalents of: $packages" >&2
     exit 0
 }
+if [ "${1:-}" = --arm64 ]; then
+    # The libraries' development packages once more, of the other architecture.
+    cross=""
+    for p in $packages; do
+        case $p in lib*-dev) cross="$cross $p:arm64" ;; esac
+    done
+    packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user $cross"
+fi
 missing=""
 for p in $packages; do
     dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $p"
@@ -26,5 +35,6 @@ if [ "$(id -u)" != 0 ]; then
     as_root=sudo
 fi
 echo "Installing:$missing"
+[ "${1:-}" != --arm64 ] || $as_root dpkg --add-architecture arm64
 $as_root apt-get update -qq
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -102,7 +102,7 @@ INLINE void scale_run(float *out, const char *p, const fvec *factor, int64_t n, 
     for (int64_t g = 0; g < n; g++, p += PACKED_PANEL * bytes) {
         vec_prefetch(p + next);
         for (int64_t c = 0; c < copies; c++, out += PACKED_PANEL) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int h = 0; h < HALVES; h++) {
                 fv_store(out + h * VR, fv_mul(factor[h], scale_at(p + h * VR * bytes, from)));
             }
@@ -166,10 +166,10 @@ INLINE void few_block(fvec sum[][HALVES], const uint8_t *codes, const float *sca
     const int8_t *q = (const int8_t *)x;
     const float *dx = (const float *)(const void *)(x + R * PACKED_BLOCK);
     const int32_t *start = (const int32_t *)(const void *)(dx + R);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int h = 0; h < HALVES; h++) {
         fvec part[R];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int s = 0; s < steps; s++) {
             ivec dot[R];
             step_sums(dot, codes, q, start + s * R, h, table, R, s * 8 / steps, (s + 1) * 8 / steps, kind);
@@ -195,7 +195,7 @@ INLINE void few_rows(float *out, const packed_panel *w, const uint8_t *numbers, 
     fvec sum[R][HALVES];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int h = 0; h < HALVES; h++) sum[r][h] = fv_zero();
     }
     for (int64_t b = 0; b < blocks; b++) {
@@ -208,7 +208,7 @@ INLINE void few_rows(float *out, const packed_panel *w, const uint8_t *numbers, 
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int h = 0; h < HALVES; h++) fv_store(out + r * PACKED_PANEL + h * VR, sum[r][h]);
     }
     if (w->shifts) take_under(out, w->shifts, x_first, blocks, R, steps);
@@ -294,18 +294,18 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
     const float *dx = (const float *)(const void *)(x + R * PACKED_BLOCK);
     const int32_t *start = (const int32_t *)(const void *)(dx + R);
     fvec part[MANY_ROWS][MANY_PANELS * HALVES];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int s = 0; s < steps; s++, start += R) {
         ivec dot[MANY_ROWS][MANY_PANELS * HALVES];
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int v = 0; v < V; v++) dot[r][v] = iv_set1(start[r]);
         }
 #pragma GCC unroll 8
         for (int i = s * 8 / steps; i < (s + 1) * 8 / steps; i++) {
             operand c[MANY_PANELS * HALVES];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int v = 0; v < V; v++) {
                 const uint8_t *codes = w[v / HALVES].codes + b * PACKED_BLOCK * PACKED_PANEL;
                 c[v] = iv_operand(iv_load(codes + i * PACKED_LINE + v % HALVES * 4 * VR), BYTES);
@@ -313,11 +313,11 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 const ivec four_x = iv_set1(four(q + (i * R + r) * 4));
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                 for (int v = 0; v < V; v++) dot[r][v] = iv_dot(dot[r][v], c[v], four_x, BYTES);
             }
         }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
             const float *scales = w[v / HALVES].scales + (b * steps + s) * PACKED_PANEL;
             const fvec scale = fv_load(scales + v % HALVES * VR);
@@ -331,7 +331,7 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
         const fvec scale = fv_set1(dx[r]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++) {
             float *o = out + (v / HALVES * R + r) * PACKED_PANEL + v % HALVES * VR;
             fv_store(o, fv_fma(part[r][v], scale, first ? fv_zero() : fv_load(o)));
@@ -352,7 +352,7 @@ INLINE void many_steps(float *out, const packed_panel *w, const char *x, int64_t
     }
 }
 
-static void many_product(float *out, const packed_panel *w, const void *x, int64_t blocks, int steps)
+INLINE void many_product(float *out, const packed_panel *w, const void *x, int64_t blocks, int steps)
 {
     if (steps == 1) many_steps(out, w, x, blocks, 1);
     else many_steps(out, w, x, blocks, 2);
