@@ -302,8 +302,9 @@ INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char 
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) dot[r][v] = iv_set1(start[r]);
         }
+        const int last = (s + 1) * 8 / steps;
 #pragma GCC unroll 8
-        for (int i = s * 8 / steps; i < (s + 1) * 8 / steps; i++) {
+        for (int i = s * 8 / steps; i < last; i++) {
             operand c[MANY_PANELS * HALVES];
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) {
