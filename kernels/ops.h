@@ -191,6 +191,7 @@ typedef struct delta_seq {
     float *out;        // [n, value_heads, Dv]
     float *state;      // [value_heads, Dk, Dv], read and left as after the last row
     int64_t n;
+    const float *before; // the state to begin with, which stays; NULL: what state holds
 } delta_seq;
 
 typedef struct delta_shape {

@@ -77,15 +77,16 @@ kv_view sequence_kv(const sequence *s, int32_t layer);
 float *sequence_conv(sequence *s, int32_t layer);
 float *sequence_delta(sequence *s, int32_t layer);
 
-// A step begins. With `rewindable` its states are written to the second set: a layer copies its part
-// from the states before, then goes on there.
+// A step begins. With `rewindable` its states are written to the second set, which holds nothing yet: a
+// layer begins with its part of the states before.
 void sequence_mark(sequence *s, bool rewindable);
 bool sequence_marked(const sequence *s); // the last step can be taken back
 int64_t sequence_mark_length(const sequence *s); // before it
 // Takes the whole step back; the records of its rows stay.
 void sequence_return(sequence *s);
-// Copies a linear-attention layer's part of the states from those before the step.
-void sequence_copy_states(sequence *s, int32_t layer);
+// A linear-attention layer's states before that step.
+const float *sequence_conv_before(const sequence *s, int32_t layer);
+const float *sequence_delta_before(const sequence *s, int32_t layer);
 
 // What the rows of a step that can be taken back put into a linear-attention layer.
 typedef struct layer_record {

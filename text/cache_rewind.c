@@ -3,7 +3,6 @@
 // through these layers again. Rows of keys and values are just forgotten.
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "text/cache_parts.h"
 
@@ -78,11 +77,15 @@ void sequence_return(sequence *s)
     s->rewind.marked = false;
 }
 
-void sequence_copy_states(sequence *s, int32_t layer)
+const float *sequence_conv_before(const sequence *s, int32_t layer)
 {
-    const int64_t n = s->pool->layer_state_floats;
     assert(s->rewind.marked);
-    memcpy(s->states + layer * n, s->rewind.other + layer * n, (size_t)n * sizeof *s->states);
+    return s->rewind.other + layer * s->pool->layer_state_floats;
+}
+
+const float *sequence_delta_before(const sequence *s, int32_t layer)
+{
+    return sequence_conv_before(s, layer) + s->pool->delta_offset;
 }
 
 layer_record sequence_record(sequence *s, int32_t layer)

@@ -148,14 +148,15 @@ static void delta(text_model *m, const model_layer *l, float *out, const float *
             .beta = beta + p->first * shape.value_heads,
             .out = out + p->first * value_floats(c),
             .state = sequence_delta(p->seq, l->slot),
+            .before = p->rewindable ? sequence_delta_before(p->seq, l->slot) : NULL,
             .n = p->n,
         };
     }
     op_delta_rule(m->k, m->ws.delta, n_parts, &shape);
 }
 
-// For parts that can be taken back: the layer goes on in the second set of states, and its inputs
-// are kept.
+// For parts that can be taken back: the convolution goes on in the second set of states, and the
+// layer's inputs are kept.
 static void record(text_model *m, const model_layer *l, const float *x, const float *g,
                    const float *beta, const batch_part *parts, int32_t n_parts)
 {
@@ -168,7 +169,8 @@ static void record(text_model *m, const model_layer *l, const float *x, const fl
         memcpy(r.x, x + p->first * channels, (size_t)(p->n * channels) * sizeof *x);
         memcpy(r.g, g + p->first * V, (size_t)(p->n * V) * sizeof *g);
         memcpy(r.beta, beta + p->first * V, (size_t)(p->n * V) * sizeof *beta);
-        sequence_copy_states(p->seq, l->slot);
+        memcpy(sequence_conv(p->seq, l->slot), sequence_conv_before(p->seq, l->slot),
+               (size_t)((c->conv_width - 1) * channels) * sizeof *x);
     }
 }
 

@@ -2,6 +2,7 @@
 // double, straight from the formula, and the plain level of op_delta_rule in float.
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "kernels/backend.h"
 
@@ -25,7 +26,8 @@ static void naive_column(const delta_seq *seq, const delta_shape *shape, int64_t
     const int64_t key_head = delta_key_head(shape, h);
     float *state = seq->state + h * Dk * Dv + c;
     double s[NAIVE_MAX_DK];
-    for (int64_t i = 0; i < Dk; i++) s[i] = state[i * Dv];
+    const float *from = seq->before ? seq->before + h * Dk * Dv + c : state;
+    for (int64_t i = 0; i < Dk; i++) s[i] = from[i * Dv];
     for (int64_t t = 0; t < seq->n; t++) {
         const float *q = seq->qkv + t * shape->stride + key_head * Dk;
         const float *k = q + shape->key_heads * Dk;
@@ -95,11 +97,15 @@ static void delta_pieces(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         const delta_seq *seq = &j->seqs[i / heads];
         const int64_t h = i % heads, key_head = delta_key_head(shape, h);
+        float *state = seq->state + h * Dk * Dv;
+        if (seq->before) {
+            memcpy(state, seq->before + h * Dk * Dv, (size_t)(Dk * Dv) * sizeof *state);
+        }
         for (int64_t t = 0; t < seq->n; t++) {
             const float *row = seq->qkv + t * shape->stride, *keys = row + shape->key_heads * Dk;
             l2_normalise(q, row + key_head * Dk, Dk, 1.0f / sqrtf((float)Dk));
             l2_normalise(k, keys + key_head * Dk, Dk, 1.0f);
-            delta_step(seq->state + h * Dk * Dv, seq->out + (t * heads + h) * Dv, d, q, k,
+            delta_step(state, seq->out + (t * heads + h) * Dv, d, q, k,
                        keys + shape->key_heads * Dk + h * Dv, seq->g[t * heads + h],
                        seq->beta[t * heads + h], Dk, Dv);
         }

@@ -338,6 +338,9 @@ static void delta_pieces(void *arg, int64_t begin, int64_t end, int worker)
         const delta_head d = {&j->seqs[i / heads], j->shape, h,
                               delta_key_head(j->shape, h),
                               j->seqs[i / heads].state + h * Dk * Dv};
+        if (d.seq->before) {
+            memcpy(d.state, d.seq->before + h * Dk * Dv, (size_t)(Dk * Dv) * sizeof *d.state);
+        }
         if (d.seq->n < CHUNKED_FROM) {
             delta_steps(&d, kernels_scratch(j->k, worker, (size_t)(2 * CHUNKED_FROM * Dk)));
         } else {

@@ -212,7 +212,8 @@ static void delta_run(const delta_case *c, kernels *k, int64_t cut, float **out,
         const delta_seq seq = {c->qkv + at * c->shape.stride,
                                c->g + at * c->shape.value_heads,
                                c->beta + at * c->shape.value_heads,
-                               *out + at * c->shape.value_heads * c->shape.Dv, *state, end - at};
+                               *out + at * c->shape.value_heads * c->shape.Dv, *state, end - at,
+                               NULL};
         if (k) op_delta_rule(k, &seq, 1, &c->shape);
         else op_delta_rule_naive(&seq, &c->shape);
     }
@@ -303,9 +304,9 @@ static void delta_keeps_sequences_apart(void **state)
         delta_run(&a, l->k[i], 0, &out_a, &state_a);
         delta_run(&b, l->k[i], 0, &out_b, &state_b);
         float *out[] = {guarded(a.out_n), guarded(b.out_n)};
-        float *states[] = {guarded_copy(a.state, a.state_n), guarded_copy(b.state, b.state_n)};
-        const delta_seq seqs[] = {{a.qkv, a.g, a.beta, out[0], states[0], a.n},
-                                  {b.qkv, b.g, b.beta, out[1], states[1], b.n}};
+        float *states[] = {guarded_copy(a.state, a.state_n), guarded_copy(a.state, b.state_n)};
+        const delta_seq seqs[] = {{a.qkv, a.g, a.beta, out[0], states[0], a.n, NULL},
+                                  {b.qkv, b.g, b.beta, out[1], states[1], b.n, b.state}};
         op_delta_rule(l->k[i], seqs, 2, &a.shape);
         assert_memory_equal(out[0], out_a, (size_t)a.out_n * sizeof(float));
         assert_memory_equal(out[1], out_b, (size_t)b.out_n * sizeof(float));
