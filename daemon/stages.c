@@ -77,14 +77,18 @@ static prefix_store *store_of(const stages *s)
 
 static sight_err open_sequence(stages *s)
 {
+    cache_pool *pool = engine_pool(s->task->model);
     prefix_store *store = store_of(s);
     sight_err err = SIGHT_OK;
     if (store) {
         const prefix_prompt p = prompt_of(s->task);
+        // Kept pasts may fill the pool: a set of states must fit beside them.
+        prefix_store_promise(store, cache_bytes(pool, 0));
         err = prefix_store_find(store, &s->seq, &p);
-        if (err) return err;
+        prefix_store_release(store, cache_bytes(pool, 0));
     }
-    if (!s->seq) return sequence_create(&s->seq, engine_pool(s->task->model));
+    if (err) return err;
+    if (!s->seq) return sequence_create(&s->seq, pool);
     s->at = s->kept_at = s->reused = (int32_t)sequence_length(s->seq);
     s->visual = count_visual(&s->task->prompt, 0, s->at);
     return SIGHT_OK;

@@ -305,6 +305,33 @@ static void kept_pasts_stay_within_their_budget(void **state)
     engine_close(&e);
 }
 
+// Kept pasts take all that is free, and give way: no request fails for them.
+static void a_tight_pool_serves_on(void **state)
+{
+    engine_options o = engine_options_default();
+    o.model = HYBRID "/model";
+    o.threads = 1;
+    o.step_rows = 64;
+    engine *e;
+    assert_ok(engine_open(&e, &o));
+    const engine_memory m = engine_get_memory(e);
+    engine_close(&e);
+    o.context_tokens = 512;
+    o.reuse = true;
+    o.reuse_bytes = (int64_t)1 << 40;
+    o.memory_bytes = m.weights + m.text_workspace + 3 * m.states + 640 * m.per_token;
+    assert_ok(engine_open(&e, &o));
+    for (int i = 0; i < 12; i++) {
+        char content[1024];
+        heard h = {0};
+        snprintf(content, sizeof content, TEXT("%d " LONG "what?"), i / 2);
+        ask(&h, e, content);
+        assert_true(cache_bytes_used(engine_pool(e)) <= engine_get_memory(e).cache_budget);
+    }
+    assert_true(prefix_store_usage(engine_prefix(e)).pasts > 0);
+    engine_close(&e);
+}
+
 // Borders of pieces depend on what was read up to there alone, and media end with one.
 static void pieces_end_with_media(void **state)
 {
@@ -343,6 +370,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_prompt_resumes),
         cmocka_unit_test(a_file_that_changed_is_read_again),
         cmocka_unit_test(kept_pasts_stay_within_their_budget),
+        cmocka_unit_test(a_tight_pool_serves_on),
         cmocka_unit_test(pieces_end_with_media),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
