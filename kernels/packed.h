@@ -15,9 +15,10 @@
 //
 // In memory: a panel is PACKED_PANEL rows side by side. Codes run panel by panel, group by group,
 // quad (4 inputs) by quad, row by row: a 64-byte line of 8-bit codes holds [16 rows][4 inputs]; a
-// line of 4-bit codes holds two quads, quad 2i in the low halves of its bytes and quad 2i + 1 in the high
-// ones. Scales, sub-scales and minima lie in planes of their own, [panel][group][16 rows]. Rows past M have
-// scale 0, inputs past K the code of 0 (they meet zeros of x). Each plane begins at 64 bytes.
+// line of 4-bit codes holds two quads, quad 2i in the low halves of its bytes and quad 2i + 1
+// in the high ones. Scales, sub-scales and minima lie in planes of their own, [panel][group][16
+// rows]. Rows past M have scale 0, inputs past K the code of 0 (they meet zeros of x). Each
+// plane begins at 64 bytes.
 //
 // Threads: plain data.
 #ifndef SIGHT_KERNELS_PACKED_H
@@ -94,8 +95,9 @@ typedef struct packed_rows {
 // Bytes for n rows of each array, and the arrays cut from one malloced block (free rows->codes).
 bool packed_rows_alloc(packed_rows *rows, const packed_format *f, int64_t n, int64_t K);
 
-// Lays rows first .. first + n - 1 into the block. first is a multiple of PACKED_PANEL, and so is n unless the
-// rows are the last ones (padding is then written too). Different panels may be put at the same time.
+// Lays rows first .. first + n - 1 into the block. first is a multiple of PACKED_PANEL, and so
+// is n unless the rows are the last ones (padding is then written too). Different panels may be
+// put at the same time.
 void packed_put(const packed *p, int64_t first, int64_t n, const packed_rows *rows);
 
 // Row m as float32 [K]: the oracle of every product, and what the embedding reads.
@@ -103,14 +105,15 @@ void packed_get_row(const packed *p, float *out, int64_t m);
 // Rows first .. first + n - 1 as float32 [n, K], for n near 16 or more; the same numbers.
 void packed_get_rows(const packed *p, float *out, int64_t first, int64_t n);
 
-// One element's parts: its value (0 to 255, or an E4M3 code), and the scale and shift of row m in group g.
+// One element's parts: its value (0 to 255, or an E4M3 code), and the scale and shift of row m
+// in group g.
 int packed_get_value(const packed *p, int64_t m, int64_t k);
 float packed_get_scale(const packed *p, int64_t m, int64_t g, float *shift);
 
 // ---- made here from float32: quantise.c ----
 
-// int8: 8.28 bits a weight, groups of 32. int4: 4.53 bits, groups of 16, a table of numbers that are
-// closer together near zero. Both two-level.
+// int8: 8.28 bits a weight, groups of 32. int4: 4.53 bits, groups of 16, a table of numbers
+// that are closer together near zero. Both two-level.
 packed_format packed_format_int8(void);
 packed_format packed_format_int4(void);
 // Rows w [n, K] in one of these formats; scales are searched for the least squared error.

@@ -1,7 +1,7 @@
 // int8 and int4 made from float32 rows. Both are two-level: a byte of scale per group against a
-// float32 per 1,024 inputs, which leaves bits for small groups. int4's sixteen numbers are closer together
-// near zero, where weights are many; a negative scale turns the table round. On normally
-// distributed weights it loses 18 % less (squared) than Q4_K in as many bits.
+// float32 per 1,024 inputs, which leaves bits for small groups. int4's sixteen numbers are
+// closer together near zero, where weights are many; a negative scale turns the table round. On
+// normally distributed weights it loses 18 % less (squared) than Q4_K in as many bits.
 #include <math.h>
 #include <string.h>
 
@@ -11,8 +11,8 @@
 
 #define SUPER 1024 // inputs
 
-// The numbers of int4's codes: Lloyd's iteration with scales searched as below, over groups of 16 of normally
-// distributed numbers and of a trained model's weights.
+// The numbers of int4's codes: Lloyd's iteration with scales searched as below, over groups of
+// 16 of normally distributed numbers and of a trained model's weights.
 static const int8_t int4_numbers[16] = {-127, -104, -83, -65, -49, -34, -21, -8,
                                         2,    14,   25,  38,  51,  67,  86,  112};
 

@@ -1,5 +1,5 @@
-// kernels/cpu/packed.h - products of packed weights with rows in int8: the driver (packed.c), and the
-// inner loops that each level gives it.
+// kernels/cpu/packed.h - products of packed weights with rows in int8: the driver (packed.c),
+// and the inner loops that each level gives it.
 //
 // Rows are quantised in blocks of 32 inputs (PACKED_BLOCK), K padded with zeros:
 //     largest = max |x|,  scale dx = largest / 127,  q = nearest even of x * (127 / largest)
@@ -14,8 +14,9 @@
 //     under = fma(shift, dx * float(low), under)   each step, from 0; only formats with minima
 //     y     = sum - under                          (sum alone without minima)
 // where scale and shift are those of packed.h (factor * scale, super * sub, super_min * sub_min,
-// each rounded once). Plain C, AVX2, AVX-512 and NEON give equal bits, for any number of rows, in any
-// piece, with any number of threads: integer sums know no order, and the float order is fixed.
+// each rounded once). Plain C, AVX2, AVX-512 and NEON give equal bits, for any number of rows,
+// in any piece, with any number of threads: integer sums know no order, and the float order is
+// fixed.
 //
 // Two forms, chosen by speed alone:
 //   - few rows: codes stream by once and are unpacked in registers, up to `few` rows at a time.

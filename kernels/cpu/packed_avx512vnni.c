@@ -1,4 +1,5 @@
-// Products of packed weights with AVX-512 VNNI: sixteen rows, four unsigned by signed bytes each, in one.
+// Products of packed weights with AVX-512 VNNI: sixteen rows, four unsigned by signed bytes
+// each, in one.
 #include "kernels/cpu/packed.h"
 
 #if defined(__x86_64__)

@@ -1,5 +1,5 @@
-// Products of packed weights with AVX2 and AVX-VNNI: eight rows, four unsigned by signed bytes each, in
-// one. Laptops' chips without AVX-512 have it.
+// Products of packed weights with AVX2 and AVX-VNNI: eight rows, four unsigned by signed bytes
+// each, in one. Laptops' chips without AVX-512 have it.
 #include "kernels/cpu/packed.h"
 
 #if defined(__x86_64__)

@@ -1,8 +1,8 @@
 // kernels/cpu/packed_search.h - which scales lose least: the loops of quantise.c.
 //
-// Sixteen groups side by side, element by element, so that any compiler's vectors hold one lane per group
-// and every level gives the same bits: no sum runs across lanes. Compiled by packed_search_<level>.c,
-// around packed_search_loops.h.
+// Sixteen groups side by side, element by element, so that any compiler's vectors hold one lane
+// per group and every level gives the same bits: no sum runs across lanes. Compiled by
+// packed_search_<level>.c, around packed_search_loops.h.
 //
 // Threads: any.
 #ifndef SIGHT_KERNELS_CPU_PACKED_SEARCH_H

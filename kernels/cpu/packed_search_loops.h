@@ -12,8 +12,8 @@ typedef int32_t masks __attribute__((vector_size(4 * SEARCH_LANES)));
 #define PICK(mask, a, b) ((lanes)(((masks)(a) & (mask)) | ((masks)(b) & ~(mask))))
 #define ALL(number) ((lanes){0} + (number))
 
-// Where the largest weight may land, as parts of the table's end. Found by trying: more of them gain less than 1 %
-// of the error.
+// Where the largest weight may land, as parts of the table's end. Found by trying: more of them
+// gain less than 1 % of the error.
 #define FACTORS 6
 static const float factors[FACTORS] = {0.80f, 0.87f, 0.93f, 0.98f, 1.04f, 1.11f};
 

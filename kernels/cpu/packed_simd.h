@@ -93,8 +93,8 @@ INLINE fvec scale_at(const char *p, const int from)
     }
 }
 
-// n groups under one factor per row; a group's scales are `copies` steps'. The same plane of the next panel
-// is asked for: it is wanted as soon as this one is done.
+// n groups under one factor per row; a group's scales are `copies` steps'. The same plane of
+// the next panel is asked for: it is wanted as soon as this one is done.
 INLINE void scale_run(float *out, const char *p, const fvec *factor, int64_t n, int64_t copies,
                       int64_t next, const int from)
 {
@@ -285,7 +285,8 @@ static void unpack(uint8_t *out, const packed *p, int64_t panel)
     }
 }
 
-// A block of MANY_ROWS rows times MANY_PANELS panels, added to sums in memory, or the first of them.
+// A block of MANY_ROWS rows times MANY_PANELS panels, added to sums in memory, or the first of
+// them.
 INLINE void many_block(float *out, const packed_panel *w, int64_t b, const char *x, const int steps,
                        const bool first)
 {

@@ -1,5 +1,5 @@
-// Packed rows as float32 with AVX2 and F16C: for exact products and for E4M3. The numbers are those of
-// packed_get_row, bit for bit.
+// Packed rows as float32 with AVX2 and F16C: for exact products and for E4M3. The numbers are
+// those of packed_get_row, bit for bit.
 #include "kernels/cpu/packed.h"
 
 #if defined(__x86_64__)
