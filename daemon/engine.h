@@ -98,7 +98,9 @@ const char *engine_weights(const engine *e);
 engine_memory engine_get_memory(const engine *e);
 
 // {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
-//  "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and "rope_factor" where the context is stretched: the entry for `models`, and what --check prints. NULL when out of memory.
+//  "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and
+//  "rope_factor" where the context is stretched: the entry for `models`, and what --check prints.
+//  NULL when out of memory.
 json_t *engine_describe(const engine *e);
 
 #endif

@@ -20,7 +20,8 @@ typedef struct weights_options {
 
 struct prepare_extra; // checkpoint/prepare.h
 
-// Prepares c in one form (not auto), with extra blocks beside it. *unkept is set when there is work to keep and no folder for it.
+// Prepares c in one form (not auto), with extra blocks beside it. *unkept is set when there is work to
+// keep and no folder for it.
 // Codes of checkpoint_prepare, threads_create.
 sight_err weights_prepare(checkpoint *c, weights_form form, const weights_options *o,
                           const struct prepare_extra *extras, size_t n_extras, bool *unkept);
