@@ -74,7 +74,8 @@ static sight_err allocate(draft *d)
     return good ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
 }
 
-// Whether the sequence can be taken back by a step's rows, and the model has something to guess with.
+// Whether the sequence can be taken back by a step's rows, and the model has something to guess
+// with.
 static bool possible(const text_model *m, sequence *seq)
 {
     return text_model_has_mtp(m) && sequence_has_mtp(seq) &&
@@ -183,8 +184,8 @@ static int32_t draw(draft *d)
     return sampler_next_of(d->sampler, &id, NULL, &d->guess) ? -1 : id;
 }
 
-// Shows the block all rows that it has not seen, the last paired with id: *last [D] is what it makes of
-// that one, and d->guess has its logits.
+// Shows the block all rows that it has not seen, the last paired with id: *last [D] is what it
+// makes of that one, and d->guess has its logits.
 static sight_err feed(draft *d, int32_t id, const float **last)
 {
     mtp_segment s;

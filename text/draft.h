@@ -1,12 +1,13 @@
-// text/draft.h - reading tokens ahead: the MTP block guesses what will be drawn, one step of the main
-// model checks several guesses at once.
+// text/draft.h - reading tokens ahead: the MTP block guesses what will be drawn, one step of the
+// main model checks several guesses at once.
 //
 // A guess is drawn from the block's logits as the caller's sampler would draw: the same settings,
-// penalties and masks, the same random number. Then the id and its guesses are read in one step. The
-// caller goes on as without guesses: it draws each token from the main model's logits, and hands it
-// over. While what it hands over is what was guessed, its logits are there already; the first one that
-// is not takes the rest of the step back. So the tokens are those that come without guesses,
-// greedy or not, whatever ends the answer; guesses only change the time (docs/MODEL.md, "Drafts").
+// penalties and masks, the same random number. Then the id and its guesses are read in one step.
+// The caller goes on as without guesses: it draws each token from the main model's logits, and
+// hands it over. While what it hands over is what was guessed, its logits are there already; the
+// first one that is not takes the rest of the step back. So the tokens are those that come without
+// guesses, greedy or not, whatever ends the answer; guesses only change the time (docs/MODEL.md,
+// "Drafts").
 //
 // Threads: the engine's only.
 #ifndef SIGHT_TEXT_DRAFT_H
@@ -42,9 +43,9 @@ typedef struct draft_usage {
     int32_t right;   // of these, tokens that were then drawn
 } draft_usage;
 
-// Reads for seq, which is empty or whose past rows the block will not see. Borrows m, seq and s; keeps
-// what guessing brings in m (text_model_plan). Without an MTP block, or without memory in the pool for a
-// second set of states, it never guesses. SIGHT_E_ARGUMENT (depth), SIGHT_E_MEMORY.
+// Reads for seq, which is empty or whose past rows the block will not see. Borrows m, seq and s;
+// keeps what guessing brings in m (text_model_plan). Without an MTP block, or without memory in the
+// pool for a second set of states, it never guesses. SIGHT_E_ARGUMENT (depth), SIGHT_E_MEMORY.
 sight_err draft_create(draft **out, text_model *m, sequence *seq, sampler *s,
                        const draft_options *options);
 void draft_destroy(draft **d); // accepts NULL; leaves NULL
@@ -54,8 +55,8 @@ void draft_destroy(draft **d); // accepts NULL; leaves NULL
 sight_err draft_read(draft *d, const segment *s, int64_t left);
 
 // Reads the drawn id at `position`. *next has the logits after it, as sampler_wants wants them: for
-// sampler_next_of, until the next call. At most `most` tokens will be drawn from here on, 1 or more.
-// Codes of text_model_step; seq is as before then.
+// sampler_next_of, until the next call. At most `most` tokens will be drawn from here on, 1 or
+// more. Codes of text_model_step; seq is as before then.
 sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most);
 
 // Takes back what was read ahead: seq holds the prompt and the ids handed over.

@@ -1,8 +1,8 @@
 // text/draft_rows.h - rows of a sequence that the MTP block has not seen yet.
 //
-// Each is a token's final hidden state, with what the block needs of the token itself: its id, or its
-// visual feature. Only the last rows are kept, `window` of them at least.
-// Threads: one at a time.
+// Each is a token's final hidden state, with what the block needs of the token itself: its id, or
+// its visual feature. Only the last rows are kept, `window` of them at least. Threads: one at a
+// time.
 #ifndef SIGHT_TEXT_DRAFT_ROWS_H
 #define SIGHT_TEXT_DRAFT_ROWS_H
 
@@ -34,8 +34,9 @@ bool draft_rows_add(draft_rows *r, const segment *s);
 void draft_rows_add_text(draft_rows *r, const float *hidden, const int32_t *ids, int32_t position,
                          int32_t n);
 
-// The next rows for the block, at most `most`: *s gets n, hidden, what follows each row, and positions,
-// all in here and valid until more is added. `next` is the id after the last row. false: none is left.
+// The next rows for the block, at most `most`: *s gets n, hidden, what follows each row, and
+// positions, all in here and valid until more is added. `next` is the id after the last row. false:
+// none is left.
 bool draft_rows_take(draft_rows *r, mtp_segment *s, int64_t most, int32_t next);
 
 #endif

@@ -330,7 +330,8 @@ static void settled_sequences(void **state)
     close_world(&w);
 }
 
-// A caller that hands over other tokens than were drawn (a grammar, a forced beginning) gets their logits.
+// A caller that hands over other tokens than were drawn (a grammar, a forced beginning) gets their
+// logits.
 static void tokens_of_another(void **state)
 {
     (void)state;
@@ -425,7 +426,8 @@ static int32_t draw_pairs(int32_t counts[TOP][TOP], const pairs *t, const sample
 }
 
 // The two tokens after given ones, drawn with many seeds while two are guessed, against the
-// probabilities that the model itself gives for each pair. Seeds are fixed: no run differs from another.
+// probabilities that the model itself gives for each pair. Seeds are fixed: no run differs from
+// another.
 static void sampled_pairs(void **state)
 {
     (void)state;

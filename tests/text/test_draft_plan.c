@@ -73,7 +73,8 @@ static void what_pays_is_what_is_chosen(void **state)
     (void)state;
     int64_t guessed;
     int32_t last;
-    // 0.8 right: one guess at 1.35 gives 1.8 tokens, four at 2.4 give 3.4: about even; all far below 1.
+    // 0.8 right: one guess at 1.35 gives 1.8 tokens, four at 2.4 give 3.4: about even; all far
+    // below 1.
     assert_true(share(8, 0.05, 0.3, &guessed, &last) < 0.8);
     // The same with rows as dear as steps: never.
     assert_true(share(8, 1, 0.3, &guessed, &last) < 1.06);

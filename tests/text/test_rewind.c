@@ -182,7 +182,7 @@ static void rewind_refusals(void **state)
     assert_fails(text_model_rewind(r.m, s, 3), SIGHT_E_ARGUMENT, "3 rows");
     assert_fails(text_model_rewind(r.m, s, -1), SIGHT_E_ARGUMENT, "stay");
     assert_ok(text_model_rewind(r.m, s, 1));
-    assert_fails(text_model_rewind(r.m, s, 0), SIGHT_E_ARGUMENT, "stay"); // it was taken back already
+    assert_fails(text_model_rewind(r.m, s, 0), SIGHT_E_ARGUMENT, "stay"); // it was already
     seg.n = 3;
     assert_fails(text_model_step(r.m, &seg, 1), SIGHT_E_ARGUMENT, "2 have room");
     seg.rewindable = false;
