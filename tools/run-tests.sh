@@ -45,7 +45,7 @@ ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
 # Each as room/name; the golden cases are in daemon/trace. Emulation is slow: what only combines ops is left out.
 arm64_tests="kernels/linear kernels/packed kernels/output kernels/rows kernels/attention kernels/delta
 kernels/low_rank kernels/simd text/cache text/output vision/tower daemon/trace"
-if command -v aarch64-linux-gnu-gcc qemu-aarch64 >/dev/null &&
+if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null &&
     [ -e /usr/lib/aarch64-linux-gnu/pkgconfig/jansson.pc ]; then
     pattern=""
     for test in $arm64_tests; do
