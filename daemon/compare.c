@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
 #include "daemon/stages.h"
 #include "daemon/task.h"
 
@@ -117,18 +118,12 @@ void compared_done(compared *c)
     *c = (compared){0};
 }
 
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 compare_summary compare_sum_up(compared *c)
 {
     if (!c->n) return (compare_summary){0};
     double sum = 0;
     for (int64_t i = 0; i < c->n; i++) sum += c->kl[i];
-    qsort(c->kl, (size_t)c->n, sizeof *c->kl, by_size);
+    sort_doubles(c->kl, (size_t)c->n);
     const double n = (double)c->n;
     return (compare_summary){.mean = sum / n, .median = c->kl[c->n / 2],
                              .p99 = c->kl[c->n * 99 / 100], .largest = c->kl[c->n - 1],

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/sort.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/limits.h"
 
@@ -110,12 +111,6 @@ static void touch_piece(void *arg, int64_t begin, int64_t end, int worker)
     memset((char *)((limit_job *)arg)->memory + begin, 1, (size_t)(end - begin));
 }
 
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // The median pass: what it is held against, a decoding step, is a median too.
 static double measure_read(kernels *k, limit_job *j)
 {
@@ -130,7 +125,7 @@ static double measure_read(kernels *k, limit_job *j)
         rates[pass] = (double)READ_BYTES / (clock_now_s() - start);
     }
     munmap(p, READ_BYTES);
-    qsort(rates, READ_PASSES, sizeof rates[0], by_size);
+    sort_doubles(rates, READ_PASSES);
     return rates[READ_PASSES / 2] / 1e9;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/sort.h"
 #include "checkpoint/prepare.h"
 #include "clients/cli/bench.h"
 #include "clients/cli/terminal.h"
@@ -95,12 +96,6 @@ static sight_err time_prefill(engine *e, int32_t n, double *tok_s, profile *p)
     return err;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Tokens one at a time after `depth` others: the median one.
 static sight_err time_decode(engine *e, int32_t depth, double *tok_s, profile *p)
 {
@@ -114,7 +109,7 @@ static sight_err time_decode(engine *e, int32_t depth, double *tok_s, profile *p
         err = read_tokens(&r, 1);
         seconds[i] = watch_end(e, p, start);
     }
-    qsort(seconds, DECODE_TOKENS, sizeof seconds[0], by_size);
+    sort_doubles(seconds, DECODE_TOKENS);
     *tok_s = 1 / seconds[DECODE_TOKENS / 2];
     runner_done(&r);
     return err;
