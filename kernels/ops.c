@@ -34,16 +34,16 @@ static void fill_table(cpu_ops *ops, simd_level level, bool exact)
     if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16) {
         linear_avx512_fill(ops);
         packed_avx512_fill(ops);
-        if (simd_has_vnni()) packed_avx512vnni_fill(ops);
         rows_avx512_fill(ops);
         attention_avx512_fill(ops);
         delta_avx512_fill(ops);
-        if (__builtin_cpu_supports("avx512vnni")) output_avx512vnni_fill(ops);
+        if (simd_has_vnni()) {
+            packed_avx512vnni_fill(ops);
+            output_avx512vnni_fill(ops);
+            if (!exact) attention_avx512vnni_fill(ops);
+        }
     }
     if (level == SIMD_AVX512BF16 && !exact) linear_avx512bf16_fill(ops);
-    if (level >= SIMD_AVX512 && level <= SIMD_AVX512BF16 && !exact && simd_has_vnni()) {
-        attention_avx512vnni_fill(ops);
-    }
 #endif
 #if defined(__aarch64__)
     if (level == SIMD_NEON) {

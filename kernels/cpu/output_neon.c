@@ -3,13 +3,7 @@
 
 #if defined(__aarch64__)
 
-#include <arm_neon.h>
-
-static inline int32x4_t dot_by_pairs(int32x4_t sum, int8x16_t a, int8x16_t b)
-{
-    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)));
-    return vaddq_s32(sum, vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(a, b))));
-}
+#include "kernels/cpu/dot_neon.h"
 
 #define ARM_DOT dot_by_pairs
 #include "kernels/cpu/output_arm.h"

@@ -55,12 +55,6 @@ static inline fvec bytes_to_float(const char *p, bool is_signed)
 
 #include "kernels/cpu/packed_simd.h"
 
-// Codes of 4 bits without a table are small as they are.
-static inline int arm_centre(const packed_format *f)
-{
-    return f->bits == 4 && !f->has_table ? 0 : 128;
-}
-
 // ---- rows to int8 ----
 
 typedef struct int8_block {

@@ -3,43 +3,18 @@
 
 #if defined(__x86_64__)
 
-#include "kernels/cpu/packed_x86.h"
+#include "kernels/cpu/packed_x86_512.h"
 
-#define VR 16
 #define SIGNED 1 // unsigned by signed pairs would not fit 16 bits
 #define FEW_ROWS 8
 #define MANY_ROWS 6
 #define MANY_PANELS 1
 
-typedef __m512i ivec;
-typedef __m512 fvec;
 typedef struct operand {
     __m512i v, size;
     __mmask64 negative;
 } operand;
 
-#define vec_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
-#define iv_load(p) _mm512_loadu_si512(p)
-#define iv_store(p, v) _mm512_storeu_si512(p, v)
-#define iv_set1 _mm512_set1_epi32
-#define iv_and _mm512_and_si512
-#define iv_xor _mm512_xor_si512
-#define iv_shift4(v) _mm512_srli_epi16(v, 4)
-#define iv_table(p) _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(p)))
-#define iv_lookup _mm512_shuffle_epi8
-#define iv_to_float _mm512_cvtepi32_ps
-#define fv_from_f16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
-#define fv_from_unsigned(p)                                                                        \
-    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p))))
-#define fv_from_signed(p)                                                                          \
-    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p))))
-#define fv_zero _mm512_setzero_ps
-#define fv_load _mm512_loadu_ps
-#define fv_store _mm512_storeu_ps
-#define fv_set1 _mm512_set1_ps
-#define fv_mul _mm512_mul_ps
-#define fv_sub _mm512_sub_ps
-#define fv_fma _mm512_fmadd_ps
 // The sign moves from the weight to x: |w| is at most 128 and |x| 127, so a pair fits 16 bits.
 #define iv_operand(v, kind) ((operand){v, (kind) == NIBBLES ? v : _mm512_abs_epi8(v), _mm512_movepi8_mask(v)})
 #define iv_dot(sum, w, x, kind)                                                                    \
@@ -50,24 +25,7 @@ typedef struct operand {
 
 #include "kernels/cpu/packed_simd.h"
 
-// Codes of 4 bits without a table are small as they are.
-static int centre(const packed_format *f)
-{
-    return f->bits == 4 && !f->has_table ? 0 : 128;
-}
-
-static const packed_kernels avx512_kernels = {
-    .few = FEW_ROWS,
-    .tile = MANY_ROWS,
-    .panels = MANY_PANELS,
-    .few_rows = 16,
-    .centre = centre,
-    .pack_rows = pack_rows,
-    .scales = scales,
-    .few_product = few_product,
-    .unpack = unpack,
-    .many_product = many_product,
-};
+static const packed_kernels avx512_kernels = PACKED_KERNELS(16, many_product);
 
 void packed_avx512_fill(cpu_ops *ops)
 {

@@ -7,18 +7,7 @@
 #define ARM_DOT vdotq_s32
 #include "kernels/cpu/packed_arm.h"
 
-static const packed_kernels neondot_kernels = {
-    .few = FEW_ROWS,
-    .tile = MANY_ROWS,
-    .panels = MANY_PANELS,
-    .few_rows = 16,
-    .centre = arm_centre,
-    .pack_rows = pack_rows,
-    .scales = scales,
-    .few_product = few_product,
-    .unpack = unpack,
-    .many_product = many_product,
-};
+static const packed_kernels neondot_kernels = PACKED_KERNELS(16, many_product);
 
 void packed_neondot_fill(cpu_ops *ops)
 {

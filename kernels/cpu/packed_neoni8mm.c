@@ -93,18 +93,7 @@ static void pairs_product(float *out, const packed_panel *w, const void *x, int6
     if (w->shifts) take_under(out, w->shifts, x, blocks, MANY_ROWS, steps);
 }
 
-static const packed_kernels neoni8mm_kernels = {
-    .few = FEW_ROWS,
-    .tile = MANY_ROWS,
-    .panels = 1,
-    .few_rows = 8,
-    .centre = arm_centre,
-    .pack_rows = pack_rows,
-    .scales = scales,
-    .few_product = few_product,
-    .unpack = unpack,
-    .many_product = pairs_product,
-};
+static const packed_kernels neoni8mm_kernels = PACKED_KERNELS(8, pairs_product);
 
 void packed_neoni8mm_fill(cpu_ops *ops)
 {

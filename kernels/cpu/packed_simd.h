@@ -359,3 +359,19 @@ INLINE void many_product(float *out, const packed_panel *w, const void *x, int64
     if (steps == 1) many_steps(out, w, x, blocks, 1);
     else many_steps(out, w, x, blocks, 2);
 }
+
+// ---- the table ----
+
+// Signed bytes take 128 off, but for codes of 4 bits without a table: those are small as they are.
+static int centre(const packed_format *f)
+{
+    return SIGNED && (f->bits == 8 || f->has_table) ? 128 : 0;
+}
+
+// few_rows_: up to so many rows the few form is taken; many: the product of the other one.
+#define PACKED_KERNELS(few_rows_, many)                                                            \
+    {                                                                                              \
+        .few = FEW_ROWS, .tile = MANY_ROWS, .panels = MANY_PANELS, .few_rows = few_rows_,          \
+        .centre = centre, .pack_rows = pack_rows, .scales = scales, .few_product = few_product,    \
+        .unpack = unpack, .many_product = many,                                                    \
+    }
