@@ -1,6 +1,5 @@
 // kernels/limits.c - what this machine can do at most: streaming reads, and multiply-adds that
 // touch nothing but registers.
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
