@@ -7,6 +7,9 @@
 #define WAIT_LEAST 8
 #define WAIT_MOST 256
 #define LOOK_AROUND 32 // rounds between looks at one guess more
+// Finding out takes a run of the block over a part of the prompt, its weights and a second set of
+// states: more than an answer of fewer tokens can bring back.
+#define LEARN_LEAST 24
 
 // Estimates for what was not measured yet, as parts of a step of one row. They are low, so that
 // it is tried and measured.
@@ -56,6 +59,7 @@ static int32_t best_depth(const draft_plan *p)
 int32_t draft_plan_depth(draft_plan *p, int32_t most)
 {
     if (p->step_s[1] == 0) return 0; // there is nothing to compare with yet
+    if (p->tries[1] == 0 && most < LEARN_LEAST) return 0;
     int32_t n = best_depth(p);
     if (n == 0) {
         if (p->wait == 0) p->wait = WAIT_LEAST;

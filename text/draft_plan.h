@@ -4,7 +4,8 @@
 // A step that checks k guesses gives 1 + p1 + p1 p2 + ... tokens, p being how often the guess at
 // each place was right after those before it; it takes a step of k + 1 rows and k runs of the MTP
 // block. The k of most tokens a second is taken, 0 among them. While that is 0, one guess is tried
-// now and then, ever more rarely as long as it is wrong.
+// now and then, ever more rarely as long as it is wrong. What guesses bring on a model is not found out in
+// an answer that is about to end.
 //
 // Pure arithmetic; a zeroed plan knows nothing yet. Threads: one at a time.
 #ifndef SIGHT_TEXT_DRAFT_PLAN_H

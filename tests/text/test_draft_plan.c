@@ -108,10 +108,22 @@ static void nothing_is_guessed_for_the_last_token(void **state)
     assert_int_equal(draft_plan_depth(&p, 4), 0); // a step alone has to be measured first
     draft_plan_step(&p, 1, 1);
     assert_int_equal(draft_plan_depth(&p, 0), 0);
-    assert_true(draft_plan_depth(&p, 4) > 0);
+    assert_true(draft_plan_depth(&p, 100) > 0);
+    draft_plan_result(&p, 1, 1, 0);
     assert_int_equal(draft_plan_depth(&p, 1), 1);
     draft_plan_step(&p, DRAFT_MAX + 2, 1); // of no use, and of no harm
     draft_plan_step(&p, 0, 1);
+}
+
+static void a_short_answer_is_not_for_learning(void **state)
+{
+    (void)state;
+    draft_plan p = {0};
+    draft_plan_step(&p, 1, 1);
+    assert_int_equal(draft_plan_depth(&p, 16), 0);
+    assert_true(draft_plan_depth(&p, 100) > 0);
+    draft_plan_result(&p, 1, 1, 0); // once they are known to be right, it gains from that
+    assert_true(draft_plan_depth(&p, 16) > 0);
 }
 
 int main(void)
@@ -122,6 +134,7 @@ int main(void)
         cmocka_unit_test(what_pays_is_what_is_chosen),
         cmocka_unit_test(changes_are_noticed),
         cmocka_unit_test(nothing_is_guessed_for_the_last_token),
+        cmocka_unit_test(a_short_answer_is_not_for_learning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
