@@ -28,7 +28,7 @@ struct linear_kernels; // the inner loops of products: kernels/cpu/linear.h
 struct packed_kernels; // those of packed weights with rows in int8: kernels/cpu/packed.h
 struct output_kernels; // those of the output layer's looks: kernels/cpu/output.h
 
-typedef struct cpu_ops {
+typedef struct backend_ops {
     // products
     void (*linear)(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                    int64_t N, linear_mode mode);
@@ -44,8 +44,32 @@ typedef struct cpu_ops {
 
     const struct output_kernels *output;
 
+    // memory: kernels/memory.h, where every entry is described
+    void *(*alloc)(kernels *k, size_t bytes); // NULL: none
+    void (*free)(kernels *k, void *p);
+    void (*write)(kernels *k, void *to, const void *host, size_t bytes);
+    sight_err (*read)(kernels *k, void *host, const void *from, size_t bytes);
+    void (*zero)(kernels *k, void *p, size_t bytes);
+    void (*copy)(kernels *k, void *to, const void *from, size_t bytes);
+    void (*copy_rows)(kernels *k, float *to, int64_t to_stride, const float *from,
+                      int64_t from_stride, int64_t n, int64_t width);
+    // A device's; NULL with the CPU.
+    sight_err (*take_weight)(kernels *k, weight *w);
+    void (*drop_weight)(kernels *k, weight *w);
+    void (*step_begin)(kernels *k);
+    sight_err (*step_end)(kernels *k);
+    sight_err (*status)(kernels *k);
+    void (*after)(kernels *k, kernels *before);
+    sight_err (*pick_logits)(kernels *k, const float *logits, output_row *const *rows, int64_t N,
+                             int64_t M);
+    void (*low_rank)(kernels *k, float *y, const float *x, const weight *w, int64_t N); // low_rank_add
+
     // rows
-    void (*embed)(kernels *k, float *y, const int32_t *ids, const tensor_view *table, int64_t N);
+    void (*embed)(kernels *k, float *y, const int32_t *ids, const weight *table, int64_t N);
+    void (*add_taps)(kernels *k, float *x, const float *table, const int32_t *rows,
+                     const float *weights, int64_t N, int64_t D);
+    void (*rope_angles)(kernels *k, float *cos, float *sin, const int32_t *positions,
+                        int64_t stride, int64_t N, const rope_table *table);
     void (*rms_norm)(kernels *k, float *y, const float *x, const float *w, int64_t N, int64_t D,
                      float eps);
     void (*layer_norm)(kernels *k, float *y, const float *x, const float *w, const float *b,
@@ -75,7 +99,7 @@ typedef struct cpu_ops {
 
     // delta rule; op_delta_rule_naive has no entry, it lives in delta_plain.c
     void (*delta_rule)(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
-} cpu_ops;
+} backend_ops;
 
 // Scratch is fixed and virtual: had at create, touched as used, so that ops cannot run out of it.
 // Longer work is cut into blocks that fit.
@@ -88,11 +112,13 @@ struct kernels {
     threads *pool;
     simd_level level;
     bool exact;
-    cpu_ops ops;
+    backend_ops ops;
     size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
     float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], [KERNELS_SHARED_FLOATS], then low_rank.c's
     size_t scratch_bytes;
     struct profile *profile; // NULL: nothing is noted
+    device_id device;
+    struct cuda_device *cuda; // kernels/cuda/device.h; NULL with the CPU
 };
 
 // The worker's own scratch, 64-byte aligned, kept between calls but with any contents. floats at
@@ -101,46 +127,55 @@ float *kernels_scratch(const kernels *k, int worker, size_t floats);
 // The same for memory that all workers of one op see; the caller of threads_for takes it.
 float *kernels_shared(const kernels *k, size_t floats);
 
+// kernels/cuda/: fills k->cuda and every entry of the table, or says why it cannot. Only in builds
+// with CUDA (SIGHT_CUDA).
+sight_err cuda_open(kernels *k, const kernels_options *options);
+sight_err cuda_open_beside(kernels *k, kernels *first);
+void cuda_close(kernels *k); // accepts one that was not opened
+
+// The process's own memory.
+void memory_plain_fill(backend_ops *ops);
+void positions_plain_fill(backend_ops *ops);
 // Every level that a processor of this kind could have, plainest first.
-void linear_plain_fill(cpu_ops *ops);
-void packed_plain_fill(cpu_ops *ops);
-void rows_plain_fill(cpu_ops *ops);
-void attention_plain_fill(cpu_ops *ops);
-void delta_plain_fill(cpu_ops *ops);
-void output_plain_fill(cpu_ops *ops);
+void linear_plain_fill(backend_ops *ops);
+void packed_plain_fill(backend_ops *ops);
+void rows_plain_fill(backend_ops *ops);
+void attention_plain_fill(backend_ops *ops);
+void delta_plain_fill(backend_ops *ops);
+void output_plain_fill(backend_ops *ops);
 
 #if defined(__x86_64__)
-void linear_avx2_fill(cpu_ops *ops);
-void packed_avx2_fill(cpu_ops *ops);
-void packed_unpack_avx2_fill(cpu_ops *ops);
-void packed_avxvnni_fill(cpu_ops *ops); // where the processor has AVX-VNNI
-void rows_avx2_fill(cpu_ops *ops);
-void attention_avx2_fill(cpu_ops *ops);
-void delta_avx2_fill(cpu_ops *ops);
-void output_avx2_fill(cpu_ops *ops);
+void linear_avx2_fill(backend_ops *ops);
+void packed_avx2_fill(backend_ops *ops);
+void packed_unpack_avx2_fill(backend_ops *ops);
+void packed_avxvnni_fill(backend_ops *ops); // where the processor has AVX-VNNI
+void rows_avx2_fill(backend_ops *ops);
+void attention_avx2_fill(backend_ops *ops);
+void delta_avx2_fill(backend_ops *ops);
+void output_avx2_fill(backend_ops *ops);
 
-void linear_avx512_fill(cpu_ops *ops);
-void packed_avx512_fill(cpu_ops *ops);
-void packed_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
-void rows_avx512_fill(cpu_ops *ops);
-void attention_avx512_fill(cpu_ops *ops);
-void delta_avx512_fill(cpu_ops *ops);
-void attention_avx512vnni_fill(cpu_ops *ops); // not called when exact
+void linear_avx512_fill(backend_ops *ops);
+void packed_avx512_fill(backend_ops *ops);
+void packed_avx512vnni_fill(backend_ops *ops); // where the processor has VNNI
+void rows_avx512_fill(backend_ops *ops);
+void attention_avx512_fill(backend_ops *ops);
+void delta_avx512_fill(backend_ops *ops);
+void attention_avx512vnni_fill(backend_ops *ops); // not called when exact
 
-void linear_avx512bf16_fill(cpu_ops *ops); // not called when exact
-void output_avx512vnni_fill(cpu_ops *ops); // where the processor has VNNI
+void linear_avx512bf16_fill(backend_ops *ops); // not called when exact
+void output_avx512vnni_fill(backend_ops *ops); // where the processor has VNNI
 #endif
 
 #if defined(__aarch64__)
-void linear_neon_fill(cpu_ops *ops);
-void packed_neon_fill(cpu_ops *ops);
-void packed_neondot_fill(cpu_ops *ops);  // where the processor has FEAT_DotProd
-void packed_neoni8mm_fill(cpu_ops *ops); // where it has FEAT_I8MM too
-void rows_neon_fill(cpu_ops *ops);
-void attention_neon_fill(cpu_ops *ops);
-void delta_neon_fill(cpu_ops *ops);
-void output_neon_fill(cpu_ops *ops);
-void output_neondot_fill(cpu_ops *ops);
+void linear_neon_fill(backend_ops *ops);
+void packed_neon_fill(backend_ops *ops);
+void packed_neondot_fill(backend_ops *ops);  // where the processor has FEAT_DotProd
+void packed_neoni8mm_fill(backend_ops *ops); // where it has FEAT_I8MM too
+void rows_neon_fill(backend_ops *ops);
+void attention_neon_fill(backend_ops *ops);
+void delta_neon_fill(backend_ops *ops);
+void output_neon_fill(backend_ops *ops);
+void output_neondot_fill(backend_ops *ops);
 #endif
 
 // The key head of value head v.

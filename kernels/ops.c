@@ -8,12 +8,15 @@
 #include "base/clock.h"
 #include "kernels/backend.h"
 #include "kernels/low_rank.h"
+#include "kernels/memory.h"
 #include "kernels/profile.h"
 
 // ---- the object ----
 
-static void fill_table(cpu_ops *ops, simd_level level, bool exact)
+static void fill_table(backend_ops *ops, simd_level level, bool exact)
 {
+    memory_plain_fill(ops);
+    positions_plain_fill(ops);
     linear_plain_fill(ops);
     packed_plain_fill(ops);
     rows_plain_fill(ops);
@@ -89,6 +92,15 @@ static sight_err scratch_create(kernels *k)
     return SIGHT_OK;
 }
 
+static sight_err open_device(kernels *k, const kernels_options *options)
+{
+#ifdef SIGHT_CUDA
+    return cuda_open(k, options);
+#else
+    return sight_fail(SIGHT_E_UNSUPPORTED, "device cuda:%d: %s", k->device.index, device_without_gpu());
+#endif
+}
+
 sight_err kernels_create(kernels **out, const kernels_options *options)
 {
     simd_level level = options->simd;
@@ -104,9 +116,11 @@ sight_err kernels_create(kernels **out, const kernels_options *options)
     k->level = level;
     k->exact = options->exact;
     k->cache_bytes = second_cache_bytes();
+    k->device = options->device;
     fill_table(&k->ops, level, options->exact);
     sight_err err = threads_create(&k->pool, options->threads);
     if (!err) err = scratch_create(k);
+    if (!err && k->device.kind == DEVICE_CUDA) err = open_device(k, options);
     if (err) {
         kernels_destroy(&k);
         return err;
@@ -119,6 +133,9 @@ void kernels_destroy(kernels **p)
 {
     kernels *k = *p;
     if (!k) return;
+#ifdef SIGHT_CUDA
+    cuda_close(k);
+#endif
     threads_destroy(&k->pool);
     if (k->scratch) munmap(k->scratch, k->scratch_bytes);
     free(k);
@@ -140,6 +157,11 @@ simd_level kernels_simd(const kernels *k)
     return k->level;
 }
 
+device_id kernels_device(const kernels *k)
+{
+    return k->device;
+}
+
 int kernels_threads(const kernels *k)
 {
     return threads_count(k->pool);
@@ -157,6 +179,34 @@ float *kernels_shared(const kernels *k, size_t floats)
     return k->scratch + (size_t)threads_count(k->pool) * KERNELS_SCRATCH_FLOATS;
 }
 
+sight_err kernels_create_beside(kernels **out, kernels *first)
+{
+    *out = first;
+    if (!kernels_on_device(first)) return SIGHT_OK;
+#ifdef SIGHT_CUDA
+    kernels *k = calloc(1, sizeof *k);
+    if (!k) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
+    k->level = first->level;
+    k->exact = first->exact;
+    k->cache_bytes = first->cache_bytes;
+    k->ops = first->ops;
+    k->device = first->device;
+    sight_err err = threads_create(&k->pool, 1);
+    if (!err) err = cuda_open_beside(k, first);
+    if (err) kernels_destroy(&k);
+    *out = k;
+    return err;
+#else
+    return SIGHT_OK;
+#endif
+}
+
+void kernels_destroy_beside(kernels **beside, kernels *first)
+{
+    if (*beside != first) kernels_destroy(beside);
+    *beside = NULL;
+}
+
 // ---- noting what an op took ----
 
 static double begin(const kernels *k)
@@ -166,6 +216,7 @@ static double begin(const kernels *k)
 
 static void end(kernels *k, double start, const char *op, double bytes, double operations)
 {
+    if (k->profile && k->ops.read) k->ops.read(k, NULL, NULL, 0); // a device runs behind
     if (k->profile) profile_add(k->profile, op, clock_now_s() - start, bytes, operations);
 }
 
@@ -220,7 +271,10 @@ static void run_adapted(kernels *k, float *const *y, const float *x, const weigh
     }
     run_products(k, y, x, w, n_w, N, mode);
     if (mode == LINEAR_SILU_MUL) return;
-    for (int i = 0; i < n_w; i++) low_rank_add(k, y[i], x, w[i], N);
+    for (int i = 0; i < n_w; i++) {
+        if (k->ops.low_rank) k->ops.low_rank(k, y[i], x, w[i], N);
+        else low_rank_add(k, y[i], x, w[i], N);
+    }
 }
 
 static void products(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
@@ -285,8 +339,9 @@ void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int
     if (N <= 0) return;
     const int64_t D = table->w.shape[1];
     const double start = begin(k);
-    if (!table->packed) k->ops.embed(k, y, ids, &table->w, N);
-    for (int64_t i = 0; table->packed && i < N; i++) {
+    const bool by_row = table->packed && !k->cuda;
+    if (!by_row) k->ops.embed(k, y, ids, table, N);
+    for (int64_t i = 0; by_row && i < N; i++) {
         k->ops.unpack(table->packed, y + i * D, ids[i], 1);
     }
     end(k, start, "embedding", FLOATS(2 * N * D), 0);
@@ -358,6 +413,26 @@ void op_sigmoid_mul(kernels *k, float *y, const float *gate, int64_t N, int64_t 
     end(k, start, "output gate", FLOATS(3 * N * H * C), 2.0 * (double)(N * H * C));
 }
 
+void op_add_taps(kernels *k, float *x, const float *table, const int32_t *rows,
+                 const float *weights, int64_t N, int64_t D)
+{
+    assert(D > 0);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.add_taps(k, x, table, rows, weights, N, D);
+    end(k, start, "positions", FLOATS(6 * N * D), 8.0 * (double)(N * D));
+}
+
+void op_rope_angles(kernels *k, float *cos, float *sin, const int32_t *positions, int64_t stride,
+                    int64_t N, const rope_table *table)
+{
+    assert(table->half > 0);
+    if (N <= 0) return;
+    const double start = begin(k);
+    k->ops.rope_angles(k, cos, sin, positions, stride, N, table);
+    end(k, start, "angles", FLOATS(2 * N * table->half), 0);
+}
+
 void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const float *cos,
                   const float *sin, int64_t N, int64_t H, int64_t C, int64_t R, int64_t row_stride,
                   int64_t head_stride, float eps)
@@ -374,7 +449,7 @@ void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const fl
 
 static void check_kv(const kv_view *kv)
 {
-    assert(kv->pages && kv->page_rows > 0);
+    assert(kv->blocks && kv->page_rows > 0 && kv->offset >= 0);
     assert(kv->type == TENSOR_F32 || kv->type == TENSOR_BF16 || kv->type == TENSOR_I8);
 }
 

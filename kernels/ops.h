@@ -1,8 +1,8 @@
 // kernels/ops.h - every operation the models need, one name each.
 //
 // Ops know no models. Activations are float32, row-major and contiguous unless a stride is given;
-// weights are views of the checkpoint's memory (bf16, f16 or f32), used as stored. Arguments are
-// checked here once (assert: a wrong shape is a defect of the caller); the SIMD files behind the
+// weights are views of the checkpoint's memory (bf16, f16 or f32), used as stored, or a device's copy of
+// it. What pointers may point to: kernels/memory.h. Arguments are checked here once (assert: a wrong shape is a defect of the caller); the SIMD files behind the
 // table trust them. No op allocates; scratch belongs to the kernels object, per thread.
 //
 // Letters, the same everywhere (docs/KERNELS.md): N rows (tokens or patches), D width, M and K
@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kernels/device.h"
 #include "kernels/packed.h"
 #include "kernels/tensor.h"
 
@@ -41,6 +42,8 @@ typedef struct kernels_options {
     int threads;     // 0 = all processors of this process
     simd_level simd; // SIMD_AUTO, or a level: SIGHT_E_UNSUPPORTED where the processor lacks it
     bool exact;      // products in float32 always (trace); else bf16 products are allowed
+    device_id device; // zeroed: the CPU. With a GPU threads and simd are for what runs beside it
+    int64_t device_bytes; // of a GPU's memory, allocated at once; 0: nearly all that is free
 } kernels_options;
 
 // SIGHT_E_UNSUPPORTED, SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
@@ -54,6 +57,7 @@ void kernels_set_stop(kernels *k, const atomic_bool *flag);
 typedef void kernels_rows_fn(void *arg, int64_t begin, int64_t end, int worker);
 void kernels_rows(kernels *k, int64_t n, int64_t grain, kernels_rows_fn *fn, void *arg);
 simd_level kernels_simd(const kernels *k);
+device_id kernels_device(const kernels *k);
 int kernels_threads(const kernels *k);
 const char *simd_level_name(simd_level level);              // "avx512"
 sight_err simd_level_parse(simd_level *out, const char *name); // SIGHT_E_ARGUMENT
@@ -80,7 +84,7 @@ void op_linear_many(kernels *k, float *const *y, const float *x, const weight *c
 // y[N, M] = silu(x gate^T) * (x up^T): the first half of the gated MLP.
 void op_linear_silu_mul(kernels *k, float *y, const float *x, const weight *gate,
                         const weight *up, int64_t N);
-// y[N, D] = rows ids[] of the table [V, D]. ids are within the table.
+// y[N, D] = rows ids[] (host memory) of the table [V, D]. ids are within the table.
 void op_embed(kernels *k, float *y, const int32_t *ids, const weight *table, int64_t N);
 
 // ---- row-wise ----
@@ -102,7 +106,24 @@ void op_gelu_erf(kernels *k, float *y, const float *x, int64_t n);      // y may
 void op_sigmoid_mul(kernels *k, float *y, const float *gate, int64_t N, int64_t H, int64_t C,
                     int64_t row_stride, int64_t head_stride);
 
+// x[N, D] += the sum of four rows of table [.., D] by weights: row i takes rows[4 i ..], weights[4 i ..].
+void op_add_taps(kernels *k, float *x, const float *table, const int32_t *rows,
+                 const float *weights, int64_t N, int64_t D);
+
 // ---- rotary ----
+
+// Which of three positions turns each of `half` frequencies, and how fast.
+typedef struct rope_table {
+    const float *inv;    // [half], angle per position
+    const int32_t *axis; // [half], 0 to 2
+    int64_t half;
+    float amplitude;
+} rope_table;
+
+// cos, sin [N, half] of angles positions[axis][row] * inv, times the amplitude. positions: host memory, row i's
+// three at [i], [stride + i], [2 * stride + i].
+void op_rope_angles(kernels *k, float *cos, float *sin, const int32_t *positions, int64_t stride,
+                    int64_t N, const rope_table *table);
 
 // Per head: y[N, H, C] = rotate(rms_norm(x, w [C], eps)); the first R components are turned in
 // halves (j with j + R/2) by cos, sin [N, R/2], the rest pass. w NULL: no norm.
@@ -114,15 +135,23 @@ void op_norm_rope(kernels *k, float *y, const float *x, const float *w, const fl
 
 // ---- attention ----
 
-// One layer's keys and values of one sequence, in pages of `page_rows` tokens. Page p holds tokens
+// One layer's keys and values of one sequence, in pages of `page_rows` tokens. A block holds a page of every
+// layer; this layer's is `offset` bytes into it. Page p holds tokens
 // p*page_rows...; a page is [2 (keys, values)][G][page_rows][C] of `type` (F32, BF16 or I8). With I8,
 // float scales [2][G][page_rows][groups] follow at the next multiple of 64 bytes: KV_GROUP neighbouring
 // components share one (the last group may be shorter), and a component is its byte times that.
 typedef struct kv_view {
-    void *const *pages;
+    void *const *blocks;
+    int64_t offset;
     tensor_type type;
     int32_t page_rows;
 } kv_view;
+
+// With the CPU only: where page p lies.
+static inline void *kv_page(const kv_view *kv, int64_t p)
+{
+    return (char *)kv->blocks[p] + kv->offset;
+}
 
 #define KV_GROUP 64
 
@@ -206,6 +235,27 @@ typedef struct delta_shape {
 // time below. The named forms exist for tests and must agree.
 void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
 void op_delta_rule_naive(const delta_seq *seq, const delta_shape *shape); // plain C, in double
+
+// ---- the output layer on a device (kernels/output.h has the CPU's) ----
+
+// What is wanted of the logits of one row, and what there is. All host memory.
+typedef struct output_row {
+    int32_t k;              // the k greatest of those allowed, and all that equal them; 0: all
+    const uint8_t *allowed; // [vocab], 0 or 1; NULL: all. The same array has the same contents always
+    const int32_t *always;  // ids wanted besides, which do not count among the k (what penalties
+    int32_t n_always;       // change); each once
+
+    int32_t *ids;  // out: candidates, rising; room for vocab (pages that are not touched cost nothing)
+    float *logits; // out: theirs; room for vocab
+    int32_t n;     // out: how many; vocab: all logits are there, and ids is not written
+} output_row;
+
+// Whether op_pick_logits is there: on devices, where all logits stay and candidates alone come back.
+bool op_picks_logits(const kernels *k);
+// Fills rows[N] from logits [N, M] in backend memory: for k = 0 and k > 1,024, and where more than 4,096 equal
+// the k-th, all of them. Waits for the result.
+sight_err op_pick_logits(kernels *k, const float *logits, output_row *const *rows, int64_t N,
+                         int64_t M);
 
 // ---- the machine's limits, for bench ----
 

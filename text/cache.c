@@ -93,24 +93,11 @@ static sight_err grow_tables(sequence *s, int64_t n)
     if (n <= s->capacity) return SIGHT_OK;
     int64_t capacity = s->capacity ? s->capacity : 8;
     while (capacity < n) capacity *= 2;
-    int64_t layers = s->pool->kv_layers;
-    cache_block **blocks = malloc((size_t)capacity * sizeof *blocks);
-    void **pages = malloc((size_t)(capacity * (layers ? layers : 1)) * sizeof *pages);
-    if (!blocks || !pages) {
-        free(blocks);
-        free(pages);
-        return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's table of pages");
-    }
-    for (int64_t b = 0; b < s->n_blocks; b++) {
-        blocks[b] = s->blocks[b];
-        for (int64_t l = 0; l < layers; l++) {
-            pages[l * capacity + b] = s->pages[l * s->capacity + b];
-        }
-    }
-    free(s->blocks);
-    free(s->pages);
-    s->blocks = blocks;
-    s->pages = pages;
+    cache_block **blocks = realloc(s->blocks, (size_t)capacity * sizeof *blocks);
+    if (blocks) s->blocks = blocks;
+    void **data = blocks ? realloc(s->data, (size_t)capacity * sizeof *data) : NULL;
+    if (!data) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's table of pages");
+    s->data = data;
     s->capacity = capacity;
     return SIGHT_OK;
 }
@@ -118,9 +105,7 @@ static sight_err grow_tables(sequence *s, int64_t n)
 static void put_block(sequence *s, int64_t at, cache_block *b)
 {
     s->blocks[at] = b;
-    for (int64_t l = 0; l < s->pool->kv_layers; l++) {
-        s->pages[l * s->capacity + at] = (char *)b->data + l * s->pool->page_bytes;
-    }
+    s->data[at] = b->data;
 }
 
 sight_err sequence_create(sequence **out, cache_pool *p)
@@ -156,7 +141,7 @@ void sequence_drop(sequence **ps)
     cache_states_free(&s->pool->memory, s->states);
     s->pool->sequences--;
     free(s->blocks);
-    free(s->pages);
+    free(s->data);
     free(s);
     *ps = NULL;
 }
@@ -172,7 +157,7 @@ sight_err sequence_fork(sequence **out, const sequence *s)
     if (!err) err = cache_states_create(&states, &zeroed, &s->pool->memory);
     if (err) {
         free(f->blocks);
-        free(f->pages);
+        free(f->data);
         free(f);
         return err;
     }
@@ -275,8 +260,7 @@ bool sequence_has_mtp(const sequence *s)
 kv_view sequence_kv(const sequence *s, int32_t layer)
 {
     assert(layer >= 0 && layer < s->pool->kv_layers);
-    kv_view v = {s->pages + layer * s->capacity, s->pool->kv_type, CACHE_PAGE_ROWS};
-    return v;
+    return (kv_view){s->data, layer * s->pool->page_bytes, s->pool->kv_type, CACHE_PAGE_ROWS};
 }
 
 float *sequence_conv(sequence *s, int32_t layer)

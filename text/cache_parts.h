@@ -32,7 +32,7 @@ struct sequence {
     int64_t length, mtp_length;
     int64_t n_blocks, capacity;
     cache_block **blocks; // [capacity]
-    void **pages;         // [kv_layers][capacity], into blocks
+    void **data;          // [capacity], theirs
     float *states;        // [linear layers][layer_state_floats]; NULL without any
     cache_rewind rewind;
 };

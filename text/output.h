@@ -18,18 +18,6 @@
 
 typedef struct output_layer output_layer;
 
-// What is wanted of the logits of one row, and what there is.
-typedef struct output_row {
-    int32_t k;              // the k greatest of those allowed, and all that equal them; 0: all
-    const uint8_t *allowed; // [vocab], 0 or 1; NULL: all
-    const int32_t *always;  // ids wanted besides, which do not count among the k (what penalties
-    int32_t n_always;       // change); each once
-
-    int32_t *ids;  // out: candidates, rising; room for vocab (pages that are not touched cost nothing)
-    float *logits; // out: theirs; room for vocab
-    int32_t n;     // out: how many; vocab: all logits are there, and ids is not written
-} output_row;
-
 typedef struct output_options {
     bool planes;       // else every row gets all its logits
     const void *block; // planes made before (output_make_block), borrowed; NULL: they are made here

@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/attention_simd.h"
 
-void attention_avx2_fill(cpu_ops *ops)
+void attention_avx2_fill(backend_ops *ops)
 {
     attention_fill(ops);
 }

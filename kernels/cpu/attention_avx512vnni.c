@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/attention_simd.h"
 
-void attention_avx512vnni_fill(cpu_ops *ops)
+void attention_avx512vnni_fill(backend_ops *ops)
 {
     attention_fill(ops);
 }

@@ -66,7 +66,7 @@ static void attend(const attention_job *j, const attention_seq *seq, int64_t row
     softmax_sum s;
     softmax_start(&s, seq->out + (row * j->H + h) * C, C);
     for (int64_t t = 0; t <= seq->past + row; t++) {
-        const void *page = seq->kv.pages[t / page_rows];
+        const void *page = kv_page(&seq->kv, t / page_rows);
         const int64_t key = g * page_rows + t % page_rows, value = key + j->G * page_rows;
         float score = 0;
         for (int64_t c = 0; c < C; c++) {
@@ -137,7 +137,7 @@ static void attention_spans(kernels *k, float *out, const float *qkv, int64_t sp
     threads_for(k->pool, spans * span * H, 8, spans_pieces, &j);
 }
 
-void attention_plain_fill(cpu_ops *ops)
+void attention_plain_fill(backend_ops *ops)
 {
     ops->attention = attention;
     ops->attention_spans = attention_spans;

@@ -148,7 +148,7 @@ static const void *kv_run(const causal_job *j, const causal_piece *p, int part, 
 {
     const kv_view *kv = &p->seq->kv;
     const int64_t at = t % kv->page_rows;
-    const char *page = kv->pages[t / kv->page_rows];
+    const char *page = kv_page(kv, t / kv->page_rows);
     *n = kv->page_rows - at;
     return page + ((part * j->G + p->g) * kv->page_rows + at) * j->C *
                       (int64_t)tensor_type_bytes(kv->type);
@@ -159,7 +159,7 @@ static const float *kv_run_scales(const causal_job *j, const causal_piece *p, in
 {
     const kv_view *kv = &p->seq->kv;
     if (kv->type != TENSOR_I8) return NULL;
-    const char *page = kv->pages[t / kv->page_rows];
+    const char *page = kv_page(kv, t / kv->page_rows);
     const float *scales = (const float *)(const void *)(page + kv_scales_at(kv->page_rows, j->G,
                                                                             j->C));
     return scales + ((part * j->G + p->g) * kv->page_rows + t % kv->page_rows) * kv_groups(j->C);
@@ -445,7 +445,7 @@ static void attention_spans(kernels *k, float *out, const float *qkv, int64_t sp
     }
 }
 
-static void attention_fill(cpu_ops *ops)
+static void attention_fill(backend_ops *ops)
 {
     ops->attention = attention;
     ops->attention_spans = attention_spans;

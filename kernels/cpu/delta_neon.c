@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/delta_simd.h"
 
-void delta_neon_fill(cpu_ops *ops)
+void delta_neon_fill(backend_ops *ops)
 {
     delta_fill(ops);
 }

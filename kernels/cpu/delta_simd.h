@@ -358,7 +358,7 @@ static void delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta
     threads_for(k->pool, S * shape->value_heads, 1, delta_pieces, &j);
 }
 
-static void delta_fill(cpu_ops *ops)
+static void delta_fill(backend_ops *ops)
 {
     ops->delta_rule = delta_rule;
 }

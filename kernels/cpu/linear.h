@@ -63,7 +63,7 @@ typedef struct linear_kernels {
                    linear_mode mode);
 } linear_kernels;
 
-// cpu_ops.linear for levels that set linear_kernels (and perhaps linear_bf16).
+// backend_ops.linear for levels that set linear_kernels (and perhaps linear_bf16).
 void linear_run(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                 int64_t N, linear_mode mode);
 

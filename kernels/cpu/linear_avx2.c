@@ -77,7 +77,7 @@ static inline float vec_sum(const vec v[2])
 
 #include "kernels/cpu/linear_narrow.h"
 
-void linear_avx2_fill(cpu_ops *ops)
+void linear_avx2_fill(backend_ops *ops)
 {
     ops->linear = linear_run;
     ops->linear_kernels = &narrow_kernels;

@@ -299,7 +299,7 @@ static const linear_kernels avx512_kernels = {
     .finish = finish,
 };
 
-void linear_avx512_fill(cpu_ops *ops)
+void linear_avx512_fill(backend_ops *ops)
 {
     ops->linear = linear_run;
     ops->linear_kernels = &avx512_kernels;

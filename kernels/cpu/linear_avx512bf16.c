@@ -214,7 +214,7 @@ static const linear_kernels bf16_kernels = {
     .finish = finish,
 };
 
-void linear_avx512bf16_fill(cpu_ops *ops)
+void linear_avx512bf16_fill(backend_ops *ops)
 {
     ops->linear_bf16 = &bf16_kernels;
 }

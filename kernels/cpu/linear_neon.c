@@ -58,7 +58,7 @@ static inline float vec_sum(const vec v[4])
 
 #include "kernels/cpu/linear_narrow.h"
 
-void linear_neon_fill(cpu_ops *ops)
+void linear_neon_fill(backend_ops *ops)
 {
     ops->linear = linear_run;
     ops->linear_kernels = &narrow_kernels;

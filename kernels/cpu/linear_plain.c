@@ -53,7 +53,7 @@ static float lanes_sum(float lanes[LANES])
 }
 
 // out[n] = rows n of x times row m of w, n at most ROWS.
-static void output_row(float *out, const float *x, const tensor_view *w, int64_t m, int64_t n)
+static void sum_row(float *out, const float *x, const tensor_view *w, int64_t m, int64_t n)
 {
     const int64_t K = w->shape[1];
     float lanes[ROWS][LANES] = {{0}};
@@ -81,7 +81,7 @@ static void weight_row(float *out, const plain_job *j, const weight *w, const fl
                        int64_t n, int worker)
 {
     const tensor_view v = stored_row(j, w, &m, worker);
-    output_row(out, x, &v, m, n);
+    sum_row(out, x, &v, m, n);
 }
 
 static void outputs(void *arg, int64_t begin, int64_t end, int worker)
@@ -122,7 +122,7 @@ static void plain_linear(kernels *k, float *const *y, const float *x, const weig
     }
 }
 
-void linear_plain_fill(cpu_ops *ops)
+void linear_plain_fill(backend_ops *ops)
 {
     ops->linear = plain_linear;
 }

@@ -167,7 +167,7 @@ static void refine(const output_look *look, const output_planes *p, const output
 
 static const output_kernels avx2_kernels = {make_row, scan, refine, 2};
 
-void output_avx2_fill(cpu_ops *ops)
+void output_avx2_fill(backend_ops *ops)
 {
     ops->output = &avx2_kernels;
 }

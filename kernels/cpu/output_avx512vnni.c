@@ -174,7 +174,7 @@ static void refine(const output_look *look, const output_planes *p, const output
 
 static const output_kernels vnni_kernels = {make_row, scan, refine, 4};
 
-void output_avx512vnni_fill(cpu_ops *ops)
+void output_avx512vnni_fill(backend_ops *ops)
 {
     ops->output = &vnni_kernels;
 }

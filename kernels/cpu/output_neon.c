@@ -8,7 +8,7 @@
 #define ARM_DOT dot_by_pairs
 #include "kernels/cpu/output_arm.h"
 
-void output_neon_fill(cpu_ops *ops)
+void output_neon_fill(backend_ops *ops)
 {
     ops->output = &arm_kernels;
 }

@@ -6,7 +6,7 @@
 #define ARM_DOT vdotq_s32
 #include "kernels/cpu/output_arm.h"
 
-void output_neondot_fill(cpu_ops *ops)
+void output_neondot_fill(backend_ops *ops)
 {
     ops->output = &arm_kernels;
 }

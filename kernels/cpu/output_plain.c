@@ -79,7 +79,7 @@ static void refine(const output_look *look, const output_planes *p, const output
 
 static const output_kernels plain_kernels = {make_row, scan, refine, 1};
 
-void output_plain_fill(cpu_ops *ops)
+void output_plain_fill(backend_ops *ops)
 {
     ops->output = &plain_kernels;
 }

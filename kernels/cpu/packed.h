@@ -94,7 +94,7 @@ typedef struct packed_kernels {
                          int steps);
 } packed_kernels;
 
-// cpu_ops.packed for levels that set packed_kernels.
+// backend_ops.packed for levels that set packed_kernels.
 void packed_run(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                 int64_t N, linear_mode mode);
 

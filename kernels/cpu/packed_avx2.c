@@ -25,7 +25,7 @@ typedef struct operand {
 
 static const packed_kernels avx2_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_avx2_fill(cpu_ops *ops)
+void packed_avx2_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &avx2_kernels;

@@ -27,7 +27,7 @@ typedef struct operand {
 
 static const packed_kernels avx512_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_avx512_fill(cpu_ops *ops)
+void packed_avx512_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &avx512_kernels;

@@ -20,7 +20,7 @@ typedef __m512i operand;
 
 static const packed_kernels avx512vnni_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_avx512vnni_fill(cpu_ops *ops)
+void packed_avx512vnni_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &avx512vnni_kernels;

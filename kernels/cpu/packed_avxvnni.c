@@ -20,7 +20,7 @@ typedef __m256i operand;
 
 static const packed_kernels avxvnni_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_avxvnni_fill(cpu_ops *ops)
+void packed_avxvnni_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &avxvnni_kernels;

@@ -11,7 +11,7 @@
 
 static const packed_kernels neon_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_neon_fill(cpu_ops *ops)
+void packed_neon_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &neon_kernels;

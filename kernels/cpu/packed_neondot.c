@@ -9,7 +9,7 @@
 
 static const packed_kernels neondot_kernels = PACKED_KERNELS(16, many_product);
 
-void packed_neondot_fill(cpu_ops *ops)
+void packed_neondot_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &neondot_kernels;

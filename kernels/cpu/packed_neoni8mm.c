@@ -95,7 +95,7 @@ static void pairs_product(float *out, const packed_panel *w, const void *x, int6
 
 static const packed_kernels neoni8mm_kernels = PACKED_KERNELS(8, pairs_product);
 
-void packed_neoni8mm_fill(cpu_ops *ops)
+void packed_neoni8mm_fill(backend_ops *ops)
 {
     ops->packed = packed_run;
     ops->packed_kernels = &neoni8mm_kernels;

@@ -149,7 +149,7 @@ static void plain_packed(kernels *k, float *const *y, const float *x, const weig
     }
 }
 
-void packed_plain_fill(cpu_ops *ops)
+void packed_plain_fill(backend_ops *ops)
 {
     ops->packed = plain_packed;
     ops->unpack = packed_get_rows;

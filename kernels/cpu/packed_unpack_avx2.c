@@ -141,7 +141,7 @@ static void unpack(const packed *p, float *out, int64_t first, int64_t n)
     }
 }
 
-void packed_unpack_avx2_fill(cpu_ops *ops)
+void packed_unpack_avx2_fill(backend_ops *ops)
 {
     ops->unpack = unpack;
 }

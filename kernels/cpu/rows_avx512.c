@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/rows_simd.h"
 
-void rows_avx512_fill(cpu_ops *ops)
+void rows_avx512_fill(backend_ops *ops)
 {
     rows_fill(ops);
 }

@@ -107,7 +107,7 @@ static void row_to_bf16(uint16_t *y, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] = f32_to_bf16(x[i]);
 }
 
-void rows_plain_fill(cpu_ops *ops)
+void rows_plain_fill(backend_ops *ops)
 {
     rows_fill(ops);
 }

@@ -63,11 +63,11 @@ static void embed_rows(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-static void rows_embed(kernels *k, float *y, const int32_t *ids, const tensor_view *table,
+static void rows_embed(kernels *k, float *y, const int32_t *ids, const weight *table,
                        int64_t N)
 {
-    embed_job j = {y, ids, table};
-    threads_for(k->pool, N, rows_grain(table->shape[1]), embed_rows, &j);
+    embed_job j = {y, ids, &table->w};
+    threads_for(k->pool, N, rows_grain(table->w.shape[1]), embed_rows, &j);
 }
 
 // ---- norms ----
@@ -334,7 +334,7 @@ static inline void row_to_i8(int8_t *y, float *scales, const float *x, int64_t C
 static void kv_write_part(const kv_view *kv, const float *x, int64_t part, int64_t token,
                           int64_t g, int64_t G, int64_t C)
 {
-    char *page = kv->pages[token / kv->page_rows];
+    char *page = kv_page(kv, token / kv->page_rows);
     const int64_t row = (part * G + g) * kv->page_rows + token % kv->page_rows, at = row * C;
     if (kv->type == TENSOR_I8) {
         float *scales = (float *)(void *)(page + kv_scales_at(kv->page_rows, G, C));
@@ -365,7 +365,7 @@ static void rows_kv_write(kernels *kk, const kv_view *kv, const float *k, const 
     threads_for(kk->pool, n, rows_grain(2 * G * C), kv_write_rows, &j);
 }
 
-static void rows_fill(cpu_ops *ops)
+static void rows_fill(backend_ops *ops)
 {
     ops->embed = rows_embed;
     ops->rms_norm = rows_rms_norm;

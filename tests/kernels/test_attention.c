@@ -13,7 +13,7 @@ typedef struct paged {
 
 static paged paged_new(tensor_type type, int64_t tokens, int32_t page_rows, int64_t G, int64_t C)
 {
-    paged p = {{NULL, type, page_rows}, NULL, (tokens + page_rows - 1) / page_rows};
+    paged p = {{NULL, 0, type, page_rows}, NULL, (tokens + page_rows - 1) / page_rows};
     p.pages = calloc((size_t)p.n_pages, sizeof *p.pages);
     assert_non_null(p.pages);
     const size_t bytes = (size_t)kv_page_bytes(type, page_rows, G, C);
@@ -22,7 +22,7 @@ static paged paged_new(tensor_type type, int64_t tokens, int32_t page_rows, int6
         assert_non_null(p.pages[i]);
         memset(p.pages[i], 0xff, bytes); // NaN: unwritten rows must not be read into results
     }
-    p.kv.pages = p.pages;
+    p.kv.blocks = p.pages;
     return p;
 }
 

@@ -187,7 +187,7 @@ static kernels *new_kernels(simd_level level, int n_threads, bool exact)
 }
 
 static void add_variant(variants *all, const char *name, simd_level level, int n_threads,
-                        void (*fill)(cpu_ops *ops))
+                        void (*fill)(backend_ops *ops))
 {
     variant v = {name, new_kernels(level, n_threads, false), new_kernels(level, n_threads, true)};
     if (!v.k) return;

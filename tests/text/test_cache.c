@@ -39,16 +39,22 @@ static sight_err append(sequence *s, int64_t n, int mark)
     for (int32_t l = 0; l < 2; l++) {
         kv_view kv = sequence_kv(s, l);
         for (int64_t p = first / CACHE_PAGE_ROWS; p * CACHE_PAGE_ROWS < first + n; p++) {
-            memset(kv.pages[p], mark + l, PAGE);
+            memset(kv_page(&kv, p), mark + l, PAGE);
         }
     }
     sequence_advance(s, n);
     return SIGHT_OK;
 }
 
+static void *page_of(const sequence *s, int32_t layer, int64_t page)
+{
+    const kv_view kv = sequence_kv(s, layer);
+    return kv_page(&kv, page);
+}
+
 static int mark_at(const sequence *s, int32_t layer, int64_t page)
 {
-    const unsigned char *data = sequence_kv(s, layer).pages[page];
+    const unsigned char *data = page_of(s, layer, page);
     assert_int_equal(data[0], data[PAGE - 1]);
     return data[0];
 }
@@ -88,7 +94,7 @@ static void layers_do_not_overlap(void **state)
     for (int64_t i = 0; i < 16; i++) {
         assert_int_equal(mark_at(s, 0, i), 10);
         assert_int_equal(mark_at(s, 1, i), 11);
-        memset(sequence_kv(s, 2).pages[i], 99, PAGE);
+        memset(page_of(s, 2, i), 99, PAGE);
         assert_int_equal(mark_at(s, 1, i), 11);
     }
     // A tail is 3 rows of 2 * 2 * 16 + 4 * 8 channels, a state 4 * 16 * 8.
@@ -129,8 +135,8 @@ static void forks_share_until_written(void **state)
 
     assert_ok(append(b, 1, 50)); // the tail page is copied, those before stay shared
     assert_int_equal(cache_bytes_used(p), before + empty + page);
-    assert_ptr_equal(sequence_kv(a, 0).pages[1], sequence_kv(b, 0).pages[1]);
-    assert_ptr_not_equal(sequence_kv(a, 0).pages[2], sequence_kv(b, 0).pages[2]);
+    assert_ptr_equal(page_of(a, 0, 1), page_of(b, 0, 1));
+    assert_ptr_not_equal(page_of(a, 0, 2), page_of(b, 0, 2));
     assert_int_equal(mark_at(a, 0, 2), 10);
     assert_int_equal(mark_at(b, 0, 2), 50);
     assert_int_equal(mark_at(b, 1, 2), 51);
@@ -242,14 +248,14 @@ static void int8_pages_take_half(void **state)
             const kv_view kv = sequence_kv(s, l);
             const int64_t bytes = kv_page_bytes(kv.type, kv.page_rows, c.kv_heads, c.head_dim);
             assert_int_equal(kv.type, o.kv_type);
-            memset(kv.pages[0], 10 + l, (size_t)bytes);
-            memset(kv.pages[1], 20 + l, (size_t)bytes);
+            memset(kv_page(&kv, 0), 10 + l, (size_t)bytes);
+            memset(kv_page(&kv, 1), 20 + l, (size_t)bytes);
         }
         for (int32_t l = 0; l < 3; l++) { // none overlaps another
             const kv_view kv = sequence_kv(s, l);
             const int64_t bytes = kv_page_bytes(kv.type, kv.page_rows, c.kv_heads, c.head_dim);
             for (int b = 0; b < 2; b++) {
-                const unsigned char *data = kv.pages[b];
+                const unsigned char *data = kv_page(&kv, b);
                 assert_true(data[0] == 10 * (b + 1) + l && data[bytes - 1] == 10 * (b + 1) + l);
             }
         }

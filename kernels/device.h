@@ -1,0 +1,39 @@
+// kernels/device.h - where ops run: this machine's processor, or one of its GPUs.
+//
+// A build without CUDA, and one with it on a machine without a GPU or driver, know the CPU alone.
+// The driver is looked for at run time, once. Threads: any.
+#ifndef SIGHT_KERNELS_DEVICE_H
+#define SIGHT_KERNELS_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef enum device_kind { DEVICE_CPU, DEVICE_CUDA } device_kind;
+
+typedef struct device_id {
+    device_kind kind;
+    int index; // of a GPU, as CUDA counts them; 0 for the CPU
+} device_id;
+
+typedef struct device_info {
+    char name[128];      // "NVIDIA H200"
+    int64_t total_bytes; // of its memory
+    int64_t free_bytes;  // now
+    int major, minor;    // compute capability
+    int processors;      // multiprocessors
+} device_info;
+
+// "auto": a GPU where there is one (that with the most free memory), else the CPU; "cpu"; "cuda", "cuda:N".
+// SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
+sight_err device_parse(device_id *out, const char *word, const char *what);
+// "cpu", "cuda:0". text has room for 16.
+void device_format(char *text, device_id id);
+
+int device_gpus(void);                // how many there are
+const char *device_without_gpu(void); // why there is none, in a sentence's words; NULL: there is one
+// SIGHT_E_UNSUPPORTED for the CPU and for a GPU that does not answer.
+sight_err device_describe(device_info *out, device_id id);
+
+#endif
