@@ -2,9 +2,8 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
+#include "kernels/memory.h"
 #include "vision/tower_parts.h"
 
 // Frame pairs see nothing of each other, so a job takes them through all blocks in groups of about
@@ -16,6 +15,10 @@
 // on how many of them a call runs.
 #define SLICE_ROWS 1024
 #define SLICE_OPS  24e9
+// A GPU is filled by more rows, and is through with them sooner. Patches in host memory are brought there so
+// many at a time.
+#define DEVICE_PATCHES 16384
+#define DEVICE_STAGED  2048
 
 // What is done to a group, in this order; PROJECT to DEEPSTACK are repeated for each block.
 typedef enum phase {
@@ -30,6 +33,7 @@ typedef enum phase {
 struct tower_job {
     tower *t;
     const float *patches;
+    bool staged; // patches are host memory, which ops do not read
     vision_grid grid;
     float *features;
     float *deepstack[CONFIG_MAX_DEEPSTACK]; // NULL: not wanted
@@ -40,11 +44,14 @@ struct tower_job {
     int32_t block; // under way
     phase phase;
     int64_t at;    // the first row or head that the phase has left
-    void *memory;  // the one allocation, which the rest points into
+    char *memory;  // the one allocation, which the rest points into
     float *x, *y;  // [group * span, D]: the residual stream, and what a product reads
     float *wide;   // [group * span, 3 D] or [rows of a slice, intermediate], whichever is more
     float *part;   // [span, 4, heads, C]: a slice of attention, where that is not all heads
     float *cos, *sin; // [span, 3, C / 2]
+    float *weights;   // [group * span, 4]: of the position table's rows
+    int32_t *rows;    // [group * span, 4]: which
+    float *room;      // [rows of a slice, row]: patches that are brought there
 };
 
 // ---- the tower ----
@@ -80,6 +87,11 @@ sight_err tower_create(tower **out, const checkpoint *c, kernels *k)
     return SIGHT_OK;
 }
 
+kernels *tower_kernels(const tower *t)
+{
+    return t->k;
+}
+
 void tower_destroy(tower **pt)
 {
     tower *t = *pt;
@@ -101,35 +113,42 @@ static int64_t max_of(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static int64_t group_pairs(const vision_grid *grid)
+static int64_t group_pairs(const tower *t, const vision_grid *grid)
 {
-    int64_t span = (int64_t)grid->h * grid->w;
-    return min_of(grid->t, max_of(1, GROUP_PATCHES / span));
+    const int64_t span = (int64_t)grid->h * grid->w;
+    const int64_t most = kernels_on_device(t->k) ? DEVICE_PATCHES : GROUP_PATCHES;
+    return min_of(grid->t, max_of(1, most / span));
 }
 
-// Whole merged tokens.
-static int64_t slice_rows(const tower *t)
+// Whole merged tokens of about so many rows.
+static int64_t whole_tokens(const tower *t, int64_t rows)
 {
     const int64_t square = (int64_t)t->config->merge * t->config->merge;
-    return max_of(1, SLICE_ROWS / square) * square;
+    return max_of(1, rows / square) * square;
+}
+
+static int64_t slice_rows(const tower *t)
+{
+    return whole_tokens(t, kernels_on_device(t->k) ? DEVICE_PATCHES : SLICE_ROWS);
 }
 
 // All heads of all pairs, or as many as keep a slice short.
 static int64_t slice_heads(const tower *t, const vision_grid *grid)
 {
-    const int64_t H = t->config->heads, D = t->config->hidden;
+    const int64_t H = t->config->heads, D = t->config->hidden, pairs = group_pairs(t, grid);
     const double span = (double)grid->h * grid->w;
-    const double all = 4 * span * span * (double)(group_pairs(grid) * D);
-    if (all <= SLICE_OPS || group_pairs(grid) > 1) return H;
+    const double all = 4 * span * span * (double)(pairs * D);
+    if (all <= SLICE_OPS || pairs > 1 || kernels_on_device(t->k)) return H;
     return max_of(1, (int64_t)(SLICE_OPS / (all / (double)H)));
 }
 
-// Cuts the job's memory, or with memory NULL only measures it, in floats.
-static int64_t carve(tower_job *job, float *memory, const tower *t, const vision_grid *grid)
+// Cuts the job's memory, or with memory NULL only measures it, in bytes.
+static int64_t carve(tower_job *job, char *memory, const tower *t, const vision_grid *grid,
+                     bool staged)
 {
     const vision_config *c = t->config;
     const int64_t span = (int64_t)grid->h * grid->w;
-    const int64_t N = group_pairs(grid) * span;
+    const int64_t N = group_pairs(t, grid) * span;
     const int64_t angles = span * 3 * (c->hidden / c->heads / 2);
     const int64_t heads = slice_heads(t, grid);
     const int64_t sizes[] = {
@@ -139,12 +158,16 @@ static int64_t carve(tower_job *job, float *memory, const tower *t, const vision
         heads < c->heads ? span * 4 * heads * (c->hidden / c->heads) : 0,
         angles,
         angles,
+        N * 4,
+        N * 4,
+        staged ? min_of(N, whole_tokens(t, DEVICE_STAGED)) * t->patch.w.shape[1] : 0,
     };
-    float *parts[6];
+    enum { PARTS = sizeof sizes / sizeof *sizes };
+    void *parts[PARTS];
     int64_t at = 0;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < PARTS; i++) {
         parts[i] = memory ? memory + at : NULL;
-        at += (sizes[i] + 15) / 16 * 16;
+        at += (sizes[i] * (int64_t)sizeof(float) + 255) / 256 * 256;
     }
     if (memory) {
         job->x = parts[0];
@@ -153,13 +176,16 @@ static int64_t carve(tower_job *job, float *memory, const tower *t, const vision
         job->part = parts[3];
         job->cos = parts[4];
         job->sin = parts[5];
+        job->weights = parts[6];
+        job->rows = parts[7];
+        job->room = parts[8];
     }
     return at;
 }
 
 int64_t tower_workspace_bytes(const tower *t, const vision_grid *grid)
 {
-    return carve(NULL, NULL, t, grid) * (int64_t)sizeof(float);
+    return carve(NULL, NULL, t, grid, kernels_on_device(t->k));
 }
 
 static sight_err check_grid(const tower *t, const vision_grid *g)
@@ -175,22 +201,22 @@ static sight_err check_grid(const tower *t, const vision_grid *g)
 
 static sight_err create_memory(tower_job *job)
 {
-    int64_t bytes = tower_workspace_bytes(job->t, &job->grid);
-    size_t align = bytes >= 4 << 20 ? 2 << 20 : 64;
-    if (posix_memalign(&job->memory, align, (size_t)bytes)) {
-        job->memory = NULL;
-        return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of the vision tower's workspace",
-                          (double)bytes / 1048576);
-    }
-#ifdef MADV_HUGEPAGE
-    if (align > 64) madvise(job->memory, (size_t)bytes, MADV_HUGEPAGE);
-#endif
-    carve(job, job->memory, job->t, &job->grid);
-    return SIGHT_OK;
+    const int64_t bytes = carve(NULL, NULL, job->t, &job->grid, job->staged);
+    sight_err err = kernels_alloc((void **)&job->memory, job->t->k, (size_t)bytes,
+                                  "the vision tower's workspace");
+    if (!err) carve(job, job->memory, job->t, &job->grid, job->staged);
+    return err;
 }
 
-sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
-                           const vision_grid *grid, float *features, float *const *deepstack)
+static sight_err fill_tables(tower_job *job)
+{
+    const int32_t h = job->grid.h, w = job->grid.w;
+    sight_err err = tower_angles(job->t, job->cos, job->sin, h, w);
+    return err ? err : tower_taps(job->t, job->rows, job->weights, job->group, h, w);
+}
+
+static sight_err create_job(tower_job **out, tower *t, const float *patches, bool staged,
+                            const vision_grid *grid, float *features, float *const *deepstack)
 {
     sight_err err = check_grid(t, grid);
     if (err) return err;
@@ -198,29 +224,40 @@ sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
     if (!job) return sight_fail(SIGHT_E_MEMORY, "no memory for a vision job");
     job->t = t;
     job->patches = patches;
+    job->staged = staged;
     job->grid = *grid;
     job->features = features;
     for (int32_t i = 0; deepstack && i < t->config->n_deepstack; i++) {
         job->deepstack[i] = deepstack[i];
     }
     job->span = (int64_t)grid->h * grid->w;
-    job->group = group_pairs(grid);
+    job->group = group_pairs(t, grid);
     job->heads = slice_heads(t, grid);
     err = create_memory(job);
-    if (err) {
-        tower_job_destroy(&job);
-        return err;
-    }
-    tower_angles(t, job->cos, job->sin, grid->h, grid->w);
-    *out = job;
-    return SIGHT_OK;
+    if (!err) err = fill_tables(job);
+    if (err) tower_job_destroy(&job);
+    else *out = job;
+    return err;
+}
+
+sight_err tower_job_create(tower_job **out, tower *t, const float *patches,
+                           const vision_grid *grid, float *features, float *const *deepstack)
+{
+    return create_job(out, t, patches, kernels_on_device(t->k), grid, features, deepstack);
+}
+
+sight_err tower_job_create_placed(tower_job **out, tower *t, const float *patches,
+                                  const vision_grid *grid, float *features,
+                                  float *const *deepstack)
+{
+    return create_job(out, t, patches, false, grid, features, deepstack);
 }
 
 void tower_job_destroy(tower_job **pj)
 {
     tower_job *job = *pj;
     if (!job) return;
-    free(job->memory);
+    kernels_free(job->t->k, job->memory);
     free(job);
     *pj = NULL;
 }
@@ -243,8 +280,11 @@ static double embed_rows(tower_job *job, int64_t first, int64_t n)
     const tower *t = job->t;
     const int64_t row = t->patch.w.shape[1];
     float *x = job->x + first * t->config->hidden;
-    op_linear(t->k, x, job->patches + (job->pair * job->span + first) * row, &t->patch, n);
-    tower_add_positions(t, x, first, n, job->grid.h, job->grid.w);
+    const float *patches = job->patches + (job->pair * job->span + first) * row;
+    if (job->staged) patches = kernels_stage(t->k, job->room, patches, n * row);
+    op_linear(t->k, x, patches, &t->patch, n);
+    op_add_taps(t->k, x, t->positions, job->rows + 4 * first, job->weights + 4 * first, n,
+                t->config->hidden);
     return product_ops(&t->patch, n);
 }
 
@@ -273,20 +313,6 @@ static void attend_all(tower_job *job)
                        (float)(1 / sqrt((double)C)));
 }
 
-typedef struct scatter {
-    float *to;         // [rows, D], at the first head
-    const float *from; // [rows, width]
-    int64_t D, width;
-} scatter;
-
-static void scatter_rows(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const scatter *s = arg;
-    for (int64_t i = begin; i < end; i++) {
-        memcpy(s->to + i * s->D, s->from + i * s->width, (size_t)s->width * sizeof *s->to);
-    }
-}
-
 // The pass that turns q and k also brings the heads' parts of the one pair together.
 static void attend_heads(tower_job *job, int64_t first, int64_t n)
 {
@@ -296,8 +322,7 @@ static void attend_heads(tower_job *job, int64_t first, int64_t n)
     op_norm_rope(t->k, qkv, job->wide + first * C, NULL, job->cos, job->sin, 3 * job->span, n, C,
                  C, D, C, 0);
     op_attention_spans(t->k, out, qkv, 1, job->span, n, C, (float)(1 / sqrt((double)C)));
-    scatter s = {job->y + first * C, out, D, n * C};
-    kernels_rows(t->k, job->span, 256, scatter_rows, &s);
+    op_copy_rows(t->k, job->y + first * C, D, out, n * C, job->span, n * C);
 }
 
 static double attend(tower_job *job, int64_t first, int64_t n)
@@ -395,12 +420,20 @@ static phase next_phase(tower_job *job)
     }
 }
 
+// Rows or heads of a slice of the phase under way.
+static int64_t slice_size(const tower_job *job)
+{
+    if (job->phase == ATTEND) return job->heads;
+    if (job->phase == EMBED && job->staged) return whole_tokens(job->t, DEVICE_STAGED);
+    return slice_rows(job->t);
+}
+
 // Returns the operations it took.
 static double run_slice(tower_job *job)
 {
     const bool by_heads = job->phase == ATTEND;
     const int64_t all = by_heads ? job->t->config->heads : rows_now(job);
-    const int64_t n = min_of(by_heads ? job->heads : slice_rows(job->t), all - job->at);
+    const int64_t n = min_of(slice_size(job), all - job->at);
     const double ops = by_heads ? attend(job, job->at, n) : run_rows(job, job->at, n);
     job->at += n;
     if (job->at == all) {
@@ -415,7 +448,7 @@ sight_err tower_job_run(tower_job *job, double most_ops, bool *done)
     double ops = 0;
     while (job->pair < job->grid.t && (ops == 0 || ops < most_ops)) ops += run_slice(job);
     *done = job->pair >= job->grid.t;
-    return SIGHT_OK;
+    return kernels_status(job->t->k);
 }
 
 sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, float *features,

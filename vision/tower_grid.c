@@ -3,9 +3,13 @@
 // Sources: transformers, vision_utils.py (interpolation indices and weights) and models/qwen3_vl
 // (axial rotary embedding); float32 as there.
 #include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
+#include "kernels/memory.h"
 #include "vision/tower_parts.h"
+
+// Rows whose angles are asked for at once: positions are handed over with the call.
+#define ANGLE_ROWS 65536
 
 // The two table rows (or columns) that patch i of n lies between, and the second one's weight.
 typedef struct taps {
@@ -21,21 +25,6 @@ static taps taps_at(int32_t i, int32_t n, int32_t side)
     return t;
 }
 
-static void add_interpolated(const tower *t, float *x, taps row, taps column)
-{
-    const int64_t D = t->config->hidden;
-    const float *table = t->positions;
-    const float *a = table + ((int64_t)row.low * t->side + column.low) * D;
-    const float *b = table + ((int64_t)row.low * t->side + column.high) * D;
-    const float *c = table + ((int64_t)row.high * t->side + column.low) * D;
-    const float *d = table + ((int64_t)row.high * t->side + column.high) * D;
-    const float wa = (1 - row.weight) * (1 - column.weight);
-    const float wb = (1 - row.weight) * column.weight;
-    const float wc = row.weight * (1 - column.weight);
-    const float wd = row.weight * column.weight;
-    for (int64_t j = 0; j < D; j++) x[j] += a[j] * wa + b[j] * wb + c[j] * wc + d[j] * wd;
-}
-
 // Patch i of a pair stands at this row and column: merge blocks in raster order, raster inside.
 static void place(int64_t i, int32_t w, int32_t merge, int32_t *row, int32_t *column)
 {
@@ -45,70 +34,107 @@ static void place(int64_t i, int32_t w, int32_t merge, int32_t *row, int32_t *co
     *column = (int32_t)(block % blocks_w) * merge + (int32_t)(inside % merge);
 }
 
-typedef struct adding {
+// ---- positions ----
+
+typedef struct tapping {
     const tower *t;
-    float *x; // of patch `first`
-    int64_t first, span;
+    int32_t *rows;
+    float *weights;
+    int64_t span;
     int32_t h, w;
-} adding;
+} tapping;
 
-static void add_pieces(void *arg, int64_t begin, int64_t end, int worker)
+static void tap_pieces(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const adding *a = arg;
+    const tapping *a = arg;
+    const int32_t side = a->t->side;
     for (int64_t i = begin; i < end; i++) {
-        int32_t row, column;
-        place((a->first + i) % a->span, a->w, a->t->config->merge, &row, &column);
-        add_interpolated(a->t, a->x + i * a->t->config->hidden, taps_at(row, a->h, a->t->side),
-                         taps_at(column, a->w, a->t->side));
+        int32_t y, x, *rows = a->rows + 4 * i;
+        float *weights = a->weights + 4 * i;
+        place(i % a->span, a->w, a->t->config->merge, &y, &x);
+        const taps row = taps_at(y, a->h, side), column = taps_at(x, a->w, side);
+        rows[0] = row.low * side + column.low;
+        rows[1] = row.low * side + column.high;
+        rows[2] = row.high * side + column.low;
+        rows[3] = row.high * side + column.high;
+        weights[0] = (1 - row.weight) * (1 - column.weight);
+        weights[1] = (1 - row.weight) * column.weight;
+        weights[2] = row.weight * (1 - column.weight);
+        weights[3] = row.weight * column.weight;
     }
 }
 
-void tower_add_positions(const tower *t, float *x, int64_t first, int64_t n, int32_t h, int32_t w)
+sight_err tower_taps(const tower *t, int32_t *rows, float *weights, int64_t pairs, int32_t h,
+                     int32_t w)
 {
-    adding a = {t, x, first, (int64_t)h * w, h, w};
-    kernels_rows(t->k, n, 32, add_pieces, &a);
-}
-
-// Patch i's angles: the first half of them turns with the row, the second with the column.
-typedef struct turning {
-    const tower *t;
-    float *cos, *sin;
-    const float *inv; // [half / 2] turns per position
-    int32_t w;
-} turning;
-
-static void turn(const turning *s, float *cos_out, float *sin_out, int32_t at, int64_t n)
-{
-    for (int64_t f = 0; f < n; f++) {
-        const float angle = (float)at * s->inv[f];
-        cos_out[f] = cosf(angle);
-        sin_out[f] = sinf(angle);
+    const int64_t span = (int64_t)h * w, n = pairs * span;
+    int32_t *host_rows = malloc(sizeof *host_rows * 4 * (size_t)n);
+    float *host_weights = malloc(sizeof *host_weights * 4 * (size_t)n);
+    sight_err err = SIGHT_OK;
+    if (host_rows && host_weights) {
+        tapping a = {t, host_rows, host_weights, span, h, w};
+        kernels_rows(t->k, n, 256, tap_pieces, &a);
+        kernels_write(t->k, rows, host_rows, sizeof *rows * 4 * (size_t)n);
+        kernels_write(t->k, weights, host_weights, sizeof *weights * 4 * (size_t)n);
+    } else {
+        err = sight_fail(SIGHT_E_MEMORY, "no memory for the places of %lld patches", (long long)n);
     }
+    free(host_rows);
+    free(host_weights);
+    return err;
 }
 
-static void turn_pieces(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const turning *s = arg;
-    const int64_t half = s->t->config->hidden / s->t->config->heads / 2;
-    for (int64_t i = begin; i < end; i++) {
-        int32_t row, column;
-        float *c = s->cos + i * 3 * half, *d = s->sin + i * 3 * half;
-        place(i, s->w, s->t->config->merge, &row, &column);
-        turn(s, c, d, row, half / 2);
-        turn(s, c + half / 2, d + half / 2, column, half / 2);
-        memcpy(c + half, c, (size_t)half * sizeof *c);
-        memcpy(d + half, d, (size_t)half * sizeof *d);
-        for (int64_t j = 0; j < half; j++) c[2 * half + j] = 1;
-        memset(d + 2 * half, 0, (size_t)half * sizeof *d);
-    }
-}
+// ---- angles ----
 
-void tower_angles(const tower *t, float *cos_out, float *sin_out, int32_t h, int32_t w)
+sight_err tower_make_frequencies(tower *t)
 {
-    float inv[TOWER_MAX_HEAD / 4];
     const int64_t n = t->config->hidden / t->config->heads / 4;
     const float theta = (float)t->config->rope_theta;
-    for (int64_t f = 0; f < n; f++) inv[f] = 1 / powf(theta, (float)f / (float)n);
-    turning s = {t, cos_out, sin_out, inv, w};
-    kernels_rows(t->k, (int64_t)h * w, 64, turn_pieces, &s);
+    float inv[TOWER_MAX_HEAD / 2];
+    int32_t axis[TOWER_MAX_HEAD / 2];
+    for (int64_t f = 0; f < n; f++) {
+        inv[f] = inv[n + f] = 1 / powf(theta, (float)f / (float)n);
+        axis[f] = 0;
+        axis[n + f] = 1;
+    }
+    const size_t bytes = (size_t)(2 * n) * sizeof *inv;
+    char *block = NULL;
+    sight_err err = kernels_alloc((void **)&block, t->k, 2 * bytes, "rotary frequencies");
+    if (err) return err;
+    kernels_write(t->k, block, inv, bytes);
+    kernels_write(t->k, block + bytes, axis, bytes);
+    t->frequencies = block;
+    t->rope = (rope_table){(const float *)block, (const int32_t *)(block + bytes), 2 * n, 1};
+    return SIGHT_OK;
+}
+
+// Rows q, k, v of each patch: v stands at 0, 0, so its angles are 0.
+static void fill_places(int32_t *positions, int64_t stride, int64_t first, int64_t n, int32_t w,
+                        int32_t merge)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int32_t row = 0, column = 0;
+        if ((first + i) % 3 < 2) place((first + i) / 3, w, merge, &row, &column);
+        positions[i] = row;
+        positions[stride + i] = column;
+        positions[2 * stride + i] = 0;
+    }
+}
+
+sight_err tower_angles(const tower *t, float *cos_out, float *sin_out, int32_t h, int32_t w)
+{
+    const int64_t all = 3 * (int64_t)h * w, most = all < ANGLE_ROWS ? all : ANGLE_ROWS;
+    const int64_t half = t->rope.half;
+    int32_t *positions = malloc(sizeof *positions * 3 * (size_t)most);
+    if (!positions) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for the places of %lld patches",
+                          (long long)h * w);
+    }
+    for (int64_t at = 0; at < all; at += most) {
+        const int64_t n = all - at < most ? all - at : most;
+        fill_places(positions, most, at, n, w, t->config->merge);
+        op_rope_angles(t->k, cos_out + at * half, sin_out + at * half, positions, most, n, &t->rope);
+    }
+    free(positions);
+    return SIGHT_OK;
 }

@@ -29,23 +29,29 @@ struct tower {
     weight patch;     // the Conv3d as a matrix [D, channels temporal_patch patch^2]
     float *positions; // [side, side, D]
     int32_t side;
+    void *frequencies; // the memory that rope points into
+    rope_table rope;   // of C / 2 frequencies: the first half turns with the row, the other with the column
     tower_block *blocks;
     tower_merger merger, deepstack[CONFIG_MAX_DEEPSTACK];
 };
 
 // ---- tower_load.c ----
 
-// What it has filled when it fails, tower_unload frees.
+// Brings weights where the tower's ops read them. What it has filled when it fails, tower_unload frees.
 sight_err tower_load(tower *t, const checkpoint *c);
 void tower_unload(tower *t);
 
 // ---- tower_grid.c ----
 
-// x [n, D] += the position table, bilinear with aligned corners, at patches first .. first + n - 1
-// of pairs of h x w, in merge-block order.
-void tower_add_positions(const tower *t, float *x, int64_t first, int64_t n, int32_t h, int32_t w);
+// Which rows of the position table are added to the patches of so many pairs of h x w, in merge-block
+// order, and by what weights: bilinear with aligned corners. rows, weights [pairs h w, 4] as op_add_taps
+// takes them.
+sight_err tower_taps(const tower *t, int32_t *rows, float *weights, int64_t pairs, int32_t h,
+                     int32_t w);
 
+// Fills frequencies and rope.
+sight_err tower_make_frequencies(tower *t);
 // Angles of one frame pair for q, k and v alike: cos, sin [h w, 3, C / 2]; v is not turned.
-void tower_angles(const tower *t, float *cos, float *sin, int32_t h, int32_t w);
+sight_err tower_angles(const tower *t, float *cos, float *sin, int32_t h, int32_t w);
 
 #endif
