@@ -36,7 +36,7 @@ static device_id best(void)
     for (int i = 0; i < device_gpus(); i++) {
         const device_id id = {DEVICE_CUDA, i};
         device_info info;
-        if (device_describe(&info, id) || info.free_bytes <= most) continue;
+        if (device_describe(&info, id) || info.major < DEVICE_MIN_MAJOR || info.free_bytes <= most) continue;
         found = id;
         most = info.free_bytes;
     }

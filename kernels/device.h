@@ -10,6 +10,8 @@
 
 #include "base/err.h"
 
+#define DEVICE_MIN_MAJOR 8 // compute capability that kernels/cuda is written for
+
 typedef enum device_kind { DEVICE_CPU, DEVICE_CUDA } device_kind;
 
 typedef struct device_id {
@@ -25,7 +27,7 @@ typedef struct device_info {
     int processors;      // multiprocessors
 } device_info;
 
-// "auto": a GPU where there is one (that with the most free memory), else the CPU; "cpu"; "cuda", "cuda:N".
+// "auto": a GPU where there is one that is new enough (that with the most free memory), else the CPU; "cpu"; "cuda", "cuda:N".
 // SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
 sight_err device_parse(device_id *out, const char *word, const char *what);
 // "cpu", "cuda:0". text has room for 16.

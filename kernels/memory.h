@@ -23,9 +23,12 @@ sight_err kernels_status(kernels *k);
 // Any contents, 256-byte aligned; big blocks in large pages. bytes may be 0. SIGHT_E_MEMORY: "no memory for 3.0
 // MiB of <what>".
 sight_err kernels_alloc(void **out, kernels *k, size_t bytes, const char *what);
+// Ops of k that were asked for may still be using it; those of an object beside it may not, but for what
+// kernels_after has made k wait for. Neither of the two within a step.
 void kernels_free(kernels *k, void *p); // accepts NULL
 
-// From and to host memory. kernels_read waits for all that was asked for, the op that writes it included.
+// From and to host memory, which may be reused on return. kernels_read waits for all that was asked for, the op
+// that writes it included; bytes may be 0. Within a step kernels_write takes its place among the ops.
 void kernels_write(kernels *k, void *to, const void *host, size_t bytes);
 sight_err kernels_read(kernels *k, void *host, const void *from, size_t bytes);
 // host [n] floats as an op may read them: host itself with the CPU, else a copy in room [n].

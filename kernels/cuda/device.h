@@ -69,6 +69,17 @@ bool cuda_good(kernels *k, cudaError_t e, const char *what);
 void cuda_fail(kernels *k, sight_err code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool cuda_failed(const kernels *k);
 
+// What an area keeps with the object (a library's handle): p is NULL at first, set together with `done`, which
+// ends it before the stream and the memory go.
+typedef struct cuda_kept {
+    void *p;
+    void (*done)(void *p);
+} cuda_kept;
+
+enum { CUDA_KEPT_LINEAR, CUDA_KEPT_ATTENTION, CUDA_KEPT_DELTA, CUDA_KEPT_ROWS, CUDA_KEPT_PICK, CUDA_KEPT };
+
+cuda_kept *cuda_keep(kernels *k, int area);
+
 // Whether a step is being noted: launches are not running yet.
 bool cuda_in_step(const kernels *k);
 
