@@ -254,11 +254,21 @@ static void fill_table(backend_ops *ops)
 {
     *ops = (backend_ops){0};
     memory_cuda_fill(ops);
+#if __has_include("kernels/cuda/linear.c")
     linear_cuda_fill(ops);
+#endif
+#if __has_include("kernels/cuda/rows.c")
     rows_cuda_fill(ops);
+#endif
+#if __has_include("kernels/cuda/attention.c")
     attention_cuda_fill(ops);
+#endif
+#if __has_include("kernels/cuda/delta.c")
     delta_cuda_fill(ops);
+#endif
+#if __has_include("kernels/cuda/pick.c")
     pick_cuda_fill(ops);
+#endif
 }
 
 static sight_err open_object(kernels *k, int index)
