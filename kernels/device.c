@@ -54,7 +54,8 @@ sight_err device_parse(device_id *out, const char *word, const char *what)
         *out = (device_id){DEVICE_CPU, 0};
         return SIGHT_OK;
     }
-    const bool numbered = sscanf(word, "cuda:%4d%n", &index, &used) == 1 && !word[used] && index >= 0;
+    const bool numbered = sscanf(word, "cuda:%4d%n", &index, &used) == 1 && !word[used] &&
+                          word[5] >= '0' && word[5] <= '9';
     if (strcmp(word, "cuda") && !numbered) {
         return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.40s', must be auto, cpu, cuda or cuda:N", what, word);
     }

@@ -1,0 +1,111 @@
+// Words for devices, in every build: without CUDA, with GPUs (the shim pretends to have one), and without a GPU.
+#include "support/test.h"
+
+#include "kernels/memory.h"
+
+static void test_words(void **state)
+{
+    device_id id = {DEVICE_CUDA, 7};
+    assert_ok(device_parse(&id, "cpu", "device"));
+    assert_int_equal(id.kind, DEVICE_CPU);
+    assert_int_equal(id.index, 0);
+    id = (device_id){DEVICE_CUDA, 7};
+    static const char *const wrong[] = {"", "gpu", "CPU", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda: 1",
+                                        "cuda:99999", "cuda 0", "cpu:0", "auto,cpu"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_fails(device_parse(&id, wrong[i], "--device"), SIGHT_E_ARGUMENT,
+                     "must be auto, cpu, cuda or cuda:N");
+        assert_non_null(strstr(sight_error(), "--device is '"));
+        assert_int_equal(id.index, 7);
+    }
+}
+
+static void test_gpus(void **state)
+{
+    device_id id;
+    char text[16];
+    const int n = device_gpus();
+    assert_int_equal(n == 0, device_without_gpu() != NULL);
+    assert_ok(device_parse(&id, "auto", "device"));
+    if (n == 0) {
+        assert_int_equal(id.kind, DEVICE_CPU);
+        assert_fails(device_parse(&id, "cuda", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        assert_fails(device_parse(&id, "cuda:0", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        return;
+    }
+    assert_ok(device_parse(&id, "cuda", "device"));
+    assert_int_equal(id.kind, DEVICE_CUDA);
+    device_format(text, id);
+    assert_string_equal(text, "cuda:0");
+    assert_ok(device_parse(&id, "cuda:0", "device"));
+    assert_fails(device_parse(&id, "cuda:99", "device"), SIGHT_E_UNSUPPORTED, "the last one here is cuda:");
+}
+
+static void test_format(void **state)
+{
+    char text[16];
+    device_format(text, (device_id){DEVICE_CPU, 0});
+    assert_string_equal(text, "cpu");
+    device_format(text, (device_id){DEVICE_CUDA, 12});
+    assert_string_equal(text, "cuda:12");
+}
+
+static void test_describe(void **state)
+{
+    device_info info = {.major = -1};
+    assert_true(device_describe(&info, (device_id){DEVICE_CPU, 0}) == SIGHT_E_UNSUPPORTED);
+    assert_true(device_describe(&info, (device_id){DEVICE_CUDA, 99}) == SIGHT_E_UNSUPPORTED);
+    assert_int_equal(info.major, -1);
+    if (device_gpus() == 0) return;
+    assert_ok(device_describe(&info, (device_id){DEVICE_CUDA, 0}));
+    assert_true(info.name[0] && info.major > 0 && info.processors > 0);
+    assert_true(info.free_bytes >= 0 && info.free_bytes <= info.total_bytes);
+}
+
+static void test_no_such_object(void **state)
+{
+    kernels *k = NULL;
+    const kernels_options o = {.threads = 1, .device = {DEVICE_CUDA, 99}};
+    assert_fails(kernels_create(&k, &o), SIGHT_E_UNSUPPORTED, "cuda:99");
+    assert_null(k);
+}
+
+// With the CPU all of kernels/memory.h is there too, and does the plain thing.
+static void test_memory_of_the_cpu(void **state)
+{
+    kernels *k, *beside;
+    const kernels_options o = {.threads = 1};
+    char here[100], there[100];
+    void *p;
+    assert_ok(kernels_create(&k, &o));
+    assert_false(kernels_on_device(k));
+    assert_ok(kernels_create_beside(&beside, k));
+    assert_ptr_equal(beside, k);
+    assert_ok(kernels_alloc(&p, k, sizeof here, "a test"));
+    memset(here, 5, sizeof here);
+    kernels_step_begin(k);
+    kernels_write(k, p, here, sizeof here);
+    op_zero(k, p, 10);
+    op_copy(k, (char *)p + 50, p, 20);
+    assert_ok(kernels_step_end(k));
+    kernels_after(k, beside);
+    assert_ok(kernels_read(k, there, p, sizeof there));
+    memset(here, 0, 10);
+    memcpy(here + 50, here, 20);
+    assert_memory_equal(here, there, sizeof here);
+    assert_ok(kernels_read(k, NULL, NULL, 0));
+    assert_ok(kernels_status(k));
+    kernels_free(k, p);
+    kernels_free(k, NULL);
+    kernels_destroy_beside(&beside, k);
+    assert_null(beside);
+    kernels_destroy(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),          cmocka_unit_test(test_gpus),
+                                       cmocka_unit_test(test_format),         cmocka_unit_test(test_describe),
+                                       cmocka_unit_test(test_no_such_object), cmocka_unit_test(test_memory_of_the_cpu)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
