@@ -221,7 +221,7 @@ static sight_err open_cache(engine *e, const engine_options *o)
     const int64_t room = m->budget - m->weights - m->text_workspace;
     if (room <= 0) return too_little(e, "the model with its workspace", m->budget - room);
     m->cache_budget = room;
-    const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room};
+    const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room, .k = e->k};
     sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);
     if (err) return err;
     m->states = cache_bytes(e->pool, 0);

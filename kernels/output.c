@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "kernels/cpu/output.h"
+#include "kernels/memory.h"
 #include "kernels/profile.h"
 
 // Beyond this, weights and inputs are left to the full product: no sum of theirs can overflow below.
@@ -284,7 +285,7 @@ bool op_output_pays(const kernels *k, const weight *head)
     // Heads in 4 bits are as small as a scan; minima would round beyond what the bound allows for.
     const packed *p = head->packed;
     const bool wide = !p || (p->format.bits == 8 && !p->format.has_min);
-    return wide && !k->exact && !head->bias && !head->lora &&
+    return wide && !kernels_on_device(k) && !k->exact && !head->bias && !head->lora &&
            tensor_count(&head->w) >= LEAST_WEIGHTS &&
            make_floats(head->w.shape[1]) <= KERNELS_SCRATCH_FLOATS;
 }

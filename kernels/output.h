@@ -114,7 +114,7 @@ void op_output_refine(kernels *k, const output_look *look, const output_planes *
                       const output_x *x, const int32_t *ids, int64_t n);
 
 // Whether planes of this head are worth their memory: it is big and in more than half a byte per
-// weight, and products are not exact.
+// weight, and products are not exact. Never on a device: op_pick_logits is there.
 bool op_output_pays(const kernels *k, const weight *head);
 
 #endif

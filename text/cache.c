@@ -2,8 +2,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "kernels/memory.h"
 #include "text/cache_parts.h"
 
 static int64_t align_up(int64_t n, int64_t to)
@@ -60,6 +60,7 @@ sight_err cache_pool_create(cache_pool **out, const text_config *config,
     p->kv_type = options->kv_type;
     p->mtp = config->mtp_layers > 0 && !options->without_mtp;
     p->memory.budget = options->budget_bytes;
+    p->memory.k = options->k && kernels_on_device(options->k) ? options->k : NULL;
     measure(p, config);
     *out = p;
     return SIGHT_OK;
@@ -87,17 +88,24 @@ int64_t cache_bytes_used(const cache_pool *p)
 
 // ---- sequences ----
 
-// Room in the tables for n blocks.
+// Room in the tables for n blocks; the device's is written when all is known (show_blocks).
 static sight_err grow_tables(sequence *s, int64_t n)
 {
     if (n <= s->capacity) return SIGHT_OK;
+    const cache_memory *m = &s->pool->memory;
     int64_t capacity = s->capacity ? s->capacity : 8;
     while (capacity < n) capacity *= 2;
     cache_block **blocks = realloc(s->blocks, (size_t)capacity * sizeof *blocks);
     if (blocks) s->blocks = blocks;
     void **data = blocks ? realloc(s->data, (size_t)capacity * sizeof *data) : NULL;
-    if (!data) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's table of pages");
-    s->data = data;
+    if (data) s->data = data;
+    void *table = data && m->k ? cache_room_create(m, capacity * (int64_t)sizeof *data) : NULL;
+    if (!data || (m->k && !table)) {
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's table of pages");
+    }
+    cache_room_free(m, s->table);
+    s->table = table;
+    s->in_table = 0;
     s->capacity = capacity;
     return SIGHT_OK;
 }
@@ -106,6 +114,24 @@ static void put_block(sequence *s, int64_t at, cache_block *b)
 {
     s->blocks[at] = b;
     s->data[at] = b->data;
+    if (s->in_table > at) s->in_table = at;
+}
+
+// Ops on a device read the table there.
+static void show_blocks(sequence *s)
+{
+    if (!s->table || s->in_table >= s->n_blocks) return;
+    const int64_t first = s->in_table;
+    cache_write(&s->pool->memory, s->table + first, s->data + first,
+                (s->n_blocks - first) * (int64_t)sizeof *s->data);
+    s->in_table = s->n_blocks;
+}
+
+static void free_tables(sequence *s)
+{
+    free(s->blocks);
+    free(s->data);
+    cache_room_free(&s->pool->memory, s->table);
 }
 
 sight_err sequence_create(sequence **out, cache_pool *p)
@@ -119,7 +145,7 @@ sight_err sequence_create(sequence **out, cache_pool *p)
         free(s);
         return err;
     }
-    if (!zeroed) memset(states, 0, (size_t)p->memory.states_bytes);
+    if (!zeroed) cache_zero(&p->memory, states, p->memory.states_bytes);
     s->pool = p;
     s->states = states;
     p->sequences++;
@@ -130,6 +156,7 @@ sight_err sequence_create(sequence **out, cache_pool *p)
 static void cut_blocks(sequence *s, int64_t n)
 {
     while (s->n_blocks > n) cache_block_unref(&s->pool->memory, s->blocks[--s->n_blocks]);
+    if (s->in_table > s->n_blocks) s->in_table = s->n_blocks;
 }
 
 void sequence_drop(sequence **ps)
@@ -140,8 +167,7 @@ void sequence_drop(sequence **ps)
     sequence_forbid_rewind(s);
     cache_states_free(&s->pool->memory, s->states);
     s->pool->sequences--;
-    free(s->blocks);
-    free(s->data);
+    free_tables(s);
     free(s);
     *ps = NULL;
 }
@@ -156,18 +182,18 @@ sight_err sequence_fork(sequence **out, const sequence *s)
     bool zeroed;
     if (!err) err = cache_states_create(&states, &zeroed, &s->pool->memory);
     if (err) {
-        free(f->blocks);
-        free(f->data);
+        free_tables(f);
         free(f);
         return err;
     }
     f->states = states;
-    if (states) memcpy(states, s->states, (size_t)s->pool->memory.states_bytes);
+    if (states) cache_copy(&s->pool->memory, states, s->states, s->pool->memory.states_bytes);
     for (int64_t b = 0; b < s->n_blocks; b++) {
         s->blocks[b]->refs++;
         put_block(f, b, s->blocks[b]);
     }
     f->n_blocks = s->n_blocks;
+    show_blocks(f);
     f->length = s->length;
     f->mtp_length = s->mtp_length;
     s->pool->sequences++;
@@ -213,7 +239,7 @@ static sight_err own_block(sequence *s, int64_t at)
     if (shared->refs == 1) return SIGHT_OK;
     sight_err err = cache_block_create(&own, &s->pool->memory);
     if (err) return err;
-    memcpy(own->data, shared->data, (size_t)s->pool->memory.block_bytes);
+    cache_copy(&s->pool->memory, own->data, shared->data, s->pool->memory.block_bytes);
     cache_block_unref(&s->pool->memory, shared);
     put_block(s, at, own);
     return SIGHT_OK;
@@ -232,6 +258,7 @@ sight_err sequence_reserve(sequence *s, int64_t first, int64_t n)
         if (!err) put_block(s, s->n_blocks++, b);
     }
     if (err) sequence_trim(s);
+    show_blocks(s);
     return err;
 }
 
@@ -260,7 +287,10 @@ bool sequence_has_mtp(const sequence *s)
 kv_view sequence_kv(const sequence *s, int32_t layer)
 {
     assert(layer >= 0 && layer < s->pool->kv_layers);
-    return (kv_view){s->data, layer * s->pool->page_bytes, s->pool->kv_type, CACHE_PAGE_ROWS};
+    return (kv_view){.blocks = s->table ? s->table : s->data,
+                     .offset = layer * s->pool->page_bytes,
+                     .type = s->pool->kv_type,
+                     .page_rows = CACHE_PAGE_ROWS};
 }
 
 float *sequence_conv(sequence *s, int32_t layer)

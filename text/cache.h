@@ -2,7 +2,7 @@
 //
 // A pool owns all memory of one model's sequences, within a byte budget fixed at creation. Pages
 // are shared between forks and snapshots by count and copied when written.
-// Threads: the engine's only.
+// Pages, states and records are backend memory (kernels/memory.h). Threads: the engine's only.
 #ifndef SIGHT_TEXT_CACHE_H
 #define SIGHT_TEXT_CACHE_H
 
@@ -22,6 +22,7 @@ typedef struct cache_options {
     tensor_type kv_type;  // TENSOR_BF16, TENSOR_I8 or TENSOR_F32 (trace)
     int64_t budget_bytes; // pages and states together; 0: no limit
     bool without_mtp;     // keep no KV for the MTP block's layer
+    kernels *k; // of a device: all lies in its memory, and k outlives the pool. Else not used
 } cache_options;
 
 // A checkpoint with an MTP block also gets KV for that block's layer.
@@ -70,7 +71,7 @@ void sequence_advance_mtp(sequence *s, int64_t n);
 
 bool sequence_has_mtp(const sequence *s);
 // layer counts full-attention layers; that of the MTP block comes after the last of them.
-// Valid until the next reserve or trim.
+// Valid until the next reserve or trim. On a device its table of blocks lies there too.
 kv_view sequence_kv(const sequence *s, int32_t layer);
 // layer counts linear-attention layers: the convolution's tail [conv_width - 1, channels], and the
 // delta rule's state [value_heads, key_dim, value_dim].

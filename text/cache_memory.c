@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/memory.h"
+
 #define SLAB_BYTES  (8 << 20)
 #define SPARE_BYTES (64 << 20)
 
@@ -25,14 +27,51 @@ static void *map_pages(int64_t bytes)
     return p;
 }
 
-// ---- the budget ----
+// ---- backend memory ----
 
-static void *pop_states(cache_memory *m)
+static void *pages_create(const cache_memory *m, int64_t bytes)
 {
-    void *states = m->free_states;
-    memcpy(&m->free_states, states, sizeof m->free_states);
-    return states;
+    void *p = NULL;
+    if (!m->k) return map_pages(bytes);
+    return kernels_alloc(&p, m->k, (size_t)bytes, "the cache") ? NULL : p;
 }
+
+static void pages_free(const cache_memory *m, void *p, int64_t bytes)
+{
+    if (m->k) kernels_free(m->k, p);
+    else munmap(p, (size_t)bytes);
+}
+
+void *cache_room_create(const cache_memory *m, int64_t bytes)
+{
+    return m->k ? pages_create(m, bytes) : malloc((size_t)bytes + (bytes == 0));
+}
+
+void cache_room_free(const cache_memory *m, void *room)
+{
+    if (m->k) kernels_free(m->k, room);
+    else free(room);
+}
+
+void cache_copy(const cache_memory *m, void *to, const void *from, int64_t bytes)
+{
+    if (m->k) op_copy(m->k, to, from, (size_t)bytes);
+    else memcpy(to, from, (size_t)bytes);
+}
+
+void cache_zero(const cache_memory *m, void *p, int64_t bytes)
+{
+    if (m->k) op_zero(m->k, p, (size_t)bytes);
+    else memset(p, 0, (size_t)bytes);
+}
+
+void cache_write(const cache_memory *m, void *to, const void *host, int64_t bytes)
+{
+    if (m->k) kernels_write(m->k, to, host, (size_t)bytes);
+    else memcpy(to, host, (size_t)bytes);
+}
+
+// ---- the budget ----
 
 static void push(cache_block **list, cache_block *b)
 {
@@ -47,19 +86,33 @@ static cache_block *pop(cache_block **list)
     return b;
 }
 
+static void free_states(cache_memory *m)
+{
+    pages_free(m, m->free_states[--m->n_free], m->states_bytes);
+    m->n_states--;
+    m->held -= m->states_bytes;
+}
+
+// A device's block goes for good, the process's keeps its addresses.
+static void cool_block(cache_memory *m)
+{
+    cache_block *b = pop(&m->warm);
+    m->held -= m->block_bytes;
+    if (m->k) {
+        kernels_free(m->k, b->data);
+        free(b);
+        return;
+    }
+    madvise(b->data, (size_t)m->block_bytes, MADV_DONTNEED);
+    push(&m->cold, b);
+}
+
 // Returns one piece of what nobody uses to the system; false when all is in use.
 static bool give_back(cache_memory *m)
 {
-    if (m->free_states) {
-        munmap(pop_states(m), (size_t)m->states_bytes);
-        m->held -= m->states_bytes;
-        return true;
-    }
-    if (!m->warm) return false;
-    cache_block *b = pop(&m->warm);
-    madvise(b->data, (size_t)m->block_bytes, MADV_DONTNEED);
-    push(&m->cold, b);
-    m->held -= m->block_bytes;
+    if (m->n_free > 0) free_states(m);
+    else if (m->warm) cool_block(m);
+    else return false;
     return true;
 }
 
@@ -85,7 +138,9 @@ static sight_err make_room(cache_memory *m, int64_t bytes)
 void cache_memory_done(cache_memory *m)
 {
     assert(m->used == 0);
-    while (m->free_states) munmap(pop_states(m), (size_t)m->states_bytes);
+    while (m->k && give_back(m)) continue;
+    while (m->n_free > 0) free_states(m);
+    free(m->free_states);
     while (m->slabs) {
         cache_slab *s = m->slabs;
         m->slabs = s->next;
@@ -117,10 +172,23 @@ static sight_err add_slab(cache_memory *m)
     return SIGHT_OK;
 }
 
+// On a device, where what nobody uses may lie in the way.
+static sight_err add_block(cache_memory *m)
+{
+    cache_block *b = calloc(1, sizeof *b);
+    while (b && !(b->data = pages_create(m, m->block_bytes)) && give_back(m)) continue;
+    if (!b || !b->data) {
+        free(b);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for the cache to grow");
+    }
+    push(&m->cold, b);
+    return SIGHT_OK;
+}
+
 static sight_err warm_block(cache_memory *m)
 {
     sight_err err = make_room(m, m->block_bytes);
-    if (!err && !m->cold) err = add_slab(m);
+    if (!err && !m->cold) err = m->k ? add_block(m) : add_slab(m);
     if (err) return err;
     push(&m->warm, pop(&m->cold));
     m->held += m->block_bytes;
@@ -151,21 +219,34 @@ void cache_block_unref(cache_memory *m, cache_block *b)
 
 // ---- states ----
 
+// A new set, and room for it in the list of free ones: giving it back cannot fail.
+static sight_err new_states(void **out, cache_memory *m)
+{
+    const int64_t n = m->n_states + 1;
+    void **list = realloc(m->free_states, (size_t)n * sizeof *list);
+    if (list) m->free_states = list;
+    void *states = list ? pages_create(m, m->states_bytes) : NULL;
+    while (list && !states && give_back(m)) states = pages_create(m, m->states_bytes);
+    if (!states) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's states");
+    m->n_states++;
+    m->held += m->states_bytes;
+    *out = states;
+    return SIGHT_OK;
+}
+
 sight_err cache_states_create(void **out, bool *zeroed, cache_memory *m)
 {
     void *states = NULL;
-    bool fresh = !m->free_states;
+    const bool fresh = m->n_free == 0;
     if (!fresh) {
-        states = pop_states(m);
+        states = m->free_states[--m->n_free];
     } else if (m->states_bytes > 0) {
         sight_err err = make_room(m, m->states_bytes);
+        if (!err) err = new_states(&states, m);
         if (err) return err;
-        states = map_pages(m->states_bytes);
-        if (!states) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence's states");
-        m->held += m->states_bytes;
     }
     m->used += m->states_bytes;
-    *zeroed = fresh;
+    *zeroed = fresh && (!m->k || !states);
     *out = states;
     return SIGHT_OK;
 }
@@ -174,7 +255,6 @@ void cache_states_free(cache_memory *m, void *states)
 {
     m->used -= m->states_bytes;
     if (!states) return;
-    memcpy(states, &m->free_states, sizeof m->free_states);
-    m->free_states = states;
+    m->free_states[m->n_free++] = states;
     trim(m);
 }

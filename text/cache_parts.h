@@ -11,7 +11,7 @@ typedef struct cache_rewind {
     bool marked;      // the last step was such a one, and `other` holds the states before it
     int64_t length;   // of the sequence before it
     float *other;     // as states; what it holds is of use only when marked
-    float *records;   // [linear layers][max_rows][channels + 2 value_heads]
+    float *records;   // [linear layers][max_rows][channels + 2 value_heads], backend memory
 } cache_rewind;
 
 struct cache_pool {
@@ -33,7 +33,9 @@ struct sequence {
     int64_t n_blocks, capacity;
     cache_block **blocks; // [capacity]
     void **data;          // [capacity], theirs
-    float *states;        // [linear layers][layer_state_floats]; NULL without any
+    void **table;         // [capacity], the same in a device's memory; NULL: data itself is read
+    int64_t in_table;     // entries of it that are right
+    float *states;        // [linear layers][layer_state_floats], backend memory; NULL without any
     cache_rewind rewind;
 };
 

@@ -2,7 +2,6 @@
 // and what its rows put into each linear-attention layer, so that the rows that stay can be run
 // through these layers again. Rows of keys and values are just forgotten.
 #include <assert.h>
-#include <stdlib.h>
 
 #include "text/cache_parts.h"
 
@@ -13,7 +12,7 @@ sight_err sequence_allow_rewind(sequence *s, int32_t max_rows)
     assert(max_rows > 0);
     if (r->max_rows >= max_rows) return SIGHT_OK;
     const int64_t floats = p->linear_layers * max_rows * (p->channels + 2 * p->value_heads);
-    float *records = malloc((size_t)(floats + 1) * sizeof *records);
+    float *records = cache_room_create(&p->memory, floats * (int64_t)sizeof *records);
     if (!records) {
         return sight_fail(SIGHT_E_MEMORY, "no memory for %d rows that can be taken back", max_rows);
     }
@@ -22,10 +21,10 @@ sight_err sequence_allow_rewind(sequence *s, int32_t max_rows)
     sight_err err = SIGHT_OK;
     if (r->max_rows == 0) err = cache_states_create(&other, &zeroed, &s->pool->memory);
     if (err) {
-        free(records);
+        cache_room_free(&p->memory, records);
         return err;
     }
-    free(r->records);
+    cache_room_free(&p->memory, r->records);
     *r = (cache_rewind){.max_rows = max_rows, .other = other, .records = records};
     return SIGHT_OK;
 }
@@ -34,7 +33,7 @@ void sequence_forbid_rewind(sequence *s)
 {
     if (s->rewind.max_rows == 0) return;
     cache_states_free(&s->pool->memory, s->rewind.other);
-    free(s->rewind.records);
+    cache_room_free(&s->pool->memory, s->rewind.records);
     s->rewind = (cache_rewind){0};
 }
 

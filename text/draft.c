@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "kernels/memory.h"
 #include "text/draft_rows.h"
 
 #define STEP_ROWS (DRAFT_MAX + 1)
@@ -18,7 +19,7 @@ struct draft {
     int32_t depth;        // as in draft_options; 0 once guessing has become impossible
     int64_t hidden_width; // D
     draft_rows rows; // rows that the block has not seen; not used with depth 0
-    float *prompt_hidden; // [prompt_room, D] of a piece of the prompt
+    float *prompt_hidden; // [prompt_room, D] of a piece of the prompt, backend memory
     int64_t prompt_room;
     // The last step: rows read, the first of which is what the caller handed over.
     int32_t n, used; // `used` of n are what the caller handed over; 0: it was no step of ours
@@ -26,8 +27,9 @@ struct draft {
     int32_t position; // of the first
     output_row next[STEP_ROWS]; // the logits after each; one row with depth 0
     output_row guess; // the block's logits
-    float *hidden;    // [STEP_ROWS, D]
-    float *fed;       // [DRAFT_LAST_ROWS, D], what the block makes of its rows
+    // Backend memory.
+    float *hidden; // [STEP_ROWS, D]
+    float *fed;    // [DRAFT_LAST_ROWS, D], what the block makes of its rows
     draft_usage usage;
 };
 
@@ -59,19 +61,34 @@ static void row_done(output_row *r)
     free(r->logits);
 }
 
+static kernels *kernels_of(const draft *d)
+{
+    return text_model_kernels(d->m);
+}
+
+// [n, D] in backend memory.
+static sight_err rows_create(float **out, const draft *d, int64_t n)
+{
+    void *p;
+    sight_err err = kernels_alloc(&p, kernels_of(d), (size_t)(n * d->hidden_width) * sizeof **out,
+                                  "reading ahead");
+    if (!err) *out = p;
+    return err;
+}
+
 static sight_err allocate(draft *d)
 {
-    const size_t D = (size_t)d->hidden_width;
     const int32_t rows = d->depth ? STEP_ROWS : 1, vocab = text_model_config(d->m)->vocab;
     bool good = true;
     for (int32_t i = 0; i < rows; i++) good = good && row_init(&d->next[i], vocab);
-    if (d->depth) {
-        d->hidden = malloc(STEP_ROWS * D * sizeof(float));
-        d->fed = malloc(DRAFT_LAST_ROWS * D * sizeof(float));
-        good = good && d->hidden && d->fed && row_init(&d->guess, vocab) &&
-               draft_rows_init(&d->rows, d->hidden_width, DRAFT_WINDOW);
+    if (d->depth) good = good && row_init(&d->guess, vocab);
+    if (!good) return sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
+    sight_err err = d->depth ? rows_create(&d->hidden, d, STEP_ROWS) : SIGHT_OK;
+    if (!err && d->depth) err = rows_create(&d->fed, d, DRAFT_LAST_ROWS);
+    if (!err && d->depth) {
+        err = draft_rows_init(&d->rows, kernels_of(d), d->hidden_width, DRAFT_WINDOW);
     }
-    return good ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for reading ahead");
+    return err;
 }
 
 // Whether the sequence can be taken back by a step's rows, and the model has something to guess
@@ -115,9 +132,9 @@ void draft_destroy(draft **pd)
     draft_rows_done(&d->rows);
     for (int32_t i = 0; i < STEP_ROWS; i++) row_done(&d->next[i]);
     row_done(&d->guess);
-    free(d->prompt_hidden);
-    free(d->hidden);
-    free(d->fed);
+    kernels_free(kernels_of(d), d->prompt_hidden);
+    kernels_free(kernels_of(d), d->hidden);
+    kernels_free(kernels_of(d), d->fed);
     free(d);
     *pd = NULL;
 }
@@ -134,13 +151,20 @@ draft_usage draft_get_usage(const draft *d)
 
 // ---- the prompt ----
 
-static bool make_room(draft *d, int64_t rows)
+static void drop_room(draft *d)
 {
-    if (rows <= d->prompt_room) return true;
-    free(d->prompt_hidden);
-    d->prompt_hidden = malloc((size_t)(rows * d->hidden_width) * sizeof(float));
-    d->prompt_room = d->prompt_hidden ? rows : 0;
-    return d->prompt_hidden != NULL;
+    kernels_free(kernels_of(d), d->prompt_hidden);
+    d->prompt_hidden = NULL;
+    d->prompt_room = 0;
+}
+
+static sight_err make_room(draft *d, int64_t rows)
+{
+    if (rows <= d->prompt_room) return SIGHT_OK;
+    drop_room(d);
+    sight_err err = rows_create(&d->prompt_hidden, d, rows);
+    if (!err) d->prompt_room = rows;
+    return err;
 }
 
 // The room for guesses goes back to the pool. `err` is of a step; true: it may work now.
@@ -156,22 +180,13 @@ sight_err draft_read(draft *d, const segment *s, int64_t left)
 {
     segment seg = *s;
     const bool wanted = d->depth && left < DRAFT_WINDOW;
-    if (wanted) {
-        if (!make_room(d, s->n)) {
-            return sight_fail(SIGHT_E_MEMORY, "no memory for %d rows of the prompt", s->n);
-        }
-        seg.hidden = d->prompt_hidden;
-    }
-    sight_err err = text_model_step(d->m, &seg, 1);
+    sight_err err = wanted ? make_room(d, s->n) : SIGHT_OK;
+    if (err) return err;
+    if (wanted) seg.hidden = d->prompt_hidden;
+    err = text_model_step(d->m, &seg, 1);
     if (err && give_up(d, err)) err = text_model_step(d->m, s, 1);
-    if (!err && d->depth && wanted && !draft_rows_add(&d->rows, &seg)) {
-        return sight_fail(SIGHT_E_MEMORY, "no memory for %d rows of the prompt", s->n);
-    }
-    if (left == 0) { // it will not be needed again
-        free(d->prompt_hidden);
-        d->prompt_hidden = NULL;
-        d->prompt_room = 0;
-    }
+    if (!err && d->depth && wanted) err = draft_rows_add(&d->rows, &seg);
+    if (left == 0) drop_room(d); // it will not be needed again
     return err;
 }
 

@@ -3,26 +3,43 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/memory.h"
+
 static int64_t room(const draft_rows *r)
 {
     return 2 * r->window;
 }
 
-bool draft_rows_init(draft_rows *r, int64_t width, int64_t window)
+static size_t rows_bytes(const draft_rows *r, int64_t n)
 {
-    *r = (draft_rows){.width = width, .window = window};
+    return (size_t)(n * r->width) * sizeof(float);
+}
+
+static sight_err rows_create(float **out, const draft_rows *r)
+{
+    void *p;
+    sight_err err = kernels_alloc(&p, r->k, rows_bytes(r, room(r)), "rows of the prompt");
+    if (!err) *out = p;
+    return err;
+}
+
+sight_err draft_rows_init(draft_rows *r, kernels *k, int64_t width, int64_t window)
+{
+    *r = (draft_rows){.k = k, .width = width, .window = window};
     const size_t n = (size_t)room(r);
-    r->hidden = malloc(n * (size_t)width * sizeof *r->hidden);
+    sight_err err = rows_create(&r->hidden, r);
+    if (err) return err;
     r->ids = malloc((n + 1) * sizeof *r->ids); // one more, for the id after the last
     r->visual = malloc(n + 1);
     r->positions = malloc(3 * n * sizeof *r->positions);
-    return r->hidden && r->ids && r->visual && r->positions;
+    if (r->ids && r->visual && r->positions) return SIGHT_OK;
+    return sight_fail(SIGHT_E_MEMORY, "no memory for rows of the prompt");
 }
 
 void draft_rows_done(draft_rows *r)
 {
-    free(r->hidden);
-    free(r->features);
+    if (r->hidden) kernels_free(r->k, r->hidden);
+    if (r->features) kernels_free(r->k, r->features);
     free(r->ids);
     free(r->visual);
     free(r->positions);
@@ -34,13 +51,23 @@ static float *row_at(float *rows, const draft_rows *r, int64_t i)
     return rows + i * r->width;
 }
 
+// Rows from .. from + n - 1 become the first ones. They may overlap with those, so as many as lie
+// before them are moved at once.
+static void move_rows(const draft_rows *r, float *rows, int64_t from, int64_t n)
+{
+    for (int64_t i = 0; from > 0 && i < n; i += from) {
+        const int64_t some = n - i < from ? n - i : from;
+        op_copy(r->k, row_at(rows, r, i), row_at(rows, r, from + i), rows_bytes(r, some));
+    }
+}
+
 // Moves the last `keep` rows to the front.
 static void compact(draft_rows *r, int64_t keep)
 {
     const int64_t from = r->first + r->n - keep;
-    const size_t row = (size_t)r->width * sizeof(float), n = (size_t)keep;
-    memmove(r->hidden, row_at(r->hidden, r, from), n * row);
-    if (r->features) memmove(r->features, row_at(r->features, r, from), n * row);
+    const size_t n = (size_t)keep;
+    move_rows(r, r->hidden, from, keep);
+    if (r->features) move_rows(r, r->features, from, keep);
     memmove(r->ids, r->ids + from, n * sizeof *r->ids);
     memmove(r->visual, r->visual + from, n);
     for (int i = 0; i < 3; i++) {
@@ -61,40 +88,50 @@ static int64_t make_room(draft_rows *r, int64_t n)
     return at;
 }
 
-bool draft_rows_add(draft_rows *r, const segment *s)
+static int64_t count(const uint8_t *visual, int64_t n)
+{
+    int64_t some = 0;
+    for (int64_t i = 0; visual && i < n; i++) some += visual[i];
+    return some;
+}
+
+// features, rows of the visual ones among n, go to where these stand from row `at` on: runs at
+// once.
+static void put_features(draft_rows *r, int64_t at, const float *features, const uint8_t *visual,
+                         int64_t n)
+{
+    for (int64_t i = 0, end; i < n; i = end + 1) {
+        for (end = i; end < n && visual[end];) end++;
+        op_copy(r->k, row_at(r->features, r, at + i), features, rows_bytes(r, end - i));
+        features += (end - i) * r->width;
+    }
+}
+
+sight_err draft_rows_add(draft_rows *r, const segment *s)
 {
     const int64_t n = s->n < r->window ? s->n : r->window, skipped = s->n - n;
-    const size_t row = (size_t)r->width * sizeof(float);
-    int64_t feature = 0; // rows of s->features passed
-    bool any = false;
-    for (int64_t i = 0; s->visual && i < s->n; i++) any |= s->visual[i];
-    if (any && !r->features) {
-        r->features = malloc((size_t)room(r) * row);
-        if (!r->features) return false;
-    }
+    const bool any = count(s->visual, s->n) > 0;
+    sight_err err = any && !r->features ? rows_create(&r->features, r) : SIGHT_OK;
+    if (err) return err;
     const int64_t at = make_room(r, n);
-    memcpy(row_at(r->hidden, r, at), s->hidden + skipped * r->width, (size_t)n * row);
+    op_copy(r->k, row_at(r->hidden, r, at), s->hidden + skipped * r->width, rows_bytes(r, n));
     memcpy(r->ids + at, s->ids + skipped, (size_t)n * sizeof *r->ids);
     for (int axis = 0; axis < 3; axis++) {
         memcpy(r->positions + axis * room(r) + at,
                s->positions + axis * s->position_stride + skipped, (size_t)n * sizeof(int32_t));
     }
-    for (int64_t i = 0; i < s->n; i++) {
-        const bool visual = s->visual && s->visual[i];
-        if (i >= skipped) r->visual[at + i - skipped] = visual;
-        if (i >= skipped && visual) {
-            memcpy(row_at(r->features, r, at + i - skipped), s->features + feature * r->width, row);
-        }
-        feature += visual;
-    }
-    return true;
+    memset(r->visual + at, 0, (size_t)n);
+    if (!any) return SIGHT_OK;
+    memcpy(r->visual + at, s->visual + skipped, (size_t)n);
+    put_features(r, at, s->features + count(s->visual, skipped) * r->width, s->visual + skipped, n);
+    return SIGHT_OK;
 }
 
 void draft_rows_add_text(draft_rows *r, const float *hidden, const int32_t *ids, int32_t position,
                          int32_t n)
 {
     const int64_t at = make_room(r, n);
-    memcpy(row_at(r->hidden, r, at), hidden, (size_t)(n * r->width) * sizeof *hidden);
+    op_copy(r->k, row_at(r->hidden, r, at), hidden, rows_bytes(r, n));
     for (int32_t i = 0; i < n; i++) {
         r->ids[at + i] = ids[i];
         r->visual[at + i] = 0;

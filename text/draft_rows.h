@@ -15,21 +15,23 @@
 #define DRAFT_LAST_ROWS 8
 
 typedef struct draft_rows {
+    kernels *k;
     int64_t width;  // D
     int64_t window; // the arrays have room for twice that
     int64_t first, n;
-    float *hidden;      // [room, D]
-    float *features;    // [room, D], rows of visual tokens; NULL before the first
+    float *hidden;      // [room, D], backend memory
+    float *features;    // [room, D], rows of visual tokens, backend memory; NULL before the first
     int32_t *ids;       // [room]
     uint8_t *visual;    // [room]
     int32_t *positions; // [3][room]
 } draft_rows;
 
-bool draft_rows_init(draft_rows *r, int64_t width, int64_t window); // false: no memory
+// Borrows k. SIGHT_E_MEMORY.
+sight_err draft_rows_init(draft_rows *r, kernels *k, int64_t width, int64_t window);
 void draft_rows_done(draft_rows *r); // zeroed is fine
 
-// Takes over the rows of a step, copying what matters of them. false: no memory.
-bool draft_rows_add(draft_rows *r, const segment *s);
+// Takes over the rows of a step, copying what matters of them. SIGHT_E_MEMORY.
+sight_err draft_rows_add(draft_rows *r, const segment *s);
 // n rows of text, fewer than the window, at successive positions.
 void draft_rows_add_text(draft_rows *r, const float *hidden, const int32_t *ids, int32_t position,
                          int32_t n);

@@ -3,8 +3,8 @@
 // Formulas: docs/MODEL.md. Scratch is cut from ws.mixer for the rows at hand, so that a step of few
 // rows touches little memory.
 #include <math.h>
-#include <string.h>
 
+#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 static int64_t max_of(int64_t a, int64_t b)
@@ -34,7 +34,7 @@ static int64_t conv_channels(const text_config *c)
 
 int64_t layer_mixer_floats(const text_config *c, bool mtp)
 {
-    int64_t widest = c->intermediate;
+    int64_t widest = max_of(c->intermediate, c->hidden);
     bool full = mtp;
     for (int32_t i = 0; i < c->n_layers; i++) {
         if (c->layers[i] == LAYER_FULL) full = true;
@@ -92,7 +92,7 @@ static void run_full(text_model *m, const model_layer *l, const batch_part *part
 {
     const text_config *c = &m->config->text;
     const full_part *f = &l->full;
-    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, R = model_rotary(c);
+    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, R = rope_rotary(c);
     const int64_t head = c->attention_gate ? 2 * C : C; // floats of a head in q_proj's rows
     const float eps = (float)c->rms_eps;
 
@@ -166,11 +166,11 @@ static void record(text_model *m, const model_layer *l, const float *x, const fl
         const batch_part *p = &parts[i];
         if (!p->rewindable) continue;
         const layer_record r = sequence_record(p->seq, l->slot);
-        memcpy(r.x, x + p->first * channels, (size_t)(p->n * channels) * sizeof *x);
-        memcpy(r.g, g + p->first * V, (size_t)(p->n * V) * sizeof *g);
-        memcpy(r.beta, beta + p->first * V, (size_t)(p->n * V) * sizeof *beta);
-        memcpy(sequence_conv(p->seq, l->slot), sequence_conv_before(p->seq, l->slot),
-               (size_t)((c->conv_width - 1) * channels) * sizeof *x);
+        op_copy(m->k, r.x, x + p->first * channels, (size_t)(p->n * channels) * sizeof *x);
+        op_copy(m->k, r.g, g + p->first * V, (size_t)(p->n * V) * sizeof *g);
+        op_copy(m->k, r.beta, beta + p->first * V, (size_t)(p->n * V) * sizeof *beta);
+        op_copy(m->k, sequence_conv(p->seq, l->slot), sequence_conv_before(p->seq, l->slot),
+                (size_t)((c->conv_width - 1) * channels) * sizeof *x);
     }
 }
 

@@ -2,13 +2,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "kernels/memory.h"
 #include "kernels/output.h"
 #include "text/model_parts.h"
 #include "text/planes.h"
-
-#define LOGIT_ROWS 32 // rows whose logits are computed together when they go to different places
 
 // ---- workspace ----
 
@@ -25,41 +23,49 @@ static void *carve(carver *c, int64_t n, size_t size)
     return c->memory ? c->memory + at : NULL;
 }
 
-static int64_t carve_workspace(workspace *ws, void *memory, const text_model *m)
+static int64_t carve_backend(workspace *ws, void *memory, const text_model *m)
 {
     const text_config *t = &m->config->text;
     const int64_t N = m->max_rows;
-    const int64_t half = model_rotary(t) / 2;
     carver c = {memory, 0};
     ws->h = carve(&c, N * t->hidden, sizeof(float));
     ws->x = carve(&c, N * t->hidden, sizeof(float));
     ws->mixer = carve(&c, N * layer_mixer_floats(t, m->mtp != NULL), sizeof(float));
-    ws->cos = carve(&c, N * half, sizeof(float));
-    ws->sin = carve(&c, N * half, sizeof(float));
+    ws->cos = carve(&c, N * m->rope.half, sizeof(float));
+    ws->sin = carve(&c, N * m->rope.half, sizeof(float));
+    ws->logits = carve(&c, m->logit_rows * t->vocab, sizeof(float));
+    return c.at;
+}
+
+static int64_t carve_host(workspace *ws, void *memory, const text_model *m)
+{
+    const int64_t N = m->max_rows;
+    carver c = {memory, 0};
     ws->ids = carve(&c, N, sizeof *ws->ids);
+    ws->positions = carve(&c, 3 * N, sizeof *ws->positions);
     ws->outputs = carve(&c, N, sizeof(output_row *));
+    ws->all = carve(&c, N, sizeof *ws->all);
     ws->parts = carve(&c, N, sizeof *ws->parts);
     ws->attention = carve(&c, N, sizeof *ws->attention);
     ws->conv = carve(&c, N, sizeof *ws->conv);
     ws->delta = carve(&c, N, sizeof *ws->delta);
-    ws->logits = carve(&c, m->logit_rows * t->vocab, sizeof(float));
     return c.at;
 }
 
 static sight_err create_workspace(text_model *m)
 {
     workspace *ws = &m->ws;
-    ws->bytes = carve_workspace(ws, NULL, m);
-    size_t align = ws->bytes >= 4 << 20 ? 2 << 20 : 64;
-    if (posix_memalign(&ws->memory, align, (size_t)ws->bytes)) {
-        ws->memory = NULL;
-        return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of the text model's workspace",
-                          (double)ws->bytes / 1048576);
+    const int64_t bytes = carve_backend(ws, NULL, m), host = carve_host(ws, NULL, m);
+    sight_err err = kernels_alloc(&ws->memory, m->k, (size_t)bytes, "the text model's workspace");
+    if (err) return err;
+    if (posix_memalign(&ws->host, 64, (size_t)host)) {
+        ws->host = NULL;
+        return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of the text model's arrays",
+                          (double)host / 1048576);
     }
-#ifdef MADV_HUGEPAGE
-    if (align > 64) madvise(ws->memory, (size_t)ws->bytes, MADV_HUGEPAGE);
-#endif
-    carve_workspace(ws, ws->memory, m);
+    ws->bytes = bytes + host;
+    carve_backend(ws, ws->memory, m);
+    carve_host(ws, ws->host, m);
     return SIGHT_OK;
 }
 
@@ -84,8 +90,10 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
     m->config = checkpoint_config(c);
     m->k = k;
     m->max_rows = max_rows;
-    m->logit_rows = max_rows < LOGIT_ROWS ? max_rows : LOGIT_ROWS;
+    const int64_t together = kernels_on_device(k) ? LOGIT_ROWS_ON_DEVICE : LOGIT_ROWS;
+    m->logit_rows = max_rows < together ? max_rows : together;
     sight_err err = model_load(m, c);
+    if (!err) err = rope_create(&m->rope, k, &m->config->text);
     if (!err) err = create_output(m, c);
     if (!err) err = create_workspace(m);
     if (err) {
@@ -102,7 +110,9 @@ void text_model_destroy(text_model **pm)
     if (!m) return;
     output_destroy(&m->output);
     model_unload(m);
-    free(m->ws.memory);
+    rope_destroy(&m->rope, m->k);
+    kernels_free(m->k, m->ws.memory);
+    free(m->ws.host);
     free(m);
     *pm = NULL;
 }
@@ -125,6 +135,11 @@ const text_config *text_model_config(const text_model *m)
 bool text_model_has_mtp(const text_model *m)
 {
     return m->mtp != NULL;
+}
+
+kernels *text_model_kernels(const text_model *m)
+{
+    return m->k;
 }
 
 draft_plan *text_model_plan(text_model *m)
@@ -204,48 +219,63 @@ static sight_err reserve(const segment *segments, int32_t n)
 
 // ---- the step ----
 
-void model_embed(text_model *m, int64_t first, int64_t n, const int32_t *ids,
-                 const uint8_t *visual, const float *features)
+void model_note_rows(text_model *m, int64_t first, int64_t n, const int32_t *ids,
+                     const uint8_t *visual, const int32_t *positions, int64_t position_stride)
+{
+    workspace *ws = &m->ws;
+    for (int64_t i = 0; i < n; i++) ws->ids[first + i] = visual && visual[i] ? 0 : ids[i];
+    for (int axis = 0; axis < 3; axis++) {
+        memcpy(ws->positions + axis * m->max_rows + first, positions + axis * position_stride,
+               (size_t)n * sizeof *positions);
+    }
+}
+
+void model_embed(text_model *m, int64_t N)
+{
+    op_embed(m->k, m->ws.h, m->ws.ids, &m->embedding, N);
+    op_rope_angles(m->k, m->ws.cos, m->ws.sin, m->ws.positions, m->max_rows, N, &m->rope);
+}
+
+// Where the run of visual rows that begins at row i ends: i where there is none.
+static int64_t end_of_run(const uint8_t *visual, int64_t i, int64_t n)
+{
+    while (i < n && visual[i]) i++;
+    return i;
+}
+
+void model_put_visual(text_model *m, float *h, const float *features, const uint8_t *visual,
+                      int64_t n)
 {
     const int64_t D = m->config->text.hidden;
-    float *h = m->ws.h + first * D;
-    for (int64_t i = 0; i < n; i++) m->ws.ids[i] = visual && visual[i] ? 0 : ids[i];
-    op_embed(m->k, h, m->ws.ids, &m->embedding, n);
-    for (int64_t i = 0; visual && i < n; i++) {
-        if (!visual[i]) continue;
-        memcpy(h + i * D, features, (size_t)D * sizeof *h);
-        features += D;
+    for (int64_t i = 0, end; i < n; i = end + 1) {
+        end = end_of_run(visual, i, n);
+        op_copy(m->k, h + i * D, features, (size_t)((end - i) * D) * sizeof *h);
+        features += (end - i) * D;
     }
 }
 
 // Lays the segments' rows out one after another; returns how many.
 static int64_t lay_out(text_model *m, const segment *segments, int32_t n)
 {
-    const text_config *t = &m->config->text;
-    const int64_t half = model_rotary(t) / 2;
     int64_t row = 0;
     for (int32_t i = 0; i < n; i++) {
         const segment *s = &segments[i];
         m->ws.parts[i] = (batch_part){s->seq, row, s->n, sequence_length(s->seq), s->rewindable};
         sequence_mark(s->seq, s->rewindable);
-        model_embed(m, row, s->n, s->ids, s->visual, s->features);
-        rope_angles(m->ws.cos + row * half, m->ws.sin + row * half, s->positions,
-                    s->position_stride, s->n, t);
+        model_note_rows(m, row, s->n, s->ids, s->visual, s->positions, s->position_stride);
         row += s->n;
     }
     return row;
 }
 
-// h += rows at visual rows, a run of them at a time.
+// h [n, D] += rows at visual rows.
 static void add_visual(text_model *m, float *h, const float *rows, const uint8_t *visual, int64_t n)
 {
     const int64_t D = m->config->text.hidden;
-    for (int64_t i = 0; i < n;) {
-        int64_t end = i;
-        while (end < n && visual[end]) end++;
+    for (int64_t i = 0, end; i < n; i = end + 1) {
+        end = end_of_run(visual, i, n);
         op_add(m->k, h + i * D, rows, (end - i) * D);
         rows += (end - i) * D;
-        i = end + 1;
     }
 }
 
@@ -259,81 +289,31 @@ static void add_deepstack(text_model *m, int32_t level, const segment *segments,
     }
 }
 
-static void copy_logits(float *const *to, const int32_t *rows, int32_t n, const float *from,
-                        int64_t vocab)
+static void put_features(text_model *m, const segment *segments, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++) {
-        memcpy(to[i], from, (size_t)(rows[i] * vocab) * sizeof *from);
-        from += rows[i] * vocab;
-    }
-}
-
-// Logits of the normed rows x, which hold the wanted rows of segment after segment. As many
-// segments as logit_rows allows share a product, since that reads the whole output matrix; it
-// writes to its place at once when the outputs follow each other in memory.
-static void write_logits(text_model *m, const float *x, const segment *segments, int32_t n)
-{
-    const int64_t D = m->config->text.hidden, vocab = m->config->text.vocab;
-    float *to[LOGIT_ROWS];
-    int32_t rows[LOGIT_ROWS];
-    for (int32_t i = 0; i < n;) {
-        int32_t group = 0;
-        int64_t total = 0;
-        bool together = true;
-        for (; i < n; i++) {
-            const segment *s = &segments[i];
-            if (s->n_logits == 0 || s->outputs) continue;
-            if (total > 0 && total + s->n_logits > m->logit_rows) break;
-            if (total > 0 && s->logits != to[0] + total * vocab) together = false;
-            to[group] = s->logits;
-            rows[group++] = s->n_logits;
-            total += s->n_logits;
-        }
-        if (total == 0) return;
-        op_linear(m->k, together ? to[0] : m->ws.logits, x, &m->head, total);
-        if (!together) copy_logits(to, rows, group, m->ws.logits, vocab);
-        x += total * D;
-    }
-}
-
-void model_outputs(text_model *m, const float *x, output_row *outputs, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) m->ws.outputs[i] = &outputs[i];
-    output_run(m->output, x, m->ws.outputs, n);
-}
-
-// Gathers the wanted rows of segments that ask for all logits, or of those with outputs, behind the
-// first `row` of ws.x. Returns how many there are then.
-static int64_t gather_wanted(text_model *m, int64_t row, const segment *segments, int32_t n,
-                             bool outputs)
-{
-    const int64_t D = m->config->text.hidden;
     for (int32_t i = 0; i < n; i++) {
         const segment *s = &segments[i];
-        if (outputs != (s->outputs != NULL)) continue;
-        const float *h = m->ws.h + m->ws.parts[i].first * D;
-        memcpy(m->ws.x + row * D, h + (s->n - s->n_logits) * D,
-               (size_t)(s->n_logits * D) * sizeof *h);
-        for (int32_t j = 0; outputs && j < s->n_logits; j++) m->ws.outputs[row + j] = &s->outputs[j];
-        row += s->n_logits;
+        float *h = m->ws.h + m->ws.parts[i].first * m->config->text.hidden;
+        if (s->visual) model_put_visual(m, h, s->features, s->visual, s->n);
     }
-    return row;
 }
 
-static void write_outputs(text_model *m, const segment *segments, int32_t n)
+// A few rows of text each: such a step looks like many that follow.
+static bool comes_again(const segment *segments, int32_t n)
 {
-    const int64_t D = m->config->text.hidden;
-    const float eps = (float)m->config->text.rms_eps;
     for (int32_t i = 0; i < n; i++) {
-        const segment *s = &segments[i];
-        const float *h = m->ws.h + m->ws.parts[i].first * D;
-        if (s->hidden) op_rms_norm(m->k, s->hidden, h, m->norm, s->n, D, eps);
+        if (segments[i].n > SHORT_ROWS || segments[i].visual) return false;
     }
-    const int64_t all = gather_wanted(m, 0, segments, n, false);
-    const int64_t wanted = gather_wanted(m, all, segments, n, true);
-    op_rms_norm(m->k, m->ws.x, m->ws.x, m->norm, wanted, D, eps);
-    write_logits(m, m->ws.x, segments, n);
-    output_run(m->output, m->ws.x + all * D, m->ws.outputs + all, (int32_t)(wanted - all));
+    return true;
+}
+
+// What failed is not part of any sequence.
+static void undo(const segment *segments, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (segments[i].rewindable) sequence_return(segments[i].seq);
+        sequence_trim(segments[i].seq);
+    }
 }
 
 sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments)
@@ -341,13 +321,21 @@ sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segm
     sight_err err = check_step(m, segments, n_segments);
     if (!err) err = reserve(segments, n_segments);
     if (err) return err;
-    int32_t levels = m->config->has_vision ? m->config->vision.n_deepstack : 0;
-    int64_t N = lay_out(m, segments, n_segments);
+    const int32_t levels = m->config->has_vision ? m->config->vision.n_deepstack : 0;
+    const bool again = comes_again(segments, n_segments);
+    const int64_t N = lay_out(m, segments, n_segments);
+    if (again) kernels_step_begin(m->k);
+    model_embed(m, N);
+    put_features(m, segments, n_segments);
     for (int32_t i = 0; i < m->config->text.n_layers; i++) {
         layer_run(m, &m->layers[i], m->ws.parts, n_segments, N);
         if (i < levels) add_deepstack(m, i, segments, n_segments);
     }
-    write_outputs(m, segments, n_segments);
+    err = model_results(m, segments, n_segments, again);
+    if (err) {
+        undo(segments, n_segments);
+        return err;
+    }
     for (int32_t i = 0; i < n_segments; i++) sequence_advance(segments[i].seq, segments[i].n);
     return SIGHT_OK;
 }
@@ -360,9 +348,11 @@ sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n)
     }
     if (n == rows) return SIGHT_OK;
     sequence_return(seq);
+    kernels_step_begin(m->k);
     for (int32_t i = 0; n > 0 && i < m->config->text.n_layers; i++) {
         if (m->layers[i].kind == LAYER_LINEAR) layer_replay(m, &m->layers[i], seq, n);
     }
-    sequence_advance(seq, n);
-    return SIGHT_OK;
+    sight_err err = kernels_step_end(m->k);
+    if (!err) sequence_advance(seq, n);
+    return err;
 }

@@ -2,7 +2,12 @@
 //
 // Prefill is a long segment, decode a segment of one row, draft verification one of a few; one step
 // may hold all three for different sequences. Products run over all rows at once, attention and the
-// delta rule per sequence. Threads: the engine's only.
+// delta rule per sequence.
+//
+// Features, deepstack and hidden rows are backend memory (kernels/memory.h), which with the CPU is
+// the process's. All else is host memory: ids, positions, logits, outputs.
+//
+// Threads: the engine's only.
 #ifndef SIGHT_TEXT_MODEL_H
 #define SIGHT_TEXT_MODEL_H
 
@@ -29,7 +34,10 @@ bool text_model_has_mtp(const text_model *m);
 // What guessing ahead has brought on this model (text/draft.h); the model itself does not use it.
 draft_plan *text_model_plan(text_model *m);
 
-// Rows of one sequence in a step. All arrays are borrowed for the call.
+kernels *text_model_kernels(const text_model *m); // what it runs on
+
+// Rows of one sequence in a step. All arrays are borrowed for the call. Results are there after it,
+// but for hidden, which is for ops that follow and kernels_read.
 typedef struct segment {
     sequence *seq;            // advanced by n
     int32_t n;                // rows, at least 1
@@ -37,24 +45,25 @@ typedef struct segment {
     const int32_t *positions; // t, h, w: row i at [0], [stride], [2 * stride]
     int64_t position_stride;  // of the whole prompt when the rows are a piece of it
     const uint8_t *visual;    // [n], 1 at visual rows; NULL: none
-    const float *features;    // [visual rows, D], in order
-    const float *const *deepstack; // [levels] of [visual rows, D]; NULL: none
+    const float *features;    // [visual rows, D], in order; backend memory
+    const float *const *deepstack; // [levels] of [visual rows, D] in backend memory; NULL: none
     int32_t n_logits;              // logits for the last so many rows; 0: none
     float *logits;                 // out [n_logits, vocab]; not used with outputs
     output_row *outputs;           // [n_logits], for those that can win alone; NULL: logits
-    float *hidden;                 // out [n, D] after the final norm; NULL: not wanted
+    float *hidden; // out [n, D] after the final norm, backend memory; NULL: not wanted
     // The rows can be taken back afterwards, and each gets what it would get alone, bit for bit.
     // n is at most sequence_rewind_rows.
     bool rewindable;
 } segment;
 
 // The sum of n is at most max_rows. SIGHT_E_MEMORY when a sequence cannot grow (nothing has
-// changed then), SIGHT_E_LIMIT past the context length.
+// changed then), SIGHT_E_LIMIT past the context length, and what kernels_status says: no sequence
+// is longer then.
 sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments);
 
 // Takes back all but the first n rows of the last step of seq, whose segment was rewindable: seq is
 // then, bit for bit, as after these alone. Costs no reading of weights. Once per step.
-// SIGHT_E_ARGUMENT (n, or nothing can be taken back).
+// SIGHT_E_ARGUMENT (n, or nothing can be taken back), and what kernels_status says.
 sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n);
 
 // The MTP block over rows of one sequence, whose MTP cache it advances: row i pairs hidden[i] (after
@@ -64,7 +73,7 @@ sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n);
 typedef struct mtp_segment {
     sequence *seq;
     int32_t n;
-    const float *hidden;
+    const float *hidden; // backend memory, as are next_features and hidden_out
     const int32_t *next_ids;
     const uint8_t *next_visual;
     const float *next_features;
@@ -77,9 +86,5 @@ typedef struct mtp_segment {
 } mtp_segment;
 
 sight_err text_model_mtp(text_model *m, const mtp_segment *segment);
-
-// MRoPE angles for n rows: cos, sin [n, rotary/2]. positions as in segment. For tests and MTP.
-void rope_angles(float *cos, float *sin, const int32_t *positions, int64_t position_stride,
-                 int64_t n, const text_config *config);
 
 #endif

@@ -1,9 +1,10 @@
 // Weights by their published names. Matrices stay where the checkpoint maps them; norms, biases and
-// other small vectors become float32.
+// other small vectors become float32. On a device all of them are copied there, one by one.
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/lora.h"
+#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 #define NAME_BYTES 160
@@ -11,6 +12,7 @@
 // Gathers loads: the first failure stays, later ones do nothing.
 typedef struct loader {
     const checkpoint *c;
+    kernels *k;
     const char *prefix;
     float norm_add; // 1 where norm weights are stored as w - 1
     sight_err err;
@@ -21,14 +23,24 @@ static void matrix(loader *l, weight *out, const char *name)
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
     if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
-    if (!l->err) out->lora = lora_find(l->c, full);
+    if (l->err) return;
+    out->lora = lora_find(l->c, full);
+    l->err = kernels_take_weight(l->k, out);
+    if (l->err) *out = (weight){0}; // nothing to drop
 }
 
 static void vector(loader *l, float **out, const char *name, float add)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s", l->prefix, name);
+    tensor_view view;
+    if (!l->err) l->err = checkpoint_tensor(l->c, &view, full);
     if (!l->err) l->err = checkpoint_copy_f32(l->c, out, full, add);
+    if (l->err) return;
+    l->err = kernels_take_floats(l->k, out, tensor_count(&view));
+    if (!l->err) return;
+    free(*out);
+    *out = NULL;
 }
 
 static void norm(loader *l, float **out, const char *name)
@@ -110,7 +122,7 @@ static sight_err load_mtp(text_model *m, loader *l)
 sight_err model_load(text_model *m, const checkpoint *c)
 {
     const text_config *t = &m->config->text;
-    loader l = {c, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
+    loader l = {c, m->k, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
     matrix(&l, &m->embedding, "model.language_model.embed_tokens");
     if (t->tied) m->head = m->embedding;
     else matrix(&l, &m->head, "lm_head");
@@ -120,29 +132,59 @@ sight_err model_load(text_model *m, const checkpoint *c)
     return err;
 }
 
-static void unload_layer(model_layer *l)
+static void unload_full(kernels *k, full_part *f)
 {
-    free(l->input_norm);
-    free(l->post_norm);
-    free(l->full.q_norm);
-    free(l->full.k_norm);
-    free(l->linear.conv);
-    free(l->linear.A_log);
-    free(l->linear.dt_bias);
-    free(l->linear.norm);
+    kernels_drop_weight(k, &f->q);
+    kernels_drop_weight(k, &f->k);
+    kernels_drop_weight(k, &f->v);
+    kernels_drop_weight(k, &f->o);
+    kernels_drop_floats(k, &f->q_norm);
+    kernels_drop_floats(k, &f->k_norm);
+}
+
+static void unload_linear(kernels *k, linear_part *p)
+{
+    kernels_drop_weight(k, &p->qkv);
+    kernels_drop_weight(k, &p->z);
+    kernels_drop_weight(k, &p->b);
+    kernels_drop_weight(k, &p->a);
+    kernels_drop_weight(k, &p->out);
+    kernels_drop_floats(k, &p->conv);
+    kernels_drop_floats(k, &p->A_log);
+    kernels_drop_floats(k, &p->dt_bias);
+    kernels_drop_floats(k, &p->norm);
+}
+
+static void unload_layer(kernels *k, model_layer *l)
+{
+    kernels_drop_floats(k, &l->input_norm);
+    kernels_drop_floats(k, &l->post_norm);
+    unload_full(k, &l->full);
+    unload_linear(k, &l->linear);
+    kernels_drop_weight(k, &l->mlp.gate);
+    kernels_drop_weight(k, &l->mlp.up);
+    kernels_drop_weight(k, &l->mlp.down);
+}
+
+static void unload_mtp(kernels *k, mtp_part *p)
+{
+    kernels_drop_weight(k, &p->fc);
+    kernels_drop_floats(k, &p->embedding_norm);
+    kernels_drop_floats(k, &p->hidden_norm);
+    kernels_drop_floats(k, &p->norm);
+    unload_layer(k, &p->layer);
+    free(p);
 }
 
 void model_unload(text_model *m)
 {
-    free(m->norm);
+    if (!m->config->text.tied) kernels_drop_weight(m->k, &m->head);
+    m->head = (weight){0};
+    kernels_drop_weight(m->k, &m->embedding);
+    kernels_drop_floats(m->k, &m->norm);
     for (int32_t i = 0; m->layers && i < m->config->text.n_layers; i++) {
-        unload_layer(&m->layers[i]);
+        unload_layer(m->k, &m->layers[i]);
     }
     free(m->layers);
-    if (!m->mtp) return;
-    free(m->mtp->embedding_norm);
-    free(m->mtp->hidden_norm);
-    free(m->mtp->norm);
-    unload_layer(&m->mtp->layer);
-    free(m->mtp);
+    if (m->mtp) unload_mtp(m->k, m->mtp);
 }

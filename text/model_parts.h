@@ -1,4 +1,4 @@
-// text/model_parts.h - what model.c, model_load.c, layers.c and mtp.c share.
+// text/model_parts.h - what model.c, model_load.c, model_results.c, layers.c and mtp.c share.
 //
 // Letters: N rows of a step, D hidden width, H and G query and key/value heads of width C, R
 // rotated width. Threads: the engine's only.
@@ -6,6 +6,7 @@
 #define SIGHT_TEXT_MODEL_PARTS_H
 
 #include "text/model.h"
+#include "text/rope.h"
 
 typedef struct mlp_part {
     weight gate, up, down;
@@ -47,15 +48,28 @@ typedef struct batch_part {
     bool rewindable;
 } batch_part;
 
+// Steps of segments of at most so many rows, all text, come again and again: kernels_step_begin.
+#define SHORT_ROWS 8
+
+// Rows whose logits are computed together when they go to different places; a device keeps them
+// till they are picked.
+#define LOGIT_ROWS           32
+#define LOGIT_ROWS_ON_DEVICE 64
+
 typedef struct workspace {
-    void *memory; // the one allocation
-    int64_t bytes;
+    void *memory; // the one allocation behind what is backend memory
+    void *host;   // that behind the rest
+    int64_t bytes; // of both
+    // Backend memory.
     float *h, *x;     // [N, D]: the residual stream, and what a product reads
     float *mixer;     // [N, mixer_floats]: whatever one mixer or MLP needs
     float *cos, *sin; // [N, R/2]
     float *logits;    // [logit_rows, vocab], for rows that go to different places
-    int32_t *ids;     // [N]
+    // Host memory.
+    int32_t *ids;             // [N]
+    int32_t *positions;       // [3, N], the axes max_rows apart
     output_row **outputs;     // [N]
+    output_row *all;          // [N], for rows that want all logits
     batch_part *parts;        // [N]
     attention_seq *attention; // [N]
     conv_seq *conv;           // [N]
@@ -67,20 +81,15 @@ struct text_model {
     kernels *k;
     int64_t max_rows, logit_rows;
     weight embedding; // [vocab, D]
-    weight head;
+    weight head;      // tied: the embedding's
     output_layer *output; // of head
     float *norm; // [D]
+    rope_table rope;
     model_layer *layers;
     mtp_part *mtp; // NULL: no block
     workspace ws;
     draft_plan plan;
 };
-
-// R: how many components of a head are rotated.
-static inline int32_t model_rotary(const text_config *c)
-{
-    return (int32_t)(c->head_dim * c->rope.partial_rotary_factor);
-}
 
 // ---- model_load.c ----
 
@@ -90,7 +99,7 @@ void model_unload(text_model *m);
 
 // ---- layers.c ----
 
-// Floats per row of ws.mixer, for the widest of the layers.
+// Floats per row of ws.mixer, for the widest of the layers; D at least.
 int64_t layer_mixer_floats(const text_config *c, bool mtp);
 // ws.h [N, D] += the layer, for the parts of a step.
 void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
@@ -100,13 +109,24 @@ void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n)
 
 // ---- model.c ----
 
-// Writes the embeddings of ids, or the features at visual rows, to ws.h.
-void model_embed(text_model *m, int64_t first, int64_t n, const int32_t *ids,
-                 const uint8_t *visual, const float *features);
-// Logits of n normed rows x, as the outputs ask.
-void model_outputs(text_model *m, const float *x, output_row *outputs, int32_t n);
+// Notes n rows as rows first and on of a step: ids (0 at visual rows) and positions.
+void model_note_rows(text_model *m, int64_t first, int64_t n, const int32_t *ids,
+                     const uint8_t *visual, const int32_t *positions, int64_t position_stride);
+// ws.h, ws.cos and ws.sin of the N rows that were noted.
+void model_embed(text_model *m, int64_t N);
+// h [n, D] = the rows of features at visual rows.
+void model_put_visual(text_model *m, float *h, const float *features, const uint8_t *visual,
+                      int64_t n);
 // SIGHT_E_ARGUMENT when an id that is not visual has no row in the table, or features are missing.
 sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_t *visual,
                            const float *features, int32_t n);
+
+// ---- model_results.c ----
+
+// What segments want of a step that is laid out in ws.parts, from ws.h after the last layer. again:
+// kernels_step_begin was called; what can be is done before kernels_step_end.
+sight_err model_results(text_model *m, const segment *segments, int32_t n, bool again);
+// The same for the MTP block, whose rows are all of ws.h, and whose norm is w.
+sight_err model_mtp_results(text_model *m, const mtp_segment *s, const float *w, bool again);
 
 #endif

@@ -2,8 +2,7 @@
 //
 // x = fc([norm(embedding of the next token), norm(hidden state)]), one full-attention layer with KV
 // of its own, a norm, and the main model's output matrix.
-#include <string.h>
-
+#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 static sight_err check(const text_model *m, const mtp_segment *s)
@@ -25,21 +24,26 @@ static sight_err check(const text_model *m, const mtp_segment *s)
     return model_check_rows(m, s->next_ids, s->next_visual, s->next_features, s->n);
 }
 
+// The rows that the hidden states lie in: behind what join puts together.
+static float *hidden_rows(const text_model *m, int64_t N)
+{
+    return m->ws.mixer + N * 2 * m->config->text.hidden;
+}
+
 // ws.h = fc of both inputs, each normed.
 static void join(text_model *m, const mtp_segment *s)
 {
     const mtp_part *p = m->mtp;
     const int64_t D = m->config->text.hidden, N = s->n;
     const float eps = (float)m->config->text.rms_eps;
-    float *pairs = m->ws.mixer;      // [N, 2 D]
-    float *hidden = pairs + N * 2 * D; // [N, D]
-    model_embed(m, 0, N, s->next_ids, s->next_visual, s->next_features);
+    float *pairs = m->ws.mixer; // [N, 2 D]
+    float *hidden = hidden_rows(m, N);
+    model_embed(m, N);
+    if (s->next_visual) model_put_visual(m, m->ws.h, s->next_features, s->next_visual, N);
     op_rms_norm(m->k, m->ws.x, m->ws.h, p->embedding_norm, N, D, eps);
-    op_rms_norm(m->k, hidden, s->hidden, p->hidden_norm, N, D, eps);
-    for (int64_t i = 0; i < N; i++) {
-        memcpy(pairs + i * 2 * D, m->ws.x + i * D, (size_t)D * sizeof *pairs);
-        memcpy(pairs + i * 2 * D + D, hidden + i * D, (size_t)D * sizeof *pairs);
-    }
+    op_rms_norm(m->k, hidden, hidden, p->hidden_norm, N, D, eps);
+    op_copy_rows(m->k, pairs, 2 * D, m->ws.x, D, N, D);
+    op_copy_rows(m->k, pairs + D, 2 * D, hidden, D, N, D);
     op_linear(m->k, m->ws.h, pairs, &p->fc, N);
 }
 
@@ -48,19 +52,18 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
     sight_err err = check(m, s);
     if (!err) err = sequence_reserve(s->seq, sequence_mtp_length(s->seq), s->n);
     if (err) return err;
-    const mtp_part *p = m->mtp;
-    const text_config *t = &m->config->text;
-    const int64_t D = t->hidden;
-    const float eps = (float)t->rms_eps;
-    m->ws.parts[0] = (batch_part){.seq = s->seq, .n = s->n, .past = sequence_mtp_length(s->seq)};
+    const int64_t N = s->n;
+    const bool again = N <= SHORT_ROWS && !s->next_visual;
+    m->ws.parts[0] = (batch_part){.seq = s->seq, .n = N, .past = sequence_mtp_length(s->seq)};
+    model_note_rows(m, 0, N, s->next_ids, s->next_visual, s->positions, s->position_stride);
+    // Outside the step: where they were is no part of it.
+    op_copy(m->k, hidden_rows(m, N), s->hidden,
+            (size_t)(N * m->config->text.hidden) * sizeof(float));
+    if (again) kernels_step_begin(m->k);
     join(m, s);
-    rope_angles(m->ws.cos, m->ws.sin, s->positions, s->position_stride, s->n, t);
-    layer_run(m, &p->layer, m->ws.parts, 1, s->n);
-    if (s->hidden_out) op_rms_norm(m->k, s->hidden_out, m->ws.h, p->norm, s->n, D, eps);
-    sequence_advance_mtp(s->seq, s->n);
-    if (s->n_logits == 0) return SIGHT_OK;
-    op_rms_norm(m->k, m->ws.x, m->ws.h + (s->n - s->n_logits) * D, p->norm, s->n_logits, D, eps);
-    if (s->outputs) model_outputs(m, m->ws.x, s->outputs, s->n_logits);
-    else op_linear(m->k, s->logits, m->ws.x, &m->head, s->n_logits);
-    return SIGHT_OK;
+    layer_run(m, &m->mtp->layer, m->ws.parts, 1, N);
+    err = model_mtp_results(m, s, m->mtp->norm, again);
+    if (err) sequence_trim(s->seq);
+    else sequence_advance_mtp(s->seq, s->n);
+    return err;
 }

@@ -3,12 +3,12 @@
 // Sources: RoFormer (arXiv 2104.09864); YaRN (arXiv 2309.00071); the interleaving of Qwen3-VL as in
 // transformers, models/qwen3_vl. Frequencies and angles are float32 as there: at position 100,000
 // a double angle would differ from the reference's by 1e-3.
-#include <assert.h>
+#include "text/rope.h"
+
 #include <math.h>
+#include <stdlib.h>
 
-#include "text/model_parts.h"
-
-#define ROPE_MAX_FREQUENCIES 1024
+#include "kernels/memory.h"
 
 static const double two_pi = 6.283185307179586;
 
@@ -68,25 +68,41 @@ static int32_t frequency_axis(int32_t j, const rope_config *r)
     return 0;
 }
 
-void rope_angles(float *cos_out, float *sin_out, const int32_t *positions,
-                 int64_t position_stride, int64_t n, const text_config *config)
+// period, inv and axis [half] of a rotated width of 2 * half.
+static void fill(float *period, float *inv, int32_t *axis, int32_t half, const text_config *config)
 {
-    int32_t d = model_rotary(config), half = d / 2;
-    float period[ROPE_MAX_FREQUENCIES], inv[ROPE_MAX_FREQUENCIES];
-    int32_t axis[ROPE_MAX_FREQUENCIES];
-    assert(half <= ROPE_MAX_FREQUENCIES);
+    const int32_t d = 2 * half;
     for (int32_t j = 0; j < half; j++) {
         period[j] = powf((float)config->rope.theta, (float)(2 * j) / (float)d);
         inv[j] = 1 / period[j];
         axis[j] = frequency_axis(j, &config->rope);
     }
     if (config->rope.yarn) yarn_frequencies(inv, period, config, d);
-    float amplitude = rope_amplitude(&config->rope);
-    for (int64_t i = 0; i < n; i++) {
-        for (int32_t j = 0; j < half; j++) {
-            float angle = (float)positions[axis[j] * position_stride + i] * inv[j];
-            cos_out[i * half + j] = cosf(angle) * amplitude;
-            sin_out[i * half + j] = sinf(angle) * amplitude;
-        }
+}
+
+sight_err rope_create(rope_table *out, kernels *k, const text_config *config)
+{
+    const int32_t half = rope_rotary(config) / 2;
+    const size_t n = (size_t)half;
+    // inv and axis lie side by side, and so they go; period is behind them.
+    float *inv = malloc((3 * n + 1) * sizeof *inv);
+    if (!inv) return sight_fail(SIGHT_E_MEMORY, "no memory for rotary frequencies");
+    fill(inv + 2 * n, inv, (int32_t *)(inv + n), half, config);
+    void *block;
+    sight_err err = kernels_alloc(&block, k, 2 * n * sizeof *inv, "rotary frequencies");
+    if (!err) {
+        kernels_write(k, block, inv, 2 * n * sizeof *inv);
+        *out = (rope_table){.inv = block,
+                            .axis = (const int32_t *)((const float *)block + n),
+                            .half = half,
+                            .amplitude = rope_amplitude(&config->rope)};
     }
+    free(inv);
+    return err;
+}
+
+void rope_destroy(rope_table *t, kernels *k)
+{
+    kernels_free(k, (void *)t->inv);
+    *t = (rope_table){0};
 }

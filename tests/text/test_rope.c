@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "support/test.h"
-#include "text/model.h"
+#include "text/rope.h"
 
 enum { CASES = 5, ROWS = 2, HALF = 8 };
 
@@ -75,13 +75,28 @@ static const float expected[2 * CASES][ROWS * HALF] = {
          0.0299979988f, 0.0106725972f, 0.0026249988f, 0.000948683242f},
 };
 
+static void angles(float *cosines, float *sines, const int32_t *at, int64_t n, const text_config *c)
+{
+    const kernels_options o = {.threads = 1, .simd = SIMD_PLAIN};
+    kernels *k = NULL;
+    rope_table t = {0};
+    assert_ok(kernels_create(&k, &o));
+    assert_ok(rope_create(&t, k, c));
+    assert_int_equal(t.half, HALF);
+    op_rope_angles(k, cosines, sines, at, ROWS, n, &t);
+    rope_destroy(&t, k);
+    assert_null(t.inv);
+    rope_destroy(&t, k);
+    kernels_destroy(&k);
+}
+
 static void reference(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES; i++) {
         text_config c = config(i);
         float got[2][ROWS * HALF];
-        rope_angles(got[0], got[1], positions, ROWS, ROWS, &c);
+        angles(got[0], got[1], positions, ROWS, &c);
         for (int part = 0; part < 2; part++) {
             for (int j = 0; j < ROWS * HALF; j++) {
                 float want = expected[2 * i + part][j];
@@ -102,8 +117,8 @@ static void missing_original_length(void **state)
     a.rope.original_max_positions = 0;
     b.rope.original_max_positions = (double)b.max_positions;
     float got[2][2][ROWS * HALF];
-    rope_angles(got[0][0], got[0][1], positions, ROWS, ROWS, &a);
-    rope_angles(got[1][0], got[1][1], positions, ROWS, ROWS, &b);
+    angles(got[0][0], got[0][1], positions, ROWS, &a);
+    angles(got[1][0], got[1][1], positions, ROWS, &b);
     assert_memory_equal(got[0], got[1], sizeof got[0]);
 }
 
@@ -113,8 +128,8 @@ static void stride(void **state)
     (void)state;
     text_config c = config(0);
     float all[2][ROWS * HALF], one[2][HALF];
-    rope_angles(all[0], all[1], positions, ROWS, ROWS, &c);
-    rope_angles(one[0], one[1], positions + 1, ROWS, 1, &c);
+    angles(all[0], all[1], positions, ROWS, &c);
+    angles(one[0], one[1], positions + 1, 1, &c);
     assert_memory_equal(one[0], all[0] + HALF, sizeof one[0]);
     assert_memory_equal(one[1], all[1] + HALF, sizeof one[1]);
 }
