@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "daemon/pace.h"
+#include "kernels/memory.h"
 
 // How often a stage that waits looks at its cancel flag.
 #define TICK_MS 100
@@ -161,8 +162,8 @@ static sight_err open_feed(stages *s)
     int32_t pair = (int32_t)(into / per_pair);
     pair -= pair % feed_pairs(&t->media[media]);
     s->pairs += pair;
-    features_init(&s->features, &engine_config(t->model)->vision,
-                  s->first_row[media] + pair * per_pair);
+    features_init(&s->features, tower_kernels(engine_tower(t->model)),
+                  &engine_config(t->model)->vision, s->first_row[media] + pair * per_pair);
     return feed_open(&s->feed, t, media, pair, s->o.watch.cancel ? s->o.watch.cancel : &never);
 }
 
@@ -185,6 +186,8 @@ static sight_err begin_piece(stages *s)
     grid.t = s->piece.n_pairs;
     s->job_rows = grid.t * rows_per_pair(s, s->piece.media);
     if (!s->o.keep_features) features_drop_before(&s->features, s->visual);
+    // Rows that are dropped may still be read.
+    kernels_after(tower_kernels(engine_tower(t->model)), engine_kernels(t->model));
     float *rows, *deepstack[CONFIG_MAX_DEEPSTACK];
     sight_err err = features_reserve(&s->features, &rows, deepstack, s->job_rows);
     if (err) return err;
@@ -274,6 +277,7 @@ static sight_err read_piece(stages *s, int32_t end)
                    .positions = p->positions + s->at,
                    .position_stride = p->n};
     if (visual) {
+        kernels_after(engine_kernels(s->task->model), tower_kernels(engine_tower(s->task->model)));
         const int64_t from = (s->visual - f->first) * f->width;
         for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + from;
         seg.visual = p->visual + s->at;

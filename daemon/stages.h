@@ -39,7 +39,7 @@ typedef struct stages_options {
     // Where reading leaves numbers.
     output_row *last; // of the last row
     float *logits;    // [L, vocab] of all rows; NULL: not wanted (then last is)
-    float *hidden;    // [L, D] after the final norm; NULL: not wanted
+    float *hidden;    // [L, D] after the final norm, backend memory; NULL: not wanted
     // Runs a step of the prompt, after which `left` of its rows remain; NULL: text_model_step.
     sight_err (*step)(void *arg, const segment *s, int64_t left);
     void *step_arg;

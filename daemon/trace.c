@@ -7,6 +7,7 @@
 #include "checkpoint/safetensors.h"
 #include "daemon/stages.h"
 #include "daemon/task.h"
+#include "kernels/memory.h"
 
 #define DEFAULT_TOKENS 16
 #define MAX_ENTRIES    (8 + 2 * (3 + CONFIG_MAX_DEEPSTACK))
@@ -27,7 +28,8 @@ typedef struct trace {
     stages *stages; // owns features and sequence
     trace_kind kinds[2]; // by media_kind
     int64_t *first_patch; // [n_media], in its kind's pixels
-    float *logits, *hidden, *mtp_logits; // [L, V], [L, D], [L, V]
+    float *logits, *mtp_logits; // [L, V]
+    float *hidden;              // [L, D], backend memory of the text model
     float *next_logits;                  // [V], of generated tokens
     int32_t *output;                     // [n_output]
     int32_t n_output;
@@ -87,19 +89,18 @@ static void keep_pixels(void *arg, const feed_piece *piece)
 // Copies the rows of one kind of medium, which stand in order of appearance among the others.
 static sight_err split_rows(const trace *t, float **out, int k, const float *all)
 {
-    const int64_t width = stages_features(t->stages)->width;
-    sight_err err = take_floats(out, t->kinds[k].rows * width, "features");
-    if (err) return err;
+    const features *f = stages_features(t->stages);
+    sight_err err = take_floats(out, t->kinds[k].rows * f->width, "features");
     float *to = *out;
-    for (int32_t i = 0; i < t->task->asked->n_media; i++) {
-        const int64_t n = t->task->media[i].plan.tokens * width;
+    for (int32_t i = 0; i < t->task->asked->n_media && !err; i++) {
+        const int64_t n = t->task->media[i].plan.tokens * f->width;
         if ((int)t->task->asked->media[i].kind == k) {
-            memcpy(to, all, (size_t)n * sizeof *to);
+            err = kernels_read(f->k, to, all, (size_t)n * sizeof *to);
             to += n;
         }
         all += n;
     }
-    return SIGHT_OK;
+    return err;
 }
 
 static sight_err split_features(trace *t)
@@ -133,7 +134,10 @@ static sight_err read_prompt(trace *t)
     const text_config *c = &t->config->text;
     const int64_t n = t->task->prompt.n;
     sight_err err = take_floats(&t->logits, n * c->vocab, "logits");
-    if (!err) err = take_floats(&t->hidden, n * c->hidden, "hidden states");
+    if (!err) {
+        err = kernels_alloc((void **)&t->hidden, engine_kernels(t->task->model),
+                            (size_t)(n * c->hidden) * sizeof *t->hidden, "hidden states");
+    }
     if (err) return err;
     const stages_options o = {.watch = {.piece = keep_pixels, .arg = t},
                               .keep_features = true,
@@ -256,7 +260,7 @@ static void trace_done(trace *t)
     }
     free(t->first_patch);
     free(t->logits);
-    free(t->hidden);
+    if (t->hidden) kernels_free(engine_kernels(t->task->model), t->hidden);
     free(t->mtp_logits);
     free(t->next_logits);
     free(t->output);

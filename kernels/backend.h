@@ -184,6 +184,10 @@ static inline int64_t delta_key_head(const delta_shape *s, int64_t v)
     return s->tiled ? v % s->key_heads : v / (s->value_heads / s->key_heads);
 }
 
+// ---- limits_device.c ----
+
+void limits_device_measure(kernels *k, machine_limits *out);
+
 // ---- simd.c ----
 
 bool simd_level_available(simd_level level); // this processor and its system run it

@@ -7,6 +7,7 @@
 #include "base/sort.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/limits.h"
+#include "kernels/memory.h"
 
 #define READ_BYTES ((size_t)512 << 20)
 #define READ_PIECE ((int64_t)1 << 20)
@@ -130,6 +131,10 @@ static double measure_read(kernels *k, limit_job *j)
 
 void kernels_measure_limits(kernels *k, machine_limits *out)
 {
+    if (kernels_on_device(k)) {
+        limits_device_measure(k, out);
+        return;
+    }
     limit_job j = {.loops = loops_for(k->level)};
     out->read_gb_s = measure_read(k, &j);
     out->f32_gop_s = measure_loop(k, &j, j.loops.f32);

@@ -99,13 +99,15 @@ void kernels_drop_floats(kernels *k, float **p)
 
 // ---- steps ----
 
+// Ops that are timed run one by one.
 void kernels_step_begin(kernels *k)
 {
-    if (k->ops.step_begin) k->ops.step_begin(k);
+    if (k->ops.step_begin && !k->profile) k->ops.step_begin(k);
 }
 
 sight_err kernels_step_end(kernels *k)
 {
+    if (k->profile) return kernels_status(k);
     return k->ops.step_end ? k->ops.step_end(k) : SIGHT_OK;
 }
 

@@ -260,8 +260,8 @@ sight_err op_pick_logits(kernels *k, const float *logits, output_row *const *row
 // ---- the machine's limits, for bench ----
 
 typedef struct machine_limits {
-    double read_gb_s;    // streaming read over all threads, the median of several
-    double f32_gop_s;    // fused multiply-adds count two
+    double read_gb_s;    // streaming read over all threads, the median of several; of a GPU a copy, both ways
+    double f32_gop_s;    // fused multiply-adds count two; 0 of a GPU, as int8
     double bf16_gop_s;   // 0 where the processor has none
     double int8_gop_s;   // 0 where the processor has none
 } machine_limits;

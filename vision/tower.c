@@ -451,13 +451,25 @@ sight_err tower_job_run(tower_job *job, double most_ops, bool *done)
     return kernels_status(job->t->k);
 }
 
-sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, float *features,
-                       float *const *deepstack)
+static sight_err encode(tower *t, const float *patches, bool staged, const vision_grid *grid,
+                        float *features, float *const *deepstack)
 {
     tower_job *job = NULL;
     bool done = false;
-    sight_err err = tower_job_create(&job, t, patches, grid, features, deepstack);
+    sight_err err = create_job(&job, t, patches, staged, grid, features, deepstack);
     while (!err && !done) err = tower_job_run(job, INFINITY, &done);
     tower_job_destroy(&job);
     return err;
+}
+
+sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, float *features,
+                       float *const *deepstack)
+{
+    return encode(t, patches, kernels_on_device(t->k), grid, features, deepstack);
+}
+
+sight_err tower_encode_placed(tower *t, const float *patches, const vision_grid *grid,
+                              float *features, float *const *deepstack)
+{
+    return encode(t, patches, false, grid, features, deepstack);
 }

@@ -44,6 +44,8 @@ void tower_job_destroy(tower_job **job); // accepts NULL; leaves NULL
 // All at once.
 sight_err tower_encode(tower *t, const float *patches, const vision_grid *grid, float *features,
                        float *const *deepstack);
+sight_err tower_encode_placed(tower *t, const float *patches, const vision_grid *grid,
+                              float *features, float *const *deepstack);
 
 // Bytes of backend memory for the workspace that an encode of that grid takes at its peak, for plans.
 int64_t tower_workspace_bytes(const tower *t, const vision_grid *grid);

@@ -12,8 +12,8 @@
 typedef struct bench_result {
     double load_s;        // opening the engine
     double first_token_s; // from `start` to the first token after a prompt of 16
-    double prefill_512_tok_s, prefill_2048_tok_s;
-    double decode_tok_s, decode_4096_tok_s, batch8_decode_tok_s;
+    double prefill_512_tok_s, prefill_2048_tok_s, prefill_8192_tok_s;
+    double decode_tok_s, decode_4096_tok_s, batch8_decode_tok_s, batch32_decode_tok_s;
     // Answers with drafts, where the model has an MTP block: tokens, guesses that were right (made-up
     // weights guess at random), and the speed against answers without.
     double draft_decode_tok_s, draft_acceptance, draft_speedup;
@@ -25,16 +25,20 @@ typedef struct bench_result {
 typedef enum bench_work {
     BENCH_PREFILL,      // 512 tokens
     BENCH_LONG_PREFILL, // 2048
+    BENCH_VERY_LONG_PREFILL, // 8192
     BENCH_DECODE,       // at depth 0
     BENCH_DEEP_DECODE,  // at depth 4096
     BENCH_BATCH,        // 8 sequences
+    BENCH_LARGE_BATCH,  // 32
     BENCH_DRAFTS,       // answers with drafts and without
     BENCH_PICTURE,      // 640x480
     BENCH_BIG_PICTURE,  // 1920x1080
     BENCH_WORKS
 } bench_work;
 
-#define BENCH_ALL   ((1u << BENCH_WORKS) - 1)
+#define BENCH_ON_DEVICE ((1u << BENCH_WORKS) - 1)
+// A processor would take minutes for the largest.
+#define BENCH_ALL (BENCH_ON_DEVICE & ~(1u << BENCH_VERY_LONG_PREFILL | 1u << BENCH_LARGE_BATCH))
 #define BENCH_QUICK                                                                                \
     (BENCH_ALL & ~(1u << BENCH_DEEP_DECODE | 1u << BENCH_DRAFTS | 1u << BENCH_BIG_PICTURE))
 

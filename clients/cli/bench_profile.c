@@ -9,9 +9,11 @@ static const struct {
 } works[BENCH_WORKS] = {
     {"prefill_512", "prefill, 512 tokens"},
     {"prefill_2048", "prefill, 2048 tokens"},
+    {"prefill_8192", "prefill, 8192 tokens"},
     {"decode", "decode"},
     {"decode_4096", "decode at depth 4096"},
     {"batch8_decode", "decode, 8 sequences together"},
+    {"batch32_decode", "decode, 32 sequences together"},
     {"drafts", "answers with drafts"},
     {"vision_640x480", "picture 640x480, encode"},
     {"vision_1920x1080", "picture 1920x1080, encode"},
@@ -33,9 +35,9 @@ sight_err bench_parse_works(unsigned *out, const char *names)
         const int w = work_named(at, n);
         if (w < 0) {
             return sight_fail(SIGHT_E_ARGUMENT,
-                              "--only: '%.*s' is none of prefill_512, prefill_2048, decode, "
-                              "decode_4096, batch8_decode, drafts, vision_640x480, "
-                              "vision_1920x1080",
+                              "--only: '%.*s' is none of prefill_512, prefill_2048, prefill_8192, "
+                              "decode, decode_4096, batch8_decode, batch32_decode, drafts, "
+                              "vision_640x480, vision_1920x1080",
                               n > 40 ? 40 : (int)n, at);
         }
         bits |= 1u << w;
@@ -47,9 +49,10 @@ sight_err bench_parse_works(unsigned *out, const char *names)
 }
 
 // What an op's arithmetic can reach here at best: the integer products' peak, or float32's. Where
-// bf16 has the higher one, bf16 weights may use it.
+// bf16 has the higher one, bf16 weights may use it. A GPU is held against its bf16 products alone.
 static double peak_of(const profile_row *r, const machine_limits *l)
 {
+    if (l->f32_gop_s <= 0) return l->bf16_gop_s;
     if (r->op[0] == 'p' && (r->op[9] == '4' || r->op[9] == '8')) return l->int8_gop_s;
     if (r->op[0] == 'p' && r->op[9] == 'b' && l->bf16_gop_s > l->f32_gop_s) return l->bf16_gop_s;
     return l->f32_gop_s;

@@ -6,10 +6,13 @@
 #include "checkpoint/prepare.h"
 #include "clients/cli/bench.h"
 #include "clients/cli/terminal.h"
+#include "kernels/memory.h"
 #include "vision/plan.h"
 
 #define DECODE_TOKENS 48
 #define BATCH         8
+#define LARGE_BATCH   32
+#define WARMING       3 // steps before any is timed: the first touch memory, or become graphs
 
 // A sequence being measured, with room for its logits: those that greedy answers need.
 typedef struct runner {
@@ -70,17 +73,33 @@ static sight_err read_tokens(runner *r, int32_t n)
     return err;
 }
 
+// The kernels of text and of vision, which are one with the CPU.
+static void set_profiles(engine *e, profile *p)
+{
+    kernels_set_profile(engine_kernels(e), p);
+    if (engine_tower(e)) kernels_set_profile(tower_kernels(engine_tower(e)), p);
+}
+
+// Waits for all that was asked of a device. What went wrong there is told by the step that follows.
+static void wait_for(engine *e)
+{
+    kernels_read(engine_kernels(e), NULL, NULL, 0);
+    if (engine_tower(e)) kernels_read(tower_kernels(engine_tower(e)), NULL, NULL, 0);
+}
+
 // Between these the ops of e note what they take. p NULL: they do not.
 static double watch_begin(engine *e, profile *p)
 {
-    kernels_set_profile(engine_kernels(e), p);
+    wait_for(e);
+    set_profiles(e, p);
     return clock_now_s();
 }
 
 static double watch_end(engine *e, profile *p, double start)
 {
+    wait_for(e);
     const double seconds = clock_now_s() - start;
-    kernels_set_profile(engine_kernels(e), NULL);
+    set_profiles(e, NULL);
     if (p) p->seconds += seconds;
     return seconds;
 }
@@ -102,7 +121,7 @@ static sight_err time_decode(engine *e, int32_t depth, double *tok_s, profile *p
     runner r;
     sight_err err = runner_init(&r, e);
     if (!err) err = read_tokens(&r, depth);
-    if (!err) err = read_tokens(&r, 1); // the first one warms what only steps touch
+    for (int i = 0; i < WARMING && !err; i++) err = read_tokens(&r, 1);
     double seconds[DECODE_TOKENS] = {0};
     for (int i = 0; i < DECODE_TOKENS && !err; i++) {
         double start = watch_begin(e, p);
@@ -117,8 +136,8 @@ static sight_err time_decode(engine *e, int32_t depth, double *tok_s, profile *p
 
 static sight_err step_batch(runner *runners, int n)
 {
-    segment segments[BATCH];
-    int32_t ids[BATCH], positions[BATCH][3];
+    segment segments[LARGE_BATCH];
+    int32_t ids[LARGE_BATCH], positions[LARGE_BATCH][3];
     for (int i = 0; i < n; i++) {
         runner *r = &runners[i];
         ids[i] = id_at(r, r->next + 977 * i);
@@ -130,48 +149,86 @@ static sight_err step_batch(runner *runners, int n)
     return text_model_step(engine_text(runners[0].e), segments, n);
 }
 
-static sight_err time_batch(engine *e, double *tok_s, profile *p)
+static sight_err time_batch(engine *e, int n, double *tok_s, profile *p)
 {
-    runner runners[BATCH] = {0};
+    runner runners[LARGE_BATCH] = {0};
     sight_err err = SIGHT_OK;
-    for (int i = 0; i < BATCH && !err; i++) {
+    for (int i = 0; i < n && !err; i++) {
         err = runner_init(&runners[i], e);
         if (!err) err = read_tokens(&runners[i], 16);
     }
-    if (!err) err = step_batch(runners, BATCH);
+    for (int i = 0; i < WARMING && !err; i++) err = step_batch(runners, n);
     double start = watch_begin(e, p);
-    for (int i = 0; i < DECODE_TOKENS / 2 && !err; i++) err = step_batch(runners, BATCH);
-    *tok_s = BATCH * (DECODE_TOKENS / 2) / watch_end(e, p, start);
-    for (int i = 0; i < BATCH; i++) runner_done(&runners[i]);
+    for (int i = 0; i < DECODE_TOKENS / 2 && !err; i++) err = step_batch(runners, n);
+    *tok_s = n * (DECODE_TOKENS / 2) / watch_end(e, p, start);
+    for (int i = 0; i < n; i++) runner_done(&runners[i]);
     return err;
 }
 
-// Encodes one made-up picture of that size, planned as a checkpoint would.
-static sight_err time_picture(engine *e, int32_t width, int32_t height, double *seconds,
-                              profile *p)
-{
-    const model_config *config = engine_config(e);
-    const vision_config *v = &config->vision;
+// A made-up picture, planned as a checkpoint would, and room for what is made of it.
+typedef struct picture {
     vision_plan plan;
-    sight_err err = plan_image(&plan, width, height, v, &config->image);
-    if (err) return err;
-    size_t row = (size_t)v->channels * (size_t)v->temporal_patch * (size_t)v->patch * (size_t)v->patch;
-    size_t width_out = (size_t)plan.tokens * (size_t)v->out_hidden;
-    float *patches = malloc(sizeof(float) * row * (size_t)plan.patches);
-    float *features = malloc(sizeof(float) * width_out * (size_t)(1 + v->n_deepstack));
+    float *patches;  // backend memory, as all of it
+    float *features; // then the levels of DeepStack
     float *levels[CONFIG_MAX_DEEPSTACK];
-    for (int i = 0; i < v->n_deepstack && features; i++) levels[i] = features + width_out * (size_t)(i + 1);
-    if (!patches || !features) err = sight_fail(SIGHT_E_MEMORY, "no memory for a picture");
+} picture;
+
+static sight_err write_patches(kernels *k, float *to, size_t n)
+{
+    float *patches = malloc(sizeof *patches * n);
+    if (!patches) return sight_fail(SIGHT_E_MEMORY, "no memory for a picture");
     uint32_t state = 1;
-    for (size_t i = 0; !err && i < row * (size_t)plan.patches; i++) {
+    for (size_t i = 0; i < n; i++) {
         state = state * 1664525u + 1013904223u;
         patches[i] = (float)(state >> 8) / 8388608.0f - 1;
     }
-    double start = watch_begin(e, p);
-    if (!err) err = tower_encode(engine_tower(e), patches, &plan.grid, features, levels);
-    *seconds = watch_end(e, p, start);
+    kernels_write(k, to, patches, sizeof *patches * n);
     free(patches);
-    free(features);
+    return SIGHT_OK;
+}
+
+static sight_err picture_init(picture *pic, engine *e, int32_t width, int32_t height)
+{
+    kernels *k = tower_kernels(engine_tower(e));
+    const model_config *config = engine_config(e);
+    const vision_config *v = &config->vision;
+    *pic = (picture){0};
+    sight_err err = plan_image(&pic->plan, width, height, v, &config->image);
+    if (err) return err;
+    const size_t row = (size_t)v->channels * (size_t)v->temporal_patch * (size_t)v->patch * (size_t)v->patch;
+    const size_t n = row * (size_t)pic->plan.patches, level = (size_t)pic->plan.tokens * (size_t)v->out_hidden;
+    err = kernels_alloc((void **)&pic->patches, k, sizeof(float) * n, "a picture");
+    if (!err) {
+        err = kernels_alloc((void **)&pic->features, k,
+                            sizeof(float) * level * (size_t)(1 + v->n_deepstack), "features");
+    }
+    if (!err) err = write_patches(k, pic->patches, n);
+    for (int i = 0; i < v->n_deepstack && !err; i++) {
+        pic->levels[i] = pic->features + level * (size_t)(i + 1);
+    }
+    return err;
+}
+
+static void picture_done(picture *pic, engine *e)
+{
+    kernels *k = tower_kernels(engine_tower(e));
+    kernels_free(k, pic->patches);
+    kernels_free(k, pic->features);
+}
+
+// Encodes one whose patches are where the tower reads them.
+static sight_err time_picture(engine *e, int32_t width, int32_t height, double *seconds,
+                              profile *p)
+{
+    picture pic;
+    sight_err err = picture_init(&pic, e, width, height);
+    const double start = watch_begin(e, p);
+    if (!err) {
+        err = tower_encode_placed(engine_tower(e), pic.patches, &pic.plan.grid, pic.features, pic.levels);
+    }
+    *seconds = watch_end(e, p, start);
+    if (!err) err = kernels_status(tower_kernels(engine_tower(e)));
+    picture_done(&pic, e);
     return err;
 }
 
@@ -204,10 +261,21 @@ static sight_err time_vision(const plan *p, bench_result *out)
         out->video_frames_s = 2 / seconds; // a pair of frames is one picture's work
     }
     if (wanted(p, BENCH_BIG_PICTURE)) {
-        err = time_picture(p->e, 1920, 1080, &seconds, profile_of(p, BENCH_BIG_PICTURE));
+        if (kernels_on_device(engine_kernels(p->e))) { // as for long prompts
+            err = time_picture(p->e, 1920, 1080, &seconds, NULL);
+        }
+        if (!err) err = time_picture(p->e, 1920, 1080, &seconds, profile_of(p, BENCH_BIG_PICTURE));
         if (!err) out->vision_1920x1080_ms = 1e3 * seconds;
     }
     return err;
+}
+
+static sight_err time_long_prefill(const plan *p, int32_t n, double *tok_s, bench_work w)
+{
+    sight_err err = SIGHT_OK;
+    // The first steps of a size choose how a GPU's products run.
+    if (kernels_on_device(engine_kernels(p->e))) err = time_prefill(p->e, n, tok_s, NULL);
+    return err ? err : time_prefill(p->e, n, tok_s, profile_of(p, w));
 }
 
 static sight_err time_prefills(const plan *p, bench_result *out)
@@ -221,7 +289,10 @@ static sight_err time_prefills(const plan *p, bench_result *out)
         }
     }
     if (!err && wanted(p, BENCH_LONG_PREFILL)) {
-        err = time_prefill(p->e, 2048, &out->prefill_2048_tok_s, profile_of(p, BENCH_LONG_PREFILL));
+        err = time_long_prefill(p, 2048, &out->prefill_2048_tok_s, BENCH_LONG_PREFILL);
+    }
+    if (!err && wanted(p, BENCH_VERY_LONG_PREFILL)) {
+        err = time_long_prefill(p, 8192, &out->prefill_8192_tok_s, BENCH_VERY_LONG_PREFILL);
     }
     return err;
 }
@@ -236,7 +307,11 @@ static sight_err time_decodes(const plan *p, bench_result *out)
         err = time_decode(p->e, 4096, &out->decode_4096_tok_s, profile_of(p, BENCH_DEEP_DECODE));
     }
     if (!err && wanted(p, BENCH_BATCH)) {
-        err = time_batch(p->e, &out->batch8_decode_tok_s, profile_of(p, BENCH_BATCH));
+        err = time_batch(p->e, BATCH, &out->batch8_decode_tok_s, profile_of(p, BENCH_BATCH));
+    }
+    if (!err && wanted(p, BENCH_LARGE_BATCH)) {
+        err = time_batch(p->e, LARGE_BATCH, &out->batch32_decode_tok_s,
+                         profile_of(p, BENCH_LARGE_BATCH));
     }
     if (!err && wanted(p, BENCH_DRAFTS) && text_model_has_mtp(engine_text(p->e))) {
         err = bench_drafts(p->e, out);
