@@ -99,6 +99,9 @@ typedef struct backend_ops {
 
     // delta rule; op_delta_rule_naive has no entry, it lives in delta_plain.c
     void (*delta_rule)(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
+    // NULL where the parts are called one by one.
+    bool (*delta_mixer)(kernels *k, const mixer_seq *seqs, int64_t S, const mixer_weights *weights,
+                        const delta_shape *shape);
 } backend_ops;
 
 // Scratch is fixed and virtual: had at create, touched as used, so that ops cannot run out of it.

@@ -555,3 +555,17 @@ void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_sha
     k->ops.delta_rule(k, seqs, S, shape);
     if (k->profile) end_delta(k, start, seqs, S, shape);
 }
+
+bool op_delta_mixer(kernels *k, const mixer_seq *seqs, int64_t S, const mixer_weights *weights,
+                    const delta_shape *shape)
+{
+    assert(shape->key_heads > 0 && shape->value_heads % shape->key_heads == 0);
+    assert(shape->Dk > 0 && shape->Dv > 0 && weights->width > 0);
+    if (!k->ops.delta_mixer) return false;
+    if (S <= 0) return true;
+    const double start = begin(k);
+    const bool there = k->ops.delta_mixer(k, seqs, S, weights, shape);
+    const double heads = (double)shape->value_heads, state = heads * (double)(shape->Dk * shape->Dv);
+    if (there) end(k, start, "delta mixer", (double)S * FLOATS(2 * state), 6 * state * (double)S);
+    return there;
+}

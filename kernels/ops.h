@@ -236,6 +236,30 @@ typedef struct delta_shape {
 void op_delta_rule(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
 void op_delta_rule_naive(const delta_seq *seq, const delta_shape *shape); // plain C, in double
 
+// One row of one sequence on its way through all of the above.
+typedef struct mixer_seq {
+    const float *x;     // [2 key_heads Dk + value_heads Dv], what the convolution takes
+    const float *z;     // [value_heads, Dv], the norm's gate
+    const float *a, *b; // [value_heads], of the gates
+    float *out;         // [value_heads, Dv]; overlaps none of the others
+    float *tail;        // as in conv_seq
+    float *state;       // as in delta_seq
+} mixer_seq;
+
+typedef struct mixer_weights {
+    const float *conv; // [channels, width]
+    int64_t width;
+    const float *A_log, *dt_bias; // [value_heads]
+    const float *norm;            // [Dv]
+    float eps;                    // of the norm
+} mixer_weights;
+
+// Convolution, gates, delta rule (shape's stride does not matter) and gated norm of one row of each of S sequences,
+// with the bits that they give one by one. false: there is no such form (the CPU; heads too wide for it), and
+// nothing was done.
+bool op_delta_mixer(kernels *k, const mixer_seq *seqs, int64_t S, const mixer_weights *weights,
+                    const delta_shape *shape);
+
 // ---- the output layer on a device (kernels/output.h has the CPU's) ----
 
 // What is wanted of the logits of one row, and what there is. All host memory.
