@@ -31,12 +31,13 @@ static void hand_out(kernels *k, unsigned char *p, size_t bytes)
     if (bytes) cuda_good(k, cudaMemsetAsync(p, 0xff, bytes, k->cuda->stream), "filling memory");
 }
 
-// What still uses it runs before it is guarded. Its size is known by the guard behind it.
+// What still uses it runs before it is guarded, unless nothing runs any more. Its size is known by the guard behind
+// it.
 static void take_back(kernels *k, unsigned char *p)
 {
     cuda_heap *heap = k->cuda->heap;
     for (int i = 0; i < CUDA_MAX_BESIDE; i++) {
-        if (heap->users[i]) cudaStreamSynchronize(heap->users[i]->stream);
+        if (heap->users[i] && cudaStreamSynchronize(heap->users[i]->stream) != cudaSuccess) return;
     }
     unsigned char *end = __asan_region_is_poisoned(p, heap->bytes - (size_t)(p - heap->base));
     __asan_poison_memory_region(p, (size_t)(end - p));
