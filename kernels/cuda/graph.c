@@ -123,7 +123,7 @@ static cudaGraph_t record(kernels *k)
     const cudaError_t played = play(k), ended = cudaStreamEndCapture(stream, &graph);
     if (played == cudaSuccess && ended == cudaSuccess) return graph;
     cudaGetLastError();
-    if (ended == cudaSuccess && graph) cudaGraphDestroy(graph);
+    if (graph) cudaGraphDestroy(graph);
     return NULL;
 }
 
