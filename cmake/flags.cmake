@@ -2,25 +2,31 @@
 # x86-64 and picks faster files at run time.
 add_library(sight_flags INTERFACE)
 target_compile_definitions(sight_flags INTERFACE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE)
+set(host COMPILE_LANGUAGE:C,CXX)
+set(warnings -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wundef -Wno-unused-parameter)
+set(warnings_c -Wstrict-prototypes -Wmissing-prototypes)
+if(CMAKE_C_COMPILER_ID STREQUAL GNU)
+  list(APPEND warnings_c -Wno-format-truncation)
+endif()
+set(arithmetic -fno-math-errno -fno-trapping-math -ffp-contract=off -fno-strict-aliasing)
 target_compile_options(sight_flags INTERFACE
-  -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes
-  -Wwrite-strings -Wundef -Wno-unused-parameter
-  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -fno-math-errno -fno-trapping-math
-  -ffp-contract=off -fno-strict-aliasing)
+  "$<$<${host}>:${warnings};${arithmetic}>" "$<$<COMPILE_LANGUAGE:C>:${warnings_c}>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>")
 if(SIGHT_WERROR)
-  target_compile_options(sight_flags INTERFACE -Werror)
+  target_compile_options(sight_flags INTERFACE $<$<${host}>:-Werror>
+    $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
 if(SIGHT_SANITIZE)
-  target_compile_options(sight_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer
-    -fno-sanitize-recover=undefined -g -O1)
+  target_compile_options(sight_flags INTERFACE "$<$<${host}>:-fsanitize=address,undefined;\
+-fno-omit-frame-pointer;-fno-sanitize-recover=undefined;-g;-O1>")
   target_link_options(sight_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(SIGHT_TSAN)
-  target_compile_options(sight_flags INTERFACE -fsanitize=thread -g -O1)
+  target_compile_options(sight_flags INTERFACE "$<$<${host}>:-fsanitize=thread;-g;-O1>")
   target_link_options(sight_flags INTERFACE -fsanitize=thread)
 endif()
 if(SIGHT_FUZZ)
-  target_compile_options(sight_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(sight_flags INTERFACE $<$<${host}>:-fsanitize=fuzzer-no-link>)
 endif()
 
 # The suffix of a file's name says which instructions it may use.
