@@ -265,7 +265,7 @@ static void product_alone(kernels *k, float *y, const float *x, const weight *w,
 static void run_adapted(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w,
                         int64_t N, linear_mode mode)
 {
-    if (mode == LINEAR_SILU_MUL && (w[0]->lora || w[1]->lora)) {
+    if (mode == LINEAR_SILU_MUL && (w[0]->lora || w[1]->lora) && !k->ops.low_rank) {
         low_rank_silu_mul(k, y[0], x, w[0], w[1], N, product_alone);
         return;
     }

@@ -1,0 +1,123 @@
+// kernels/cuda/packed_dev.h - codes and scales of packed matrices in kernels. For packed_*.cu.
+#ifndef SIGHT_KERNELS_CUDA_PACKED_DEV_H
+#define SIGHT_KERNELS_CUDA_PACKED_DEV_H
+
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/packed.h"
+
+#define PANEL 16 // rows, as PACKED_PANEL
+
+static __device__ __forceinline__ int64_t packed_dev_groups(const packed_matrix &w, int64_t K)
+{
+    return (K + w.group - 1) / w.group;
+}
+
+// Inputs of a line.
+template <int kind> struct packed_line {
+    static const int inputs = kind == PACKED_KIND_8 || kind == PACKED_KIND_F8 ? 4 : 8;
+};
+
+static __device__ __forceinline__ int packed_inputs(int kind)
+{
+    return kind == PACKED_KIND_8 || kind == PACKED_KIND_F8 ? 4 : 8;
+}
+
+// Bytes of a panel's codes.
+static __device__ __forceinline__ int64_t packed_panel_bytes(const packed_matrix &w, int64_t K)
+{
+    return packed_dev_groups(w, K) * w.group / packed_inputs(w.kind) * 64;
+}
+
+// Byte i of u, 0 to 255, as a float: it becomes the last bits of 2^23 + v.
+static __device__ __forceinline__ float packed_byte(uint32_t u, int i)
+{
+    return __uint_as_float(0x4b000000u | (u >> 8 * i & 255u)) - 8388608.0f;
+}
+
+// E4M3 in the upper bits of a float is 2^120 too small and otherwise right, subnormal numbers too.
+static __device__ __forceinline__ float packed_f8(uint32_t b)
+{
+    const float v = __uint_as_float((b & 0x80u) << 24 | (b & 0x7fu) << 20) * 1.329227995784916e36f;
+    return (b & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : v;
+}
+
+// Entries of the table for the low and the high halves of the four bytes of u.
+static __device__ __forceinline__ void packed_look(uint32_t out[2], uint32_t u, const uint32_t table[4])
+{
+    // __byte_perm takes its bytes by four selectors of 4 bits, of which 3 count: bit 3 chooses between two of them.
+    const uint32_t low = u & 0x77777777u, pick = (u & 0x88888888u) >> 1 | 0x32103210u;
+    uint32_t v[2];
+    for (int i = 0; i < 2; i++) {
+        const uint32_t first = __byte_perm(table[0], table[1], low >> 16 * i);
+        const uint32_t second = __byte_perm(table[2], table[3], low >> 16 * i);
+        v[i] = __byte_perm(first, second, pick >> 16 * i); // low and high half of two bytes each
+    }
+    out[0] = __byte_perm(v[0], v[1], 0x6420);
+    out[1] = __byte_perm(v[0], v[1], 0x7531);
+}
+
+// The numbers of one row's word of a line, before scales: 4 or 8 neighbouring inputs.
+template <int kind>
+static __device__ __forceinline__ void packed_numbers(float *out, uint32_t u, float offset, const uint32_t table[4])
+{
+    uint32_t half[2] = {u, 0};
+    if (kind == PACKED_KIND_F8) {
+        for (int i = 0; i < 4; i++) out[i] = packed_f8(u >> 8 * i & 255u);
+        return;
+    }
+    if (kind == PACKED_KIND_4) {
+        half[0] = u & 0x0f0f0f0fu;
+        half[1] = u >> 4 & 0x0f0f0f0fu;
+    }
+    if (kind == PACKED_KIND_TABLE) packed_look(half, u, table);
+    for (int i = 0; i < packed_line<kind>::inputs; i++) out[i] = packed_byte(half[i / 4], i % 4) - offset;
+}
+
+static __device__ __forceinline__ void packed_table(uint32_t out[4], const packed_matrix &w)
+{
+    for (int i = 0; i < 4; i++) {
+        out[i] = (uint32_t)w.table[4 * i] | (uint32_t)w.table[4 * i + 1] << 8 | (uint32_t)w.table[4 * i + 2] << 16 |
+                 (uint32_t)w.table[4 * i + 3] << 24;
+    }
+}
+
+// Scales and shifts of rows r .. r + 3 (r a multiple of 4) of a panel in group g. Without minima shifts are 0.
+static __device__ __forceinline__ void packed_scales(float scale[4], float shift[4], const packed_matrix &w, int64_t K,
+                                                     int64_t panel, int64_t g, int r)
+{
+    const int64_t groups = packed_dev_groups(w, K), at = (panel * groups + g) * PANEL + r;
+    const uint8_t *plane = w.codes + (int64_t)w.scales_at * 64;
+    for (int i = 0; i < 4; i++) shift[i] = 0;
+    if (w.scales == PACKED_SCALES_F16) {
+        const uint2 v = *reinterpret_cast<const uint2 *>(plane + 2 * at);
+        scale[0] = w.factor * gpu_f16_to_f32((uint16_t)(v.x & 0xffffu));
+        scale[1] = w.factor * gpu_f16_to_f32((uint16_t)(v.x >> 16));
+        scale[2] = w.factor * gpu_f16_to_f32((uint16_t)(v.y & 0xffffu));
+        scale[3] = w.factor * gpu_f16_to_f32((uint16_t)(v.y >> 16));
+        return;
+    }
+    if (w.scales == PACKED_SCALES_F32) {
+        const float4 v = *reinterpret_cast<const float4 *>(plane + 4 * at);
+        scale[0] = w.factor * v.x;
+        scale[1] = w.factor * v.y;
+        scale[2] = w.factor * v.z;
+        scale[3] = w.factor * v.w;
+        return;
+    }
+    const int64_t supers = (groups + w.per_super - 1) / w.per_super;
+    const int64_t super = ((panel * supers + (int32_t)g / w.per_super) * PANEL + r) * 4;
+    const uint32_t sub = *reinterpret_cast<const uint32_t *>(plane + at);
+    const float4 v = *reinterpret_cast<const float4 *>(w.codes + (int64_t)w.super_at * 64 + super);
+    const float s[4] = {v.x, v.y, v.z, v.w};
+    // A signed byte plus 128 is its bits with the sign turned.
+    const uint32_t turned = w.signed_sub ? sub ^ 0x80808080u : sub;
+    const float centre = w.signed_sub ? 128.0f : 0.0f;
+    for (int i = 0; i < 4; i++) scale[i] = s[i] * (packed_byte(turned, i) - centre);
+    if (!w.has_min) return;
+    const uint32_t mins = *reinterpret_cast<const uint32_t *>(w.codes + (int64_t)w.mins_at * 64 + at);
+    const float4 low = *reinterpret_cast<const float4 *>(w.codes + (int64_t)w.super_min_at * 64 + super);
+    const float l[4] = {low.x, low.y, low.z, low.w};
+    for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i);
+}
+
+#endif

@@ -1,0 +1,148 @@
+// kernels/cuda/packed_few.cu - products of 1 to 8 rows with packed weights: decoding.
+//
+// Must move the codes and scales once (4.5 to 8.5 bits a weight) and is bound by that for one row in 8 bits; in 4 bits
+// the integer units, which turn codes into floats (1.5 to 2.5 operations a weight, 64 a cycle and multiprocessor), come
+// close to it, and from 4 rows on the float32 units bound it. Arithmetic is float32 on float32 rows throughout.
+//
+// A panel of 16 rows is shared by 8 warps, each taking every eighth step of 8 lines (512 bytes); four loads of 16 bytes a
+// lane are under way. In a lane a line's products are summed before the scale meets them.
+//
+// The order of sums: in a lane by rising line; over the eight lanes of the same rows by halves; over the warps in order.
+// It depends on nothing but K, so neither N nor what else is in the launch changes a result.
+#include "kernels/cuda/linear_dev.h"
+#include "kernels/cuda/packed_dev.h"
+
+#define PF_WARPS 8
+#define PF_AHEAD 4
+#define PF_LINES 8 // of a step
+
+// Adds what 16 bytes of codes (4 rows of line `line`) give with the rows of x.
+template <int kind, int rows>
+static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4 &v, const packed_args &a,
+                                              const packed_matrix &w, const uint32_t table[4], int64_t panel, int64_t line,
+                                              int r)
+{
+    const int inputs = packed_line<kind>::inputs;
+    const int64_t k = line * inputs;
+    float scale[4], shift[4], number[4][inputs];
+    packed_scales(scale, shift, w, a.K, panel, (int32_t)k / w.group, r);
+    const uint32_t u[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) packed_numbers<kind>(number[i], u[i], (float)w.offset, table);
+#pragma unroll
+    for (int n = 0; n < rows; n++) {
+        if (n >= a.N) break;
+        float x[inputs], all = 0;
+        linear_row<inputs>(x, a.x + n * a.K, k, a.K, a.wide);
+        if (w.has_min) {
+#pragma unroll
+            for (int j = 0; j < inputs; j++) all += x[j];
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float part = 0;
+#pragma unroll
+            for (int j = 0; j < inputs; j++) part += x[j] * number[i][j];
+            sum[n][i] += scale[i] * part;
+            if (w.has_min) sum[n][i] -= shift[i] * all;
+        }
+    }
+}
+
+// This warp's part of a panel, into parts[n][row].
+template <int kind, int rows>
+static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const packed_args &a, const packed_matrix &w,
+                                                int64_t panel, int warp)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP, r = lane % 4 * 4;
+    const int64_t lines = packed_dev_groups(w, a.K) * w.group / packed_line<kind>::inputs;
+    const uint8_t *codes = w.codes + panel * lines * 64 + r * 4;
+    uint32_t table[4] = {};
+    if (kind == PACKED_KIND_TABLE) packed_table(table, w);
+    float sum[rows][4] = {};
+    for (int64_t line = warp * PF_LINES + lane / 4; line < lines; line += PF_AHEAD * PF_WARPS * PF_LINES) {
+        uint4 v[PF_AHEAD];
+#pragma unroll
+        for (int i = 0; i < PF_AHEAD; i++) {
+            const int64_t l = line + i * PF_WARPS * PF_LINES;
+            v[i] = make_uint4(0, 0, 0, 0);
+            if (l < lines) v[i] = load_stream16(codes + l * 64);
+        }
+#pragma unroll
+        for (int i = 0; i < PF_AHEAD; i++) {
+            const int64_t l = line + i * PF_WARPS * PF_LINES;
+            if (l < lines) pf_add<kind, rows>(sum, v[i], a, w, table, panel, l, r);
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < rows; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            for (int d = GPU_WARP / 2; d >= 4; d /= 2) sum[n][i] += __shfl_xor_sync(GPU_ALL_LANES, sum[n][i], d);
+            if (lane < 4) parts[n][r + i] = sum[n][i];
+        }
+    }
+}
+
+static __device__ __forceinline__ float pf_end(const packed_args &a, const packed_job &job, float sum, float up,
+                                               const float *y, int64_t m)
+{
+    float v = sum + (job.bias ? job.bias[m] : 0.0f);
+    if (a.mode == LINEAR_MODE_SILU_MUL) {
+        const float *bias = a.jobs[1].bias;
+        return linear_silu(v) * (up + (bias ? bias[m] : 0.0f));
+    }
+    return a.mode == LINEAR_MODE_ADD ? v + *y : v;
+}
+
+// A block is a panel; with a gated product of gate, and the same of up.
+template <int kind, int rows>
+static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP) packed_few_kernel(packed_args a)
+{
+    __shared__ float parts[2][PF_WARPS][rows][PANEL];
+    const bool gated = a.mode == LINEAR_MODE_SILU_MUL;
+    int64_t panel = blockIdx.x;
+    int j = 0;
+    for (; j < a.n_jobs - 1 && !gated; j++) {
+        const int64_t panels = (a.jobs[j].w.M + PANEL - 1) / PANEL;
+        if (panel < panels) break;
+        panel -= panels;
+    }
+    const packed_job &job = a.jobs[j];
+    const int warp = (int)threadIdx.x / GPU_WARP;
+    pf_panel<kind, rows>(parts[0][warp], a, job.w, panel, warp);
+    if (gated) pf_panel<kind, rows>(parts[1][warp], a, a.jobs[1].w, panel, warp);
+    __syncthreads();
+    const int n = (int)threadIdx.x / PANEL, r = (int)threadIdx.x % PANEL;
+    const int64_t m = panel * PANEL + r;
+    if (n >= rows || n >= a.N || m >= job.w.M) return;
+    float sum = 0, up = 0;
+    for (int i = 0; i < PF_WARPS; i++) {
+        sum += parts[0][i][n][r];
+        if (gated) up += parts[1][i][n][r];
+    }
+    float *y = job.y + n * (int64_t)job.w.M + m;
+    *y = pf_end(a, job, sum, up, y, m);
+}
+
+template <int kind> static void pf_launch(cudaStream_t stream, const packed_args *a)
+{
+    int64_t panels = 0;
+    for (int j = 0; j < (a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs); j++) {
+        panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
+    }
+    const dim3 grid((unsigned)panels), block(PF_WARPS * GPU_WARP);
+    if (a->N == 1) GPU_LAUNCH((packed_few_kernel<kind, 1>), grid, block, 0, stream, *a);
+    else if (a->N == 2) GPU_LAUNCH((packed_few_kernel<kind, 2>), grid, block, 0, stream, *a);
+    else if (a->N <= 4) GPU_LAUNCH((packed_few_kernel<kind, 4>), grid, block, 0, stream, *a);
+    else GPU_LAUNCH((packed_few_kernel<kind, 8>), grid, block, 0, stream, *a);
+}
+
+extern "C" void launch_packed_few(cudaStream_t stream, const void *args)
+{
+    const packed_args *a = (const packed_args *)args;
+    if (a->kind == PACKED_KIND_8) pf_launch<PACKED_KIND_8>(stream, a);
+    else if (a->kind == PACKED_KIND_F8) pf_launch<PACKED_KIND_F8>(stream, a);
+    else if (a->kind == PACKED_KIND_4) pf_launch<PACKED_KIND_4>(stream, a);
+    else pf_launch<PACKED_KIND_TABLE>(stream, a);
+}

@@ -1,0 +1,190 @@
+// tests/cuda/products.h - products on a GPU against double: matrices that lie on both sides, rows, and the three modes.
+//
+// What is allowed is derived from what a kernel is said to do: float32 sums of K products are off by at most K last
+// places of the sum of magnitudes; where rows (and packed weights) are rounded to bf16, so are the answer's.
+#ifndef TESTS_CUDA_PRODUCTS_H
+#define TESTS_CUDA_PRODUCTS_H
+
+#include <math.h>
+
+#include "kernels/memory.h"
+#include "support/test.h"
+
+typedef struct matrix {
+    int64_t M, K;
+    float *values; // [M, K], as the host reads them
+    float *bias;   // [M] or NULL
+    bool rounded;  // numbers become bf16 for more than 8 rows
+    bool shifted;  // packed with minima: a chip's fused multiply-add may round the last place otherwise
+    bool exact;    // float32 arithmetic whatever the number of rows
+    weight taken;
+} matrix;
+
+typedef struct products_test {
+    kernels *k, *exact;
+} products_test;
+
+static inline kernels *products_kernels(bool exact)
+{
+    kernels *k = NULL;
+    const kernels_options o = {.threads = 1, .simd = SIMD_PLAIN, .exact = exact, .device = {DEVICE_CUDA, 0},
+                               .device_bytes = (int64_t)1 << 30};
+    assert_ok(kernels_create(&k, &o));
+    return k;
+}
+
+static inline int products_open(void **state)
+{
+    static products_test t;
+    t = (products_test){products_kernels(false), products_kernels(true)};
+    *state = &t;
+    return 0;
+}
+
+static inline int products_close(void **state)
+{
+    products_test *t = *state;
+    kernels_destroy(&t->k);
+    kernels_destroy(&t->exact);
+    return 0;
+}
+
+static inline float *normals(test_random *r, int64_t n)
+{
+    float *x = malloc((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++) x[i] = test_random_normal(r);
+    return x;
+}
+
+static inline float as_bf16(float f)
+{
+    return bf16_to_f32(f32_to_bf16(f));
+}
+
+// ---- answers ----
+
+typedef struct answer {
+    double sum, allowed;
+} answer;
+
+static inline answer answer_of(const matrix *m, const float *x, int64_t row, bool bf16)
+{
+    double sum = m->bias ? m->bias[row] : 0, scale = fabs(sum), largest = 0;
+    for (int64_t k = 0; k < m->K; k++) {
+        float w = m->values[row * m->K + k];
+        if (bf16 && m->rounded) w = as_bf16(w);
+        const double t = (double)w * (bf16 ? as_bf16(x[k]) : x[k]);
+        sum += t;
+        // Parts may cancel in a weight, not in the sums.
+        scale += fabs(t) + (m->shifted ? 2.56 * fabs(x[k]) : 0);
+        largest = fmax(largest, fabs(t));
+    }
+    // Tensor cores cut their sums off: twice the error of rounding.
+    const double each = bf16 ? ldexp(1, -23) : ldexp(1, -24);
+    return (answer){sum, scale * each * (double)(m->K + 8) + (bf16 && m->shifted ? largest / 256 : 0)};
+}
+
+static inline void check_one(const char *what, float got, double expected, double allowed, int64_t n, int64_t m)
+{
+    if (fabs(got - expected) <= allowed + 1e-30) return;
+    fail_msg("%s: row %d, output %d is %.9g, not %.9g; allowed %g", what, (int)n, (int)m, (double)got, expected, allowed);
+}
+
+static inline void check_gated(const char *what, float got, answer g, answer u, int64_t n, int64_t m)
+{
+    const double s = g.sum / (1 + exp(-g.sum));
+    const double allowed = 1.1 * g.allowed * (fabs(u.sum) + u.allowed) + fabs(s) * u.allowed + 4e-7 * fabs(s * u.sum);
+    check_one(what, got, s * u.sum, allowed, n, m);
+}
+
+// ---- the device's side ----
+
+typedef struct rows_there {
+    float *block, *at; // shifted by some floats
+} rows_there;
+
+static inline rows_there rows_send(kernels *k, const float *host, int64_t n, int64_t shift)
+{
+    void *p;
+    assert_ok(kernels_alloc(&p, k, (size_t)(n + shift) * sizeof(float), "a test's rows"));
+    if (host) kernels_write(k, (float *)p + shift, host, (size_t)n * sizeof(float));
+    return (rows_there){p, (float *)p + shift};
+}
+
+static inline float *rows_fetch(kernels *k, const rows_there *r, int64_t n)
+{
+    float *y = malloc((size_t)n * sizeof *y);
+    assert_ok(kernels_read(k, y, r->at, (size_t)n * sizeof *y));
+    return y;
+}
+
+// Brings w over, with a copy of the bias, which is taken.
+static inline void matrix_take(matrix *m, kernels *k, weight w)
+{
+    m->taken = w;
+    if (m->bias) {
+        float *bias = malloc((size_t)m->M * sizeof *bias);
+        memcpy(bias, m->bias, (size_t)m->M * sizeof *bias);
+        m->taken.bias = bias;
+    }
+    assert_ok(kernels_take_weight(k, &m->taken));
+}
+
+static inline void matrix_drop(matrix *m, kernels *k)
+{
+    kernels_drop_weight(k, &m->taken);
+    free(m->values);
+    free(m->bias);
+}
+
+// Whether rows meet it in bf16.
+static inline bool in_bf16(const matrix *m, int64_t N)
+{
+    return !m->exact && N > 8;
+}
+
+// Set, add and (with up) the gated form of N rows; x and y are shifted by some floats.
+static inline void check_modes(kernels *k, const matrix *m, const matrix *up, const char *what, test_random *r, int64_t N,
+                               int64_t shift)
+{
+    const int64_t M = m->M, K = m->K, size = N * M;
+    const bool bf16 = in_bf16(m, N);
+    float *x = normals(r, N * K), *start = normals(r, size);
+    rows_there dx = rows_send(k, x, N * K, shift), set = rows_send(k, NULL, size, shift);
+    rows_there add = rows_send(k, start, size, 0), gated = rows_send(k, NULL, size, shift);
+    op_linear(k, set.at, dx.at, &m->taken, N);
+    op_linear_add(k, add.at, dx.at, &m->taken, N);
+    if (up) op_linear_silu_mul(k, gated.at, dx.at, &m->taken, &up->taken, N);
+    float *ys = rows_fetch(k, &set, size), *ya = rows_fetch(k, &add, size);
+    float *yg = up ? rows_fetch(k, &gated, size) : NULL;
+    for (int64_t i = 0; i < size; i++) {
+        const float *row = x + i / M * K;
+        const answer a = answer_of(m, row, i % M, bf16);
+        check_one(what, ys[i], a.sum, a.allowed, i / M, i % M);
+        check_one(what, ya[i], a.sum + start[i], a.allowed + 1e-6 * fabs(start[i]), i / M, i % M);
+        if (up) check_gated(what, yg[i], a, answer_of(up, row, i % M, in_bf16(up, N)), i / M, i % M);
+    }
+    free(x), free(start), free(ys), free(ya), free(yg);
+    kernels_free(k, dx.block), kernels_free(k, set.block), kernels_free(k, add.block), kernels_free(k, gated.block);
+}
+
+// N rows give, each, the bits that it gives alone.
+static inline void check_alone(kernels *k, const matrix *m, test_random *r, int64_t N)
+{
+    float *x = normals(r, N * m->K);
+    rows_there dx = rows_send(k, x, N * m->K, 0), all = rows_send(k, NULL, N * m->M, 0), one = rows_send(k, NULL, m->M, 0);
+    op_linear(k, all.at, dx.at, &m->taken, N);
+    float *y = rows_fetch(k, &all, N * m->M);
+    for (int64_t n = 0; n < N; n++) {
+        op_linear(k, one.at, dx.at + n * m->K, &m->taken, 1);
+        float *alone = rows_fetch(k, &one, m->M);
+        assert_memory_equal(alone, y + n * m->M, (size_t)m->M * sizeof *y);
+        free(alone);
+    }
+    free(x), free(y);
+    kernels_free(k, dx.block), kernels_free(k, all.block), kernels_free(k, one.block);
+}
+
+#define PICK(list, i) list[(size_t)(i) % (sizeof list / sizeof *list)]
+
+#endif
