@@ -276,8 +276,9 @@ typedef struct output_row {
 
 // Whether op_pick_logits is there: on devices, where all logits stay and candidates alone come back.
 bool op_picks_logits(const kernels *k);
-// Fills rows[N] from logits [N, M] in backend memory: for k = 0 and k > 1,024, and where more than 4,096 equal
-// the k-th, all of them. Waits for the result.
+// Fills rows[N] from logits [N, M] in backend memory. Logits that are not finite are not among the k greatest. For k =
+// 0 and k > 1,024, for more than 3,072 ids wanted besides, and where more than 4,096 equal the k-th, all logits
+// come. Waits for the result.
 sight_err op_pick_logits(kernels *k, const float *logits, output_row *const *rows, int64_t N,
                          int64_t M);
 
