@@ -1,0 +1,181 @@
+// kernels/cuda/attention.c - attention on a GPU: its entries of the table, and which kernel takes what.
+//
+// Few rows and tiles take heads of 64, 128 or 256 over pages of whole tiles, and are for results that need not be
+// exact; the plain form takes all else.
+#include "kernels/cuda/attention.h"
+
+#include "kernels/cuda/device.h"
+
+#define UNITS_AT_ONCE  64
+#define FEW_TOKENS     8   // up to here a sequence's rows are few: each gives the same bits alone and with others
+#define TILE_ROWS      64  // of attention_tile.cu, and keys
+#define TILE_BLOCKS    256 // fewer than these would leave processors idle: keys are cut
+#define TILE_CUT_KEYS  512 // of a part, at least
+#define TILE_CUTS      16
+#define SCRATCH_FLOATS ((int64_t)16 << 20) // 64 MiB
+#define MOST_BLOCKS_Y  65535
+
+_Static_assert(ATTENTION_KV_GROUP == KV_GROUP, "one size of groups");
+_Static_assert(sizeof(attention_unit) == 48, "no padding");
+_Static_assert(sizeof(attention_args) == 12 * 8, "no padding");
+_Static_assert(sizeof(kv_write_args) == 8 * 8, "no padding");
+_Static_assert(sizeof(kv_write_place) == 3 * 8, "no padding");
+_Static_assert(sizeof(spans_args) == 9 * 8, "no padding");
+
+static bool aligned(const void *p)
+{
+    return (uintptr_t)p % 16 == 0;
+}
+
+// ---- writing ----
+
+static void cuda_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
+                          int64_t n, int64_t G, int64_t C)
+{
+    const kv_write_place place = {kv->blocks, kv->offset, past};
+    const kv_write_args a = {k, v, cuda_args(kk, &place, sizeof place), n, G, C, kv->type,
+                             kv->page_rows};
+    if (a.place) cuda_launch(kk, launch_kv_write, &a, sizeof a);
+}
+
+// ---- causal ----
+
+typedef enum attention_form { FORM_FEW, FORM_TILE, FORM_PLAIN, FORM_COUNT } attention_form;
+
+// Units of one form that go in one launch.
+typedef struct attention_batch {
+    kernels *k;
+    attention_form form;
+    attention_unit units[UNITS_AT_ONCE];
+    attention_args a;
+    int64_t longest; // tokens of a unit, its rows included
+} attention_batch;
+
+static attention_form form_of(const kernels *k, const attention_seq *s, int64_t C, float scale)
+{
+    const bool good = !k->exact && (C == 64 || C == 128 || C == 256) && scale > 0 &&
+                      s->kv.page_rows % TILE_ROWS == 0 && s->kv.offset % 16 == 0 && aligned(s->q) &&
+                      aligned(s->out);
+    if (!good) return FORM_PLAIN;
+    if (s->n > FEW_TOKENS) return FORM_TILE;
+    return s->kv.type == TENSOR_F32 ? FORM_PLAIN : FORM_FEW;
+}
+
+// Lengths grow with every step and must not make a new graph of each: a power of two, or half more.
+static int64_t coarse_chunks(int64_t tokens)
+{
+    const int64_t chunks = attention_chunk_of(tokens - 1) + 1;
+    int64_t bound = 8;
+    while (bound < chunks) bound *= 2;
+    return chunks <= bound / 4 * 3 ? bound / 4 * 3 : bound;
+}
+
+// Into how many parts the keys of each unit are cut.
+static int64_t tile_cuts(const attention_batch *b)
+{
+    const attention_args *a = &b->a;
+    const int64_t rows = a->most_n * (a->H / a->G);
+    const int64_t blocks = (rows + TILE_ROWS - 1) / TILE_ROWS * a->G * a->U;
+    int64_t cuts = TILE_BLOCKS / blocks;
+    if (cuts > b->longest / TILE_CUT_KEYS) cuts = b->longest / TILE_CUT_KEYS;
+    if (cuts > TILE_CUTS) cuts = TILE_CUTS;
+    const int64_t room = SCRATCH_FLOATS / (a->U * a->most_n * a->H * a->C);
+    if (cuts > room) cuts = room;
+    return cuts > 1 ? cuts : 1;
+}
+
+static int64_t few_floats(const attention_args *a, int64_t U, int64_t most_n, int64_t chunks)
+{
+    return U * chunks * a->H * most_n * a->C;
+}
+
+static void batch_launch(attention_batch *b)
+{
+    static cuda_launcher *const launchers[FORM_COUNT] = {launch_attention_few, launch_attention_tile,
+                                                         launch_attention_plain};
+    attention_args *a = &b->a;
+    if (a->U == 0) return;
+    a->chunks = b->form == FORM_FEW ? coarse_chunks(b->longest) : b->form == FORM_TILE ? tile_cuts(b) : 1;
+    a->units = cuda_args(b->k, b->units, (size_t)a->U * sizeof *b->units);
+    bool good = a->units;
+    if (b->form == FORM_FEW || a->chunks > 1) {
+        const size_t rows = (size_t)(a->U * a->chunks * a->H * a->most_n);
+        a->parts = cuda_scratch(b->k, 0, rows * (size_t)a->C * sizeof(float));
+        a->sums = cuda_scratch(b->k, 1, rows * 2 * sizeof(float));
+        good = good && a->parts && a->sums;
+    }
+    if (good) cuda_launch(b->k, launchers[b->form], a, sizeof *a);
+    a->U = a->most_n = b->longest = 0;
+    a->parts = a->sums = NULL;
+}
+
+// Rows first .. first + n - 1 of s.
+static void batch_add(attention_batch *b, const attention_seq *s, int64_t first, int64_t n)
+{
+    attention_args *a = &b->a;
+    const int64_t past = s->past + first, at = first * a->H * a->C;
+    const int64_t longest = past + n > b->longest ? past + n : b->longest;
+    const int64_t most_n = n > a->most_n ? n : a->most_n;
+    const bool full = a->U == UNITS_AT_ONCE || a->type != (int64_t)s->kv.type ||
+                      a->page_rows != s->kv.page_rows ||
+                      (b->form == FORM_FEW &&
+                       few_floats(a, a->U + 1, most_n, coarse_chunks(longest)) > SCRATCH_FLOATS);
+    if (full) batch_launch(b);
+    b->units[a->U++] = (attention_unit){s->q + at, s->out + at, s->kv.blocks, s->kv.offset, n, past};
+    a->type = s->kv.type;
+    a->page_rows = s->kv.page_rows;
+    if (past + n > b->longest) b->longest = past + n;
+    if (n > a->most_n) a->most_n = n;
+}
+
+// Few rows whose sums do not fit the scratch at once are cut: each is its own.
+static void batch_add_seq(attention_batch *b, const attention_seq *s)
+{
+    int64_t n = s->n;
+    if (b->form == FORM_FEW) {
+        const int64_t one = few_floats(&b->a, 1, 1, coarse_chunks(s->past + s->n));
+        while (n > 1 && n * one > SCRATCH_FLOATS) n = (n + 1) / 2;
+    }
+    for (int64_t i = 0; i < s->n; i += n) batch_add(b, s, i, s->n - i < n ? s->n - i : n);
+}
+
+static void cuda_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G,
+                           int64_t C, float scale)
+{
+    attention_batch b = {.k = k, .a = {.H = H, .G = G, .C = C, .scale = (double)scale}};
+    for (int form = 0; form < FORM_COUNT; form++) {
+        b.form = (attention_form)form;
+        for (int64_t s = 0; s < S; s++) {
+            if (form_of(k, &seqs[s], C, scale) == b.form) batch_add_seq(&b, &seqs[s]);
+        }
+        batch_launch(&b);
+    }
+}
+
+// ---- inside spans ----
+
+static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
+                                 int64_t H, int64_t C, float scale)
+{
+    spans_args a = {.out = out, .qkv = qkv, .span = span, .H = H, .C = C, .scale = (double)scale};
+    const bool tiles = !k->exact && C % 4 == 0 && C <= 128 && scale > 0 && aligned(qkv) && aligned(out);
+    const int64_t pair_bytes = 2 * span * spans_padded(C) * (int64_t)sizeof *a.packed;
+    int64_t most = MOST_BLOCKS_Y;
+    if (tiles && most > SCRATCH_FLOATS * 4 / pair_bytes) most = SCRATCH_FLOATS * 4 / pair_bytes;
+    if (most < 1) most = 1;
+    for (; a.first < spans * H; a.first += a.pairs) {
+        a.pairs = spans * H - a.first < most ? spans * H - a.first : most;
+        if (tiles) {
+            a.packed = cuda_scratch(k, 0, (size_t)(a.pairs * pair_bytes));
+            if (!a.packed) return;
+        }
+        cuda_launch(k, tiles ? launch_spans_tile : launch_spans_plain, &a, sizeof a);
+    }
+}
+
+void attention_cuda_fill(backend_ops *ops)
+{
+    ops->kv_write = cuda_kv_write;
+    ops->attention = cuda_attention;
+    ops->attention_spans = cuda_attention_spans;
+}
