@@ -26,6 +26,7 @@ typedef enum linear_mode {
 
 struct linear_kernels; // the inner loops of products: kernels/cpu/linear.h
 struct packed_kernels; // those of packed weights with rows in int8: kernels/cpu/packed.h
+struct copy_part;      // kernels/memory.h
 struct output_kernels; // those of the output layer's looks: kernels/cpu/output.h
 
 typedef struct backend_ops {
@@ -54,6 +55,7 @@ typedef struct backend_ops {
     void (*copy_rows)(kernels *k, float *to, int64_t to_stride, const float *from,
                       int64_t from_stride, int64_t n, int64_t width);
     // A device's; NULL with the CPU.
+    void (*copy_parts)(kernels *k, const struct copy_part *parts, int64_t n);
     sight_err (*take_weight)(kernels *k, weight *w);
     void (*drop_weight)(kernels *k, weight *w);
     void (*step_begin)(kernels *k);

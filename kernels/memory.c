@@ -57,6 +57,17 @@ void op_copy(kernels *k, void *to, const void *from, size_t bytes)
     if (bytes) k->ops.copy(k, to, from, bytes);
 }
 
+void op_copy_parts(kernels *k, const copy_part *parts, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) assert(parts[i].bytes % 4 == 0);
+    if (n <= 0) return;
+    if (k->ops.copy_parts) {
+        k->ops.copy_parts(k, parts, n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) op_copy(k, parts[i].to, parts[i].from, parts[i].bytes);
+}
+
 void op_copy_rows(kernels *k, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                   int64_t n, int64_t width)
 {

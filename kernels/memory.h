@@ -37,6 +37,15 @@ const float *kernels_stage(kernels *k, float *room, const float *host, int64_t n
 void op_zero(kernels *k, void *p, size_t bytes);
 // Neither may overlap.
 void op_copy(kernels *k, void *to, const void *from, size_t bytes);
+// Several at once, bytes multiples of 4. Where they are may differ between steps of one kind, so what belongs to
+// a sequence is copied with this one.
+typedef struct copy_part {
+    void *to;
+    const void *from;
+    size_t bytes;
+} copy_part;
+
+void op_copy_parts(kernels *k, const copy_part *parts, int64_t n); // parts: host memory
 // n rows of `width` floats; strides in floats.
 void op_copy_rows(kernels *k, float *to, int64_t to_stride, const float *from, int64_t from_stride,
                   int64_t n, int64_t width);

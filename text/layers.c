@@ -4,7 +4,6 @@
 // rows touches little memory.
 #include <math.h>
 
-#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 static int64_t max_of(int64_t a, int64_t b)
@@ -134,12 +133,21 @@ static void convolve(text_model *m, const model_layer *l, float *y, const float 
     op_conv_silu(m->k, m->ws.conv, n_parts, l->linear.conv, channels, c->conv_width, channels);
 }
 
+static delta_shape shape_of(const text_config *c)
+{
+    return (delta_shape){.key_heads = c->linear_key_heads,
+                         .value_heads = c->linear_value_heads,
+                         .Dk = c->linear_key_dim,
+                         .Dv = c->linear_value_dim,
+                         .stride = conv_channels(c),
+                         .tiled = c->tiled_value_heads};
+}
+
 static void delta(text_model *m, const model_layer *l, float *out, const float *qkv,
                   const float *g, const float *beta, const batch_part *parts, int32_t n_parts)
 {
     const text_config *c = &m->config->text;
-    const delta_shape shape = {c->linear_key_heads, c->linear_value_heads, c->linear_key_dim,
-                               c->linear_value_dim, conv_channels(c), c->tiled_value_heads};
+    const delta_shape shape = shape_of(c);
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         m->ws.delta[i] = (delta_seq){
@@ -155,6 +163,12 @@ static void delta(text_model *m, const model_layer *l, float *out, const float *
     op_delta_rule(m->k, m->ws.delta, n_parts, &shape);
 }
 
+// A part's rows of a step's, `width` floats each.
+static copy_part rows_of(float *to, const float *from, const batch_part *p, int64_t width)
+{
+    return (copy_part){to, from + p->first * width, (size_t)(p->n * width) * sizeof *to};
+}
+
 // For parts that can be taken back: the convolution goes on in the second set of states, and the
 // layer's inputs are kept.
 static void record(text_model *m, const model_layer *l, const float *x, const float *g,
@@ -162,16 +176,20 @@ static void record(text_model *m, const model_layer *l, const float *x, const fl
 {
     const text_config *c = &m->config->text;
     const int64_t channels = conv_channels(c), V = c->linear_value_heads;
+    copy_part *copies = m->ws.copies;
+    int64_t n = 0;
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         if (!p->rewindable) continue;
         const layer_record r = sequence_record(p->seq, l->slot);
-        op_copy(m->k, r.x, x + p->first * channels, (size_t)(p->n * channels) * sizeof *x);
-        op_copy(m->k, r.g, g + p->first * V, (size_t)(p->n * V) * sizeof *g);
-        op_copy(m->k, r.beta, beta + p->first * V, (size_t)(p->n * V) * sizeof *beta);
-        op_copy(m->k, sequence_conv(p->seq, l->slot), sequence_conv_before(p->seq, l->slot),
-                (size_t)((c->conv_width - 1) * channels) * sizeof *x);
+        copies[n++] = rows_of(r.x, x, p, channels);
+        copies[n++] = rows_of(r.g, g, p, V);
+        copies[n++] = rows_of(r.beta, beta, p, V);
+        copies[n++] = (copy_part){sequence_conv(p->seq, l->slot),
+                                  sequence_conv_before(p->seq, l->slot),
+                                  (size_t)((c->conv_width - 1) * channels) * sizeof *x};
     }
+    op_copy_parts(m->k, copies, n);
 }
 
 void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n)
@@ -183,30 +201,80 @@ void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n)
     delta(m, l, out, qkv, r.g, r.beta, &part, 1);
 }
 
-static void run_linear(text_model *m, const model_layer *l, const batch_part *parts,
-                       int32_t n_parts, int64_t N)
+// Rows of a step in a linear-attention layer: what the products leave, and what is made of it.
+typedef struct mixer_rows {
+    float *x, *qkv;  // [N, channels]: into the convolution, and out of it
+    float *z;        // [N, V, value_dim]
+    float *a, *b;    // [N, V]
+    float *g, *beta; // [N, V]
+} mixer_rows;
+
+static mixer_rows cut_rows(const text_model *m, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const int64_t V = c->linear_value_heads;
+    mixer_rows r = {.x = m->ws.mixer};
+    r.qkv = r.x + N * conv_channels(c);
+    r.z = r.qkv + N * conv_channels(c);
+    r.a = r.z + N * value_floats(c);
+    r.b = r.a + N * V;
+    r.g = r.b + N * V;
+    r.beta = r.g + N * V;
+    return r;
+}
+
+// Steps of one row of each sequence, where the backend has all of it in one go. false: it has not, and
+// nothing was done.
+static bool mix_at_once(text_model *m, const model_layer *l, float *out, const mixer_rows *r,
+                        const batch_part *parts, int32_t n_parts)
+{
+    const text_config *c = &m->config->text;
+    const linear_part *p = &l->linear;
+    const delta_shape shape = shape_of(c);
+    const mixer_weights w = {.conv = p->conv, .width = c->conv_width, .A_log = p->A_log,
+                             .dt_bias = p->dt_bias, .norm = p->norm, .eps = (float)c->rms_eps};
+    for (int32_t i = 0; i < n_parts; i++) {
+        sequence *seq = parts[i].seq;
+        if (parts[i].n != 1 || parts[i].rewindable) return false;
+        m->ws.mixers[i] = (mixer_seq){
+            .x = r->x + i * shape.stride,
+            .z = r->z + i * value_floats(c),
+            .a = r->a + i * shape.value_heads,
+            .b = r->b + i * shape.value_heads,
+            .out = out + i * value_floats(c),
+            .tail = sequence_conv(seq, l->slot),
+            .state = sequence_delta(seq, l->slot),
+        };
+    }
+    return op_delta_mixer(m->k, m->ws.mixers, n_parts, &w, &shape);
+}
+
+static void mix(text_model *m, const model_layer *l, float *out, const mixer_rows *r,
+                const batch_part *parts, int32_t n_parts, int64_t N)
 {
     const text_config *c = &m->config->text;
     const linear_part *p = &l->linear;
     const int64_t V = c->linear_value_heads;
+    op_delta_gates(m->k, r->g, r->beta, r->a, r->b, p->A_log, p->dt_bias, N, V);
+    record(m, l, r->x, r->g, r->beta, parts, n_parts);
+    convolve(m, l, r->qkv, r->x, parts, n_parts);
+    delta(m, l, out, r->qkv, r->g, r->beta, parts, n_parts);
+    op_rms_norm_gated(m->k, out, out, r->z, p->norm, N, V, c->linear_value_dim, (float)c->rms_eps);
+}
 
-    float *raw = m->ws.mixer; // [N, channels]
-    float *qkv = raw + N * conv_channels(c);
-    float *z = qkv + N * conv_channels(c); // [N, V, value_dim]
-    float *a = z + N * value_floats(c);    // [N, V], as are the next three
-    float *b = a + N * V;
-    float *g = b + N * V;
-    float *beta = g + N * V;
-    float *out = raw; // the convolution has used it up by then
-
+static void run_linear(text_model *m, const model_layer *l, const batch_part *parts,
+                       int32_t n_parts, int64_t N)
+{
+    const linear_part *p = &l->linear;
+    const mixer_rows r = cut_rows(m, N);
     const weight *w[] = {&p->qkv, &p->z, &p->a, &p->b};
-    float *y[] = {raw, z, a, b};
+    float *y[] = {r.x, r.z, r.a, r.b};
     op_linear_many(m->k, y, m->ws.x, w, 4, N);
-    op_delta_gates(m->k, g, beta, a, b, p->A_log, p->dt_bias, N, V);
-    record(m, l, raw, g, beta, parts, n_parts);
-    convolve(m, l, qkv, raw, parts, n_parts);
-    delta(m, l, out, qkv, g, beta, parts, n_parts);
-    op_rms_norm_gated(m->k, out, out, z, p->norm, N, V, c->linear_value_dim, (float)c->rms_eps);
+    float *out = r.qkv;
+    if (!mix_at_once(m, l, out, &r, parts, n_parts)) {
+        out = r.x; // the convolution has used it up by then
+        mix(m, l, out, &r, parts, n_parts, N);
+    }
     op_linear_add(m->k, m->ws.h, out, &p->out, N);
 }
 

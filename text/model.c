@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/memory.h"
 #include "kernels/output.h"
 #include "text/model_parts.h"
 #include "text/planes.h"
@@ -49,6 +48,8 @@ static int64_t carve_host(workspace *ws, void *memory, const text_model *m)
     ws->attention = carve(&c, N, sizeof *ws->attention);
     ws->conv = carve(&c, N, sizeof *ws->conv);
     ws->delta = carve(&c, N, sizeof *ws->delta);
+    ws->mixers = carve(&c, N, sizeof *ws->mixers);
+    ws->copies = carve(&c, RECORDED * N, sizeof *ws->copies);
     return c.at;
 }
 

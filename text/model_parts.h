@@ -5,6 +5,7 @@
 #ifndef SIGHT_TEXT_MODEL_PARTS_H
 #define SIGHT_TEXT_MODEL_PARTS_H
 
+#include "kernels/memory.h"
 #include "text/model.h"
 #include "text/rope.h"
 
@@ -51,6 +52,8 @@ typedef struct batch_part {
 // Steps of segments of at most so many rows, all text, come again and again: kernels_step_begin.
 #define SHORT_ROWS 8
 
+#define RECORDED 4 // copies that a part makes which can be taken back
+
 // Rows whose logits are computed together when they go to different places; a device keeps them
 // till they are picked.
 #define LOGIT_ROWS           32
@@ -74,6 +77,8 @@ typedef struct workspace {
     attention_seq *attention; // [N]
     conv_seq *conv;           // [N]
     delta_seq *delta;         // [N]
+    mixer_seq *mixers;        // [N]
+    copy_part *copies;        // [RECORDED N]
 } workspace;
 
 struct text_model {

@@ -5,7 +5,6 @@
 // (op_pick_logits); the product of the first logit_rows rows still belongs to the step under way.
 #include <string.h>
 
-#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 // ---- with the CPU ----

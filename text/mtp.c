@@ -2,7 +2,6 @@
 //
 // x = fc([norm(embedding of the next token), norm(hidden state)]), one full-attention layer with KV
 // of its own, a norm, and the main model's output matrix.
-#include "kernels/memory.h"
 #include "text/model_parts.h"
 
 static sight_err check(const text_model *m, const mtp_segment *s)

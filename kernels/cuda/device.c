@@ -254,6 +254,7 @@ static void fill_table(backend_ops *ops)
 {
     *ops = (backend_ops){0};
     memory_cuda_fill(ops);
+    parts_cuda_fill(ops);
 #if __has_include("kernels/cuda/linear.c")
     linear_cuda_fill(ops);
 #endif

@@ -91,5 +91,6 @@ void rows_cuda_fill(backend_ops *ops);      // rows.c: norms, activations, rope,
 void attention_cuda_fill(backend_ops *ops); // attention.c: kv_write, attention, spans
 void delta_cuda_fill(backend_ops *ops);     // delta.c: convolution, gates, delta rule
 void pick_cuda_fill(backend_ops *ops);      // pick.c: pick_logits
+void parts_cuda_fill(backend_ops *ops);     // parts.c: copy_parts
 
 #endif
