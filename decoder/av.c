@@ -185,7 +185,7 @@ sight_err av_container_open(AVFormatContext **out, av_source *s, const char *nam
     return SIGHT_OK;
 }
 
-static bool full_range(const AVFrame *f)
+bool av_full_range(const AVFrame *f)
 {
     const AVPixFmtDescriptor *kind = av_pix_fmt_desc_get(f->format);
     if (kind && kind->nb_components <= 2) return true; // grey, as FFmpeg itself takes it
@@ -242,7 +242,7 @@ static sight_err prepare_sws(av_converter *c, const AVFrame *f, enum AVPixelForm
                           name, f->width, f->height);
     }
     const int *matrix = sws_getCoefficients(f->colorspace); // unspecified: BT.601
-    sws_setColorspaceDetails(c->sws, matrix, full_range(f), sws_getCoefficients(SWS_CS_DEFAULT), 1,
+    sws_setColorspaceDetails(c->sws, matrix, av_full_range(f), sws_getCoefficients(SWS_CS_DEFAULT), 1,
                              0, 1 << 16, 1 << 16);
     return SIGHT_OK;
 }

@@ -40,6 +40,9 @@ sight_err av_container_open(AVFormatContext **out, av_source *s, const char *nam
 // The sentence for an FFmpeg error; valid until the thread's next call.
 const char *av_words(int error);
 
+// Whether bytes go from 0 to 255; where the frame does not say, as FFmpeg takes it.
+bool av_full_range(const AVFrame *f);
+
 // Pixels to packed RGB of the frame's own size, kept between frames of one stream.
 typedef struct av_converter {
     struct SwsContext *sws;

@@ -17,7 +17,7 @@ static double cubic(double x)
     return 0;
 }
 
-static void axis_done(resize_axis *a)
+void resize_axis_done(resize_axis *a)
 {
     free(a->first);
     free(a->count);
@@ -52,7 +52,7 @@ static int precision_for(double largest)
     return bits;
 }
 
-static sight_err axis_init(resize_axis *a, int32_t inputs, int32_t outputs)
+sight_err resize_axis_init(resize_axis *a, int32_t inputs, int32_t outputs)
 {
     double scale = (double)inputs / outputs, support = scale >= 1 ? 2 * scale : 2;
     int32_t most = (int32_t)ceil(support) * 2 + 1;
@@ -64,7 +64,7 @@ static sight_err axis_init(resize_axis *a, int32_t inputs, int32_t outputs)
     a->weights = calloc(n * (size_t)a->taps, sizeof *a->weights);
     if (!w || !a->first || !a->count || !a->weights) {
         free(w);
-        axis_done(a);
+        resize_axis_done(a);
         return sight_fail(SIGHT_E_MEMORY, "no memory to resize %d to %d", inputs, outputs);
     }
     double largest = 0;
@@ -164,8 +164,8 @@ sight_err resize_rows(frame **out, const uint8_t *rgb, int64_t stride, int32_t i
     bool wide = width != in_width, tall = height != in_height;
     source in = {rgb, stride, (int64_t)in_width * 3};
     sight_err err = frame_create(&f, width, height);
-    if (!err && wide) err = axis_init(&across, in_width, width);
-    if (!err && tall) err = axis_init(&down, in_height, height);
+    if (!err && wide) err = resize_axis_init(&across, in_width, width);
+    if (!err && tall) err = resize_axis_init(&down, in_height, height);
     if (!err) err = ring_init(&r, tall ? down.taps : 1, (int64_t)width * 3, in.bytes);
     if (!err) {
         run(f, &r, &in, wide ? &across : NULL, tall ? &down : NULL);
@@ -174,8 +174,8 @@ sight_err resize_rows(frame **out, const uint8_t *rgb, int64_t stride, int32_t i
     } else {
         frame_unref(&f);
     }
-    axis_done(&across);
-    axis_done(&down);
+    resize_axis_done(&across);
+    resize_axis_done(&down);
     return err;
 }
 

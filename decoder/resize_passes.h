@@ -1,4 +1,4 @@
-// decoder/resize_passes.h - the two inner loops of resize.c, one table per instruction set.
+// decoder/resize_passes.h - the filter of resize.c and its two inner loops, one table per instruction set.
 //
 // Taps of one output value are int16 fixed point; a result is
 // clamp((1 << (precision - 1)) + sum of tap * byte) >> precision, 0..255.
@@ -7,6 +7,8 @@
 #define SIGHT_DECODER_RESIZE_PASSES_H
 
 #include <stdint.h>
+
+#include "base/err.h"
 
 #define RESIZE_PAD 64
 
@@ -19,6 +21,10 @@ typedef struct resize_axis {
     int32_t *count;    // [n] taps that are not padding
     int16_t *weights;  // [n, taps]
 } resize_axis;
+
+// The bicubic filter of resize.h. Of as many outputs as inputs it gives these back. SIGHT_E_MEMORY.
+sight_err resize_axis_init(resize_axis *a, int32_t inputs, int32_t outputs); // resize.c
+void resize_axis_done(resize_axis *a); // accepts a zeroed one
 
 typedef struct resize_passes {
     const char *name;
