@@ -14,7 +14,7 @@
 // the state (columns do not touch each other), which stay in float32 in registers. Keys and queries are used raw: what
 // normalises a row is a factor of whatever it is multiplied into, and decays are too.
 //
-// Products are tf32 with sums in float32; the inverse, decays and the state are float32. tf32 rounds an operand by 2^-12 of its
+// Products are tf32 with sums in float32; the inverse, decays and the state are float32. tf32 rounds an operand by 2^-11 of its
 // size at most, an eighth of what the bf16 products of the layers before do to q, k and v, so it adds less than there is;
 // bf16 here would double that. exact: float32 multiply-adds in the place of each product.
 //
@@ -163,20 +163,22 @@ static __device__ __forceinline__ float decay_between(const prepare_shared *p, i
     return expf(p->sum[i] - p->sum[j] + (p->rest[i] - p->rest[j]));
 }
 
-static __device__ __forceinline__ float row_squares(const float *x, int n)
+// Of the numbers that products will see, so that a rounded key still has length 1 and what it writes is
+// what it erases.
+template <bool EXACT> static __device__ __forceinline__ float row_squares(const float *x, int n)
 {
     float sum[4] = {0, 0, 0, 0};
     for (int c = 0; c < n; c += 4) {
-        const float4 v = *(const float4 *)(x + c);
-        sum[0] = fmaf(v.x, v.x, sum[0]);
-        sum[1] = fmaf(v.y, v.y, sum[1]);
-        sum[2] = fmaf(v.z, v.z, sum[2]);
-        sum[3] = fmaf(v.w, v.w, sum[3]);
+        for (int i = 0; i < 4; i++) {
+            const float v = EXACT ? x[c + i] : __uint_as_float(tf32_of(x[c + i]) & 0xffffe000u);
+            sum[i] = fmaf(v, v, sum[i]);
+        }
     }
     return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
 // One thread per key row and then per query row.
+template <bool EXACT>
 static __device__ __forceinline__ void prepare_factors(prepare_shared *p, const float *keys, const float *queries,
                                                        int64_t Dk)
 {
@@ -186,10 +188,10 @@ static __device__ __forceinline__ void prepare_factors(prepare_shared *p, const 
         for (int j = 0; j <= i; j++) sum += (double)p->g[j];
         p->sum[i] = (float)sum;
         p->rest[i] = (float)(sum - (double)p->sum[i]);
-        p->k_unit[i] = 1.0f / sqrtf(row_squares(keys + i * key_row(Dk), width) + DELTA_L2_EPS);
+        p->k_unit[i] = 1.0f / sqrtf(row_squares<EXACT>(keys + i * key_row(Dk), width) + DELTA_L2_EPS);
     } else {
-        const float unit = 1.0f / sqrtf(row_squares(queries + i * key_row(Dk), width) + DELTA_L2_EPS);
-        p->q_unit[i] = unit / sqrtf((float)Dk);
+        const float squares = row_squares<EXACT>(queries + i * key_row(Dk), width);
+        p->q_unit[i] = 1.0f / (sqrtf(squares + DELTA_L2_EPS) * sqrtf((float)Dk));
     }
 }
 
@@ -315,7 +317,7 @@ template <bool EXACT> static __global__ void __launch_bounds__(THREADS, 2) prepa
     }
     copy_async_wait<0>();
     __syncthreads();
-    prepare_factors(&p, keys, queries, z.Dk);
+    prepare_factors<EXACT>(&p, keys, queries, z.Dk);
     float d[2][8][4];
     tiles_clear<2, 8>(d);
     product<EXACT, 2, 8>(d, keys + BLOCK * warp * row_floats, CHUNK * row_floats, row_floats, 1, keys, 1,
