@@ -57,7 +57,7 @@ endif()
 
 # .cu files as C++ for the processor.
 function(sight_shim_sources)
-  set(options -Wno-unknown-pragmas -fno-exceptions -fno-rtti)
+  set(options -Wno-unknown-pragmas -Wno-maybe-uninitialized -fno-exceptions -fno-rtti)
   if(SIGHT_SANITIZE)
     list(APPEND options "-fsanitize-sections=shim_shared_*")
   endif()
@@ -87,5 +87,4 @@ function(sight_cuda_room target)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fno-exceptions;-Xfatbin=-compress-all;-lineinfo>")
   target_link_libraries(${target} PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
-  target_link_options(${target} PUBLIC -Wl,--as-needed) # no C++ library for kernels in C's manner
 endfunction()

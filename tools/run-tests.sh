@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds and runs all tests twice: as released, and under ASan and UBSan; then those of the kernels and
+# Builds and runs all tests twice: as released (with CUDA where nvcc is), and under ASan and UBSan with CUDA's
+# kernels on the processor; then those of the kernels and
 # models for arm64 under qemu-user, where Debian's cross-compiler and arm64 libraries are installed
 # (tools/install-deps.sh --arm64). Ends with the runner's own count over all.
 # usage: run-tests.sh BUILD ASAN_BUILD ARM64_BUILD JOBS
@@ -38,7 +39,7 @@ unset MAKEFLAGS # the outer make has its own
 worst=0 all_failed=0 all_skipped=0 all_passed=0
 compile "$build" -DCMAKE_BUILD_TYPE=Release -DSIGHT_TESTS=ON
 run "$build" "release build"
-compile "$asan_build" -DCMAKE_BUILD_TYPE=None -DSIGHT_SANITIZE=ON -DSIGHT_TESTS=ON
+compile "$asan_build" -DCMAKE_BUILD_TYPE=None -DSIGHT_SANITIZE=ON -DSIGHT_CUDA=SHIM -DSIGHT_TESTS=ON
 ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
     run "$asan_build" "under AddressSanitizer and UBSan"
 

@@ -15,7 +15,7 @@ typedef struct region {
 // Numbers that were never written: NaN as float, double, half, bf16; far outside as an index.
 #define REGION_POISON 0x7ff7
 // Larger ones are filled this far only, so that pages of big, hardly used ones are not touched.
-#define REGION_MAX_POISON ((size_t)64 << 20)
+#define REGION_MAX_POISON ((size_t)16 << 20)
 
 bool region_create(region *r, size_t bytes); // false: no memory
 void region_destroy(region *r);
