@@ -8,16 +8,19 @@
 
 #define UNITS_AT_ONCE  64
 #define FEW_TOKENS     8   // up to here a sequence's rows are few: each gives the same bits alone and with others
-#define TILE_ROWS      64  // of attention_tile.cu, and keys
+#define TILE_KEYS      64  // of attention_tile.cu
+#define TILE_ROWS      128
+#define WIDE_BYTES     ((TILE_ROWS + 2 * TILE_KEYS) * (256 + 8) * 2) // of shared memory, for 128 rows of C 256
 #define TILE_BLOCKS    256 // fewer than these would leave processors idle: keys are cut
 #define TILE_CUT_KEYS  512 // of a part, at least
 #define TILE_CUTS      16
 #define SCRATCH_FLOATS ((int64_t)16 << 20) // 64 MiB
 #define MOST_BLOCKS_Y  65535
+#define MOST_ROWS      (INT32_MAX / 2) // that fast kernels count
 
 _Static_assert(ATTENTION_KV_GROUP == KV_GROUP, "one size of groups");
 _Static_assert(sizeof(attention_unit) == 48, "no padding");
-_Static_assert(sizeof(attention_args) == 12 * 8, "no padding");
+_Static_assert(sizeof(attention_args) == 13 * 8, "no padding");
 _Static_assert(sizeof(kv_write_args) == 8 * 8, "no padding");
 _Static_assert(sizeof(kv_write_place) == 3 * 8, "no padding");
 _Static_assert(sizeof(spans_args) == 9 * 8, "no padding");
@@ -51,11 +54,12 @@ typedef struct attention_batch {
     int64_t longest; // tokens of a unit, its rows included
 } attention_batch;
 
-static attention_form form_of(const kernels *k, const attention_seq *s, int64_t C, float scale)
+static attention_form form_of(const kernels *k, const attention_seq *s, int64_t heads, int64_t C,
+                              float scale)
 {
     const bool good = !k->exact && (C == 64 || C == 128 || C == 256) && scale > 0 &&
-                      s->kv.page_rows % TILE_ROWS == 0 && s->kv.offset % 16 == 0 && aligned(s->q) &&
-                      aligned(s->out);
+                      s->kv.page_rows % TILE_KEYS == 0 && s->kv.offset % 16 == 0 && aligned(s->q) &&
+                      aligned(s->out) && (s->past + s->n) * heads < MOST_ROWS;
     if (!good) return FORM_PLAIN;
     if (s->n > FEW_TOKENS) return FORM_TILE;
     return s->kv.type == TENSOR_F32 ? FORM_PLAIN : FORM_FEW;
@@ -70,12 +74,22 @@ static int64_t coarse_chunks(int64_t tokens)
     return chunks <= bound / 4 * 3 ? bound / 4 * 3 : bound;
 }
 
+// At C 256 blocks of 128 rows move half the bytes, but do not fit every chip, nor fill it for few rows.
+static int64_t tile_rows(const attention_batch *b)
+{
+    const attention_args *a = &b->a;
+    const cuda_chip *chip = cuda_get_chip(b->k);
+    const int64_t blocks = (a->most_n * (a->H / a->G) + TILE_ROWS - 1) / TILE_ROWS * a->G * a->U;
+    return a->C < 256 || (chip->shared_bytes >= WIDE_BYTES && blocks >= chip->processors) ? TILE_ROWS
+                                                                                         : TILE_ROWS / 2;
+}
+
 // Into how many parts the keys of each unit are cut.
 static int64_t tile_cuts(const attention_batch *b)
 {
     const attention_args *a = &b->a;
     const int64_t rows = a->most_n * (a->H / a->G);
-    const int64_t blocks = (rows + TILE_ROWS - 1) / TILE_ROWS * a->G * a->U;
+    const int64_t blocks = (rows + a->tile_rows - 1) / a->tile_rows * a->G * a->U;
     int64_t cuts = TILE_BLOCKS / blocks;
     if (cuts > b->longest / TILE_CUT_KEYS) cuts = b->longest / TILE_CUT_KEYS;
     if (cuts > TILE_CUTS) cuts = TILE_CUTS;
@@ -95,6 +109,7 @@ static void batch_launch(attention_batch *b)
                                                          launch_attention_plain};
     attention_args *a = &b->a;
     if (a->U == 0) return;
+    a->tile_rows = b->form == FORM_TILE ? tile_rows(b) : 0;
     a->chunks = b->form == FORM_FEW ? coarse_chunks(b->longest) : b->form == FORM_TILE ? tile_cuts(b) : 1;
     a->units = cuda_args(b->k, b->units, (size_t)a->U * sizeof *b->units);
     bool good = a->units;
@@ -146,7 +161,7 @@ static void cuda_attention(kernels *k, const attention_seq *seqs, int64_t S, int
     for (int form = 0; form < FORM_COUNT; form++) {
         b.form = (attention_form)form;
         for (int64_t s = 0; s < S; s++) {
-            if (form_of(k, &seqs[s], C, scale) == b.form) batch_add_seq(&b, &seqs[s]);
+            if (form_of(k, &seqs[s], H / G, C, scale) == b.form) batch_add_seq(&b, &seqs[s]);
         }
         batch_launch(&b);
     }
@@ -158,7 +173,8 @@ static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64
                                  int64_t H, int64_t C, float scale)
 {
     spans_args a = {.out = out, .qkv = qkv, .span = span, .H = H, .C = C, .scale = (double)scale};
-    const bool tiles = !k->exact && C % 4 == 0 && C <= 128 && scale > 0 && aligned(qkv) && aligned(out);
+    const bool tiles = !k->exact && C % 4 == 0 && C <= 128 && scale > 0 && span < MOST_ROWS &&
+                       aligned(qkv) && aligned(out);
     const int64_t pair_bytes = 2 * span * spans_padded(C) * (int64_t)sizeof *a.packed;
     int64_t most = MOST_BLOCKS_Y;
     if (tiles && most > SCRATCH_FLOATS * 4 / pair_bytes) most = SCRATCH_FLOATS * 4 / pair_bytes;

@@ -36,6 +36,7 @@ typedef struct attention_args {
     int64_t H, G, C;
     int64_t type, page_rows; // of every unit's pages
     int64_t chunks;          // few: as many as the longest unit has, or more
+    int64_t tile_rows;       // of blocks of tiles at C 256: 64 or 128
     double scale;            // a float's value
 } attention_args;
 

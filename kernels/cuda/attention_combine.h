@@ -7,7 +7,7 @@
 #define SIGHT_KERNELS_CUDA_ATTENTION_COMBINE_H
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/attention_mma.h"
 
 #define COMBINE_THREADS 256
 #define COMBINE_COLUMNS 64 // of a block; C is a multiple
@@ -56,7 +56,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS) combine_kernel(attenti
     for (int64_t c = group; c < count; c += COMBINE_GROUPS) {
         const float2 s = *(const float2 *)(sums + c * 2 * step);
         const float4 x = *(const float4 *)(parts + c * step * a.C);
-        const float share = exp2f(s.x - most);
+        const float share = fast_exp2(s.x - most);
         total += s.y * share;
         o.x += x.x * share, o.y += x.y * share, o.z += x.z * share, o.w += x.w * share;
     }

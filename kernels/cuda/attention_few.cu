@@ -44,11 +44,11 @@ template <int C, bool bytes, int tiles> static constexpr size_t few_bytes(void)
 
 // The part of a sequence that a block works on.
 typedef struct few_part {
-    int64_t first, end; // keys
-    int64_t g;          // key head
-    int64_t row;        // of the unit's n H / G in this head, to begin with
-    int64_t rows;       // in all
-    int64_t heads;      // H / G
+    int32_t first, end; // keys
+    int32_t g;          // key head
+    int32_t row;        // of the unit's n H / G in this head, to begin with
+    int32_t rows;       // in all
+    int32_t heads;      // H / G
 } few_part;
 
 // ---- keys and values into slots ----
@@ -56,13 +56,13 @@ typedef struct few_part {
 // Asks for the warp's columns of keys (part 0) or values (1) first .. first + 31, those from p->end on zeros.
 template <int C, bool bytes>
 static __device__ void slot_ask(char *slot, const attention_args *a, const attention_unit *u,
-                                const few_part *p, int64_t part, int64_t first, uint32_t warp,
+                                const few_part *p, int part, int first, uint32_t warp,
                                 uint32_t lane)
 {
     typedef few_shape<C, bytes> shape;
     if (first >= p->end) return; // the whole warp
-    const char *page = (const char *)u->blocks[first / a->page_rows] + u->offset;
-    const int64_t row = (part * a->G + p->g) * a->page_rows + first % a->page_rows;
+    const char *page = (const char *)u->blocks[first / (int)a->page_rows] + u->offset;
+    const int64_t row = (part * a->G + p->g) * a->page_rows + first % (int)a->page_rows;
     const char *from = page + (row * C + warp * shape::columns) * shape::size;
     const int pieces = shape::columns * shape::size / 16; // of 16 bytes, of a key
 #pragma unroll
@@ -100,7 +100,7 @@ static __device__ void queries_load(uint32_t high[C / 64][4], uint32_t low[C / 6
     const int group = (int)lane / 4, t = (int)lane % 4;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const int64_t row = p->row + tile * 16 + group + half * 8;
+        const int row = p->row + tile * 16 + group + half * 8;
         const bool there = row < p->rows;
         const int64_t i = there ? row / p->heads : 0, h = p->g * p->heads + (there ? row % p->heads : 0);
         const float *q = u->q + (i * a->H + h) * C + warp * (C / WARPS);
@@ -253,13 +253,13 @@ static __device__ void values_add(float out[tiles][C / 32][4], const float *shar
 // What the thread knows of its row of a tile.
 typedef struct few_row {
     float largest, sum; // of all its keys; of the thread's four in each slot
-    int64_t last;       // key that the row sees
+    int32_t last;       // key that the row sees
 } few_row;
 
 // Scores of the four warps [WARPS][16 tiles][SCORE_ROW] of keys first .. first + 31 become shares.
 template <int tiles>
 static __device__ void scores_share(few_row row[tiles], float *shares, float *shrink, const float *scores,
-                                    float scale, int64_t first)
+                                    float scale, int first)
 {
     const int i = (int)threadIdx.x / ROW_LANES, key = (int)threadIdx.x % ROW_LANES * 4;
 #pragma unroll
@@ -281,9 +281,9 @@ static __device__ void scores_share(few_row row[tiles], float *shares, float *sh
             most = fmaxf(most, __shfl_xor_sync(GPU_ALL_LANES, most, d));
         }
         const float now = fmaxf(row[tile].largest, most), base = now == -INFINITY ? 0.0f : now;
-        const float less = exp2f(row[tile].largest - base);
+        const float less = fast_exp2(row[tile].largest - base);
 #pragma unroll
-        for (int j = 0; j < 4; j++) s[j] = exp2f(s[j] - base);
+        for (int j = 0; j < 4; j++) s[j] = fast_exp2(s[j] - base);
         row[tile].sum = fmaf(row[tile].sum, less, (s[0] + s[1]) + (s[2] + s[3]));
         row[tile].largest = now;
         *(float4 *)(shares + at) = make_float4(s[0], s[1], s[2], s[3]);
@@ -305,14 +305,14 @@ static __device__ void few_store(const attention_args *a, const few_part *p, int
         float sum = row[tile].sum;
 #pragma unroll
         for (int d = ROW_LANES / 2; d > 0; d /= 2) sum += __shfl_xor_sync(GPU_ALL_LANES, sum, d);
-        const int64_t mine = p->row + tile * 16 + threadIdx.x / ROW_LANES;
+        const int mine = p->row + tile * 16 + (int)threadIdx.x / ROW_LANES;
         if (threadIdx.x % ROW_LANES == 0 && mine < p->rows) {
             float *to = a->sums + 2 * part_slot(a, unit, chunk, p->g, mine);
             *(float2 *)to = make_float2(row[tile].largest, sum);
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const int64_t r = p->row + tile * 16 + lane / 4 + half * 8;
+            const int r = p->row + tile * 16 + (int)lane / 4 + half * 8;
             if (r >= p->rows) continue;
             float *to = a->parts + part_slot(a, unit, chunk, p->g, r) * C + warp * (C / WARPS);
 #pragma unroll
@@ -352,7 +352,7 @@ static __device__ void few_run(char *shared, const attention_args *a, const atte
         queries_load<C, bytes>(high[tile], low[tile], a, u, p, tile, warp, lane);
     }
     int turn = 0; // of the slots
-    for (int64_t first = p->first; first < p->end; first += KEYS) {
+    for (int first = p->first; first < p->end; first += KEYS) {
         char *slot = slots + turn * shape::slot;
         copy_async_wait<SLOTS - 1>();
         __syncwarp();
@@ -382,19 +382,25 @@ static __global__ void __launch_bounds__(THREADS) few_kernel(attention_args a)
     GPU_DYNAMIC_SHARED(char, shared);
     const uint32_t warp = threadIdx.x / GPU_WARP, lane = threadIdx.x % GPU_WARP;
     const attention_unit u = a.units[blockIdx.z];
-    const int64_t chunk = a.chunks - 1 - blockIdx.x, seen = u.past + u.n;
-    few_part p = {attention_chunk_first(chunk), attention_chunk_first(chunk + 1), blockIdx.y % a.G,
-                  blockIdx.y / a.G * (tiles * 16), u.n * (a.H / a.G), a.H / a.G};
+    const int64_t chunk = a.chunks - 1 - blockIdx.x;
+    const int seen = (int)(u.past + u.n), G = (int)a.G;
+    few_part p;
+    p.first = (int32_t)attention_chunk_first(chunk);
+    p.end = (int32_t)attention_chunk_first(chunk + 1);
     if (p.end > seen) p.end = seen;
+    p.g = (int32_t)blockIdx.y % G;
+    p.row = (int32_t)blockIdx.y / G * (tiles * 16);
+    p.heads = (int32_t)(a.H / G);
+    p.rows = (int32_t)u.n * p.heads;
     if (p.first >= p.end || p.row >= p.rows) return; // the whole block
     few_row row[tiles];
     float out[tiles][C / 32][4] = {};
 #pragma unroll
     for (int tile = 0; tile < tiles; tile++) {
-        const int64_t r = p.row + tile * 16 + threadIdx.x / ROW_LANES;
+        const int r = p.row + tile * 16 + (int)threadIdx.x / ROW_LANES;
         row[tile].largest = -INFINITY;
         row[tile].sum = 0;
-        row[tile].last = r < p.rows ? u.past + r / p.heads : seen - 1;
+        row[tile].last = r < p.rows ? (int)u.past + r / p.heads : seen - 1;
     }
     few_run<C, bytes, tiles>(shared, &a, &u, &p, row, out);
     few_store<C, bytes, tiles>(&a, &p, chunk, row, out, warp, lane);

@@ -23,6 +23,18 @@ static __device__ __forceinline__ void bf16_cut(uint32_t *high, uint32_t *low, f
     *low = bf16_pair(x - __uint_as_float(*high << 16), y - __uint_as_float(*high & 0xffff0000u));
 }
 
+// Off by 2 in the last place or so; what would be subnormal is 0.
+static __device__ __forceinline__ float fast_exp2(float x)
+{
+#ifdef SIGHT_CUDA_SHIM
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // Signed byte i of four as a float: 2^23 + 128 + byte has it in its lowest bits.
 static __device__ __forceinline__ float byte_float(uint32_t moved, int i)
 {
