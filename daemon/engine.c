@@ -9,12 +9,16 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/prepare.h"
 #include "daemon/machine.h"
+#include "kernels/memory.h"
 #include "text/planes.h"
 
 #define MAX_WARNINGS  4
 #define MIN_CONTEXT   256
 #define MIN_STEP_ROWS 64
 #define MAX_STEP_ROWS 512
+// On a GPU, as far as its memory allows: products of fewer rows wait for the weights.
+#define DEVICE_STEP_ROWS 2048
+#define DEVICE_ROWS_PART 16 // of all memory, for a step's workspace
 
 struct engine {
     char *dir, *name;
@@ -22,7 +26,7 @@ struct engine {
     checkpoint *weights;
     tokenizer *tokens;
     chat *template;
-    kernels *k;
+    kernels *k, *beside; // beside: the tower's, k itself with the CPU
     text_model *text;
     tower *eyes;
     cache_pool *pool;
@@ -118,6 +122,27 @@ static sight_err set_allowed(engine *e)
     return SIGHT_OK;
 }
 
+static double mib(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static bool on_device(const engine *e)
+{
+    return kernels_on_device(e->k);
+}
+
+static sight_err too_little(const engine *e, const char *what, int64_t need)
+{
+    char of[24] = "memory";
+    if (on_device(e)) {
+        memcpy(of, "memory of ", 10);
+        device_format(of + 10, kernels_device(e->k));
+    }
+    return sight_fail(SIGHT_E_MEMORY, "%s: %s needs %.0f MiB of %s, %.0f MiB are allowed", e->name, what,
+                      mib(need), of, mib(e->memory.budget));
+}
+
 // Rows such that a step takes some tenths of a second on two cores: a request can be ended between
 // two steps. Depends on the model alone, so that results do not depend on the machine.
 static int64_t choose_step_rows(const text_config *t)
@@ -129,21 +154,24 @@ static int64_t choose_step_rows(const text_config *t)
     return n > MAX_STEP_ROWS ? MAX_STEP_ROWS : n;
 }
 
-static double mib(int64_t bytes)
+// What a step's workspace takes of a GPU for each row, about: rows of hidden and intermediate width.
+static int64_t row_bytes(const text_config *t)
 {
-    return (double)bytes / (1 << 20);
+    return (int64_t)sizeof(float) * (16 * (int64_t)t->hidden + 4 * (int64_t)t->intermediate);
 }
 
-static sight_err too_little(const engine *e, const char *what, int64_t need)
+static int64_t choose_device_rows(const text_config *t, int64_t budget)
 {
-    return sight_fail(SIGHT_E_MEMORY, "%s: %s needs %.0f MiB of memory, %.0f MiB are allowed",
-                      e->name, what, mib(need), mib(e->memory.budget));
+    const int64_t n = budget / DEVICE_ROWS_PART / row_bytes(t) / MIN_STEP_ROWS * MIN_STEP_ROWS;
+    return n < MIN_STEP_ROWS ? MIN_STEP_ROWS : n > DEVICE_STEP_ROWS ? DEVICE_STEP_ROWS : n;
 }
 
 // Chooses the form of the weights, refuses what does not fit before any work, and prepares them.
 static sight_err open_weights(engine *e, const engine_options *o)
 {
-    const int64_t budget = o->memory_bytes ? o->memory_bytes : machine_memory_bytes();
+    const int64_t budget = on_device(e)      ? kernels_get_room(e->k).left
+                           : o->memory_bytes ? o->memory_bytes
+                                             : machine_memory_bytes();
     weights_form form = o->weights.form;
     if (form == WEIGHTS_AUTO) form = weights_choose(e->weights, budget);
     e->memory.budget = budget;
@@ -169,14 +197,28 @@ static sight_err open_weights(engine *e, const engine_options *o)
     return SIGHT_OK;
 }
 
+// On a GPU weights are as large as its products want them: what is gone of its memory says how much.
+static void count_device_weights(engine *e)
+{
+    const int64_t used = e->memory.budget - kernels_get_room(e->k).left;
+    if (on_device(e)) e->memory.weights = used - e->memory.text_workspace;
+}
+
 static sight_err open_models(engine *e, const engine_options *o)
 {
-    const int64_t rows = o->step_rows ? o->step_rows : choose_step_rows(&e->config.text);
+    const text_config *t = &e->config.text;
+    const int64_t rows = o->step_rows   ? o->step_rows
+                         : on_device(e) ? choose_device_rows(t, e->memory.budget)
+                                        : choose_step_rows(t);
+    if (on_device(e) && e->memory.weights + rows * row_bytes(t) > e->memory.budget) {
+        return too_little(e, "the model with its workspace", e->memory.weights + rows * row_bytes(t));
+    }
     sight_err err = text_model_create(&e->text, e->weights, e->k, rows);
     if (err) return err;
     e->memory.text_workspace = text_model_workspace_bytes(e->text);
-    if (e->config.has_vision) err = tower_create(&e->eyes, e->weights, e->k);
-    return err;
+    if (e->config.has_vision) err = tower_create(&e->eyes, e->weights, e->beside);
+    if (!err) count_device_weights(e);
+    return err ? err : engine_status(e);
 }
 
 // The longest context, up to `want`, whose cache fits into `room`.
@@ -191,15 +233,32 @@ static int64_t context_that_fits(const cache_pool *p, int64_t want, int64_t room
     return low;
 }
 
-// The widest picture's workspace: a square one at the checkpoint's bound on pixels.
-static int64_t vision_bytes(const engine *e)
+// The widest picture's workspace: a square one at the bound on pixels. On a GPU its features lie there too.
+static int64_t vision_bytes(const engine *e, const engine_options *o)
 {
     if (!e->eyes) return 0;
     const vision_config *v = &e->config.vision;
     const int32_t unit = v->patch * v->merge;
-    const int32_t side = (int32_t)(sqrt((double)e->config.image.max_pixels) / unit) * v->merge;
+    int64_t pixels = e->config.image.max_pixels;
+    if (o->picture_pixels && o->picture_pixels < pixels) pixels = o->picture_pixels;
+    const int32_t side = (int32_t)(sqrt((double)pixels) / unit) * v->merge;
     const vision_grid grid = {1, side > 0 ? side : v->merge, side > 0 ? side : v->merge};
-    return tower_workspace_bytes(e->eyes, &grid);
+    const int64_t tokens = (int64_t)grid.h * grid.w / (v->merge * v->merge);
+    const int64_t features = tokens * v->out_hidden * (1 + v->n_deepstack) * (int64_t)sizeof(float);
+    return tower_workspace_bytes(e->eyes, &grid) + (on_device(e) ? features : 0);
+}
+
+// What must be free beside weights and caches. The process's memory grows as pictures need it, a GPU's is divided
+// once.
+static int64_t workspace_bytes(const engine *e)
+{
+    return e->memory.text_workspace + (on_device(e) ? e->memory.vision : 0);
+}
+
+static const char *workspace_words(const engine *e)
+{
+    return on_device(e) && e->eyes ? "the model with its workspace, the largest picture's included,"
+                                   : "the model with its workspace";
 }
 
 // A context that was asked for by number and does not fit.
@@ -210,29 +269,29 @@ static sight_err refuse_context(const engine *e, int64_t want, int64_t fits)
     return sight_fail(SIGHT_E_MEMORY,
                       "%s: a context of %lld tokens needs %.0f MiB (weights %.0f, workspace %.0f, "
                       "keys and values %.0f, states %.0f), %.0f MiB are allowed; %lld tokens fit",
-                      e->name, (long long)want, mib(m->weights + m->text_workspace + cache),
-                      mib(m->weights), mib(m->text_workspace), mib(cache - m->states),
+                      e->name, (long long)want, mib(m->weights + workspace_bytes(e) + cache),
+                      mib(m->weights), mib(workspace_bytes(e)), mib(cache - m->states),
                       mib(m->states), mib(m->budget), (long long)fits);
 }
 
 static sight_err open_cache(engine *e, const engine_options *o)
 {
     engine_memory *m = &e->memory;
-    const int64_t room = m->budget - m->weights - m->text_workspace;
-    if (room <= 0) return too_little(e, "the model with its workspace", m->budget - room);
+    m->vision = vision_bytes(e, o);
+    const int64_t beside = m->weights + workspace_bytes(e), room = m->budget - beside;
+    if (room <= 0) return too_little(e, workspace_words(e), beside);
     m->cache_budget = room;
     const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room, .k = e->k};
     sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);
     if (err) return err;
     m->states = cache_bytes(e->pool, 0);
     m->per_token = (cache_bytes(e->pool, CACHE_PAGE_ROWS) - m->states) / CACHE_PAGE_ROWS;
-    m->vision = vision_bytes(e);
     const int64_t want = e->context;
     e->context = context_that_fits(e->pool, want, room);
     if (e->context < want && o->context_tokens) return refuse_context(e, want, e->context);
     if (e->context < want && e->context < MIN_CONTEXT) {
         return too_little(e, "the model with a context of 256 tokens",
-                          m->weights + m->text_workspace + cache_bytes(e->pool, MIN_CONTEXT));
+                          beside + cache_bytes(e->pool, MIN_CONTEXT));
     }
     if (e->context < want) {
         warn(e, "the context is %lld tokens instead of %lld: more does not fit into %.0f MiB",
@@ -265,6 +324,24 @@ static sight_err set_context(engine *e, const engine_options *o)
              "some quality on shorter ones", t->rope.factor, (long long)native);
     }
     e->context = o->context_tokens ? o->context_tokens : t->max_positions;
+    return SIGHT_OK;
+}
+
+static sight_err open_kernels(engine *e, const engine_options *o)
+{
+    kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact, .device = o->device,
+                          .device_bytes = o->device_bytes};
+    if (o->device.kind != DEVICE_CPU && !o->device_bytes && o->device_percent) {
+        device_info info;
+        sight_err err = device_describe(&info, o->device);
+        if (err) return err;
+        ko.device_bytes = info.total_bytes / 100 * o->device_percent;
+    }
+    sight_err err = kernels_create(&e->k, &ko);
+    if (!err) err = kernels_create_beside(&e->beside, e->k);
+    if (err) return err;
+    const kernels_room room = kernels_get_room(e->k);
+    e->memory.spare = room.all - room.left;
     return SIGHT_OK;
 }
 
@@ -302,8 +379,7 @@ static sight_err open_all(engine *e, const engine_options *o)
     if (!err && !o->shape) err = open_text_side(e);
     if (!err) err = set_allowed(e);
     if (err || o->text_side_only) return err;
-    const kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact};
-    err = kernels_create(&e->k, &ko);
+    err = open_kernels(e, o);
     if (!err) err = open_weights(e, o);
     if (!err) err = open_models(e, o);
     return err ? err : open_cache(e, o);
@@ -330,6 +406,7 @@ void engine_close(engine **p)
     cache_pool_destroy(&e->pool);
     tower_destroy(&e->eyes);
     text_model_destroy(&e->text);
+    kernels_destroy_beside(&e->beside, e->k);
     kernels_destroy(&e->k);
     chat_close(&e->template);
     tokenizer_close(&e->tokens);
@@ -431,6 +508,12 @@ engine_memory engine_get_memory(const engine *e)
     return e->memory;
 }
 
+sight_err engine_status(engine *e)
+{
+    sight_err err = kernels_status(e->k);
+    return err || e->beside == e->k ? err : kernels_status(e->beside);
+}
+
 json_t *engine_describe(const engine *e)
 {
     const text_config *t = &e->config.text;
@@ -442,6 +525,7 @@ json_t *engine_describe(const engine *e)
         (json_int_t)m->vision, "total",
         (json_int_t)(m->weights + m->text_workspace + m->cache + m->vision), "cache_budget",
         (json_int_t)m->cache_budget, "budget", (json_int_t)m->budget);
+    if (memory && m->spare) json_object_set_new(memory, "spare", json_integer(m->spare));
     json_t *about = json_pack("{s:s, s:s, s:s, s:I, s:b, s:i, s:i, s:i, s:i, s:s, s:o}", "name", e->name,
                      "dir", e->dir, "family",
                      e->config.family == MODEL_QWEN3_VL ? "qwen3_vl" : "qwen3_5", "context",
@@ -449,6 +533,11 @@ json_t *engine_describe(const engine *e)
                      "hidden", t->hidden, "vocab", t->vocab, "threads",
                      e->k ? kernels_threads(e->k) : 0, "simd",
                      e->k ? simd_level_name(kernels_simd(e->k)) : "none", "memory", memory);
+    if (about && e->k) {
+        char device[16];
+        device_format(device, kernels_device(e->k));
+        json_object_set_new(about, "device", json_string(device));
+    }
     if (about && e->weights) {
         const char *file = checkpoint_prepared_file(e->weights);
         json_object_set_new(about, "weights", json_string(engine_weights(e)));

@@ -45,6 +45,10 @@ typedef struct engine_options {
                              // more than that stretches its positions (config_stretch)
     double rope_factor;      // of that; 0: as the context needs
     int64_t memory_bytes;    // for weights, workspace and caches; 0: what the machine has free
+    device_id device;        // zeroed: the CPU. With a GPU all of these lie in its memory:
+    int64_t device_bytes;    // so much of it is taken at once; 0: device_percent
+    int32_t device_percent;  // of all that it has; 0: nearly all that is free
+    int64_t picture_pixels;  // the largest picture to plan for; 0: the checkpoint's bound
     int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
     bool reuse;              // keep the pasts of prompts for later ones that begin alike
     int64_t reuse_bytes;     // for these; 0: a quarter of what caches may take
@@ -64,7 +68,7 @@ const model_config *engine_config(const engine *e);
 const tokenizer *engine_tokenizer(const engine *e);   // NULL for made-up weights
 const chat *engine_chat(const engine *e);             // NULL for made-up weights
 const checkpoint *engine_checkpoint(const engine *e); // NULL with text_side_only
-kernels *engine_kernels(engine *e);                   // NULL with text_side_only
+kernels *engine_kernels(engine *e);                   // the text model's; NULL with text_side_only
 text_model *engine_text(engine *e);                   // NULL with text_side_only
 tower *engine_tower(engine *e);                       // NULL without vision
 cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
@@ -88,7 +92,8 @@ typedef struct engine_memory {
     int64_t cache;        // a sequence as long as the context: keys and values, and states
     int64_t states;       // the part of it that does not grow: convolution tails, delta states
     int64_t per_token;    // the part of it that does, a token's
-    int64_t vision;       // workspace of the largest picture that the checkpoint's bounds allow
+    int64_t vision;       // workspace of the largest picture allowed, on a GPU with its features
+    int64_t spare;        // of a GPU's memory, for scratch
     int64_t cache_budget; // what the pool may take
     int64_t budget;       // the whole allowance
 } engine_memory;
@@ -96,9 +101,12 @@ typedef struct engine_memory {
 // The form of the weights ("stored", "int8"). Not with text_side_only.
 const char *engine_weights(const engine *e);
 engine_memory engine_get_memory(const engine *e);
+// SIGHT_OK, or what the GPU has failed with: the engine then does nothing any more, and is to be closed.
+// Threads: the engine's.
+sight_err engine_status(engine *e);
 
 // {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
-//  "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and
+//  "device" ("cpu", "cuda:0"), "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and
 //  "rope_factor" where the context is stretched: the entry for `models`, and what --check prints.
 //  NULL when out of memory.
 json_t *engine_describe(const engine *e);

@@ -13,6 +13,7 @@
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
+#include "kernels/device.h"
 #include "ipc/endpoint.h"
 #include "ipc/lock.h"
 
@@ -99,11 +100,45 @@ static void tell_memory(const engine *e, bool chosen)
              (double)m.states / mib, (double)m.vision / mib, (double)m.budget / mib);
 }
 
+// A build without CUDA is silent about GPUs, unless one was asked for.
+static void tell_device(engine *e, const options *o)
+{
+    device_info info;
+    const device_id id = kernels_device(engine_kernels(e));
+    const bool chosen = !o->device || !strcmp(o->device, "auto");
+    if (id.kind == DEVICE_CPU) {
+        if (chosen && device_built_with_cuda() && device_without_gpu()) {
+            log_line(LOG_INFO, "device: cpu (%s)", device_without_gpu());
+        }
+        return;
+    }
+    const engine_memory m = engine_get_memory(e);
+    if (device_describe(&info, id)) return;
+    log_line(LOG_INFO, "device: cuda:%d, %s, compute capability %d.%d; %.0f of its %.0f MiB are taken, %.0f of "
+             "them for scratch", id.index, info.name, info.major, info.minor,
+             (double)(m.budget + m.spare) / (1 << 20), (double)info.total_bytes / (1 << 20),
+             (double)m.spare / (1 << 20));
+}
+
+// With auto a GPU that is too small, or that fails at once, is no reason not to serve.
+static sight_err open_engine(engine **out, options *o)
+{
+    const bool chosen = !o->device || !strcmp(o->device, "auto");
+    sight_err err = device_parse(&o->engine.device, chosen ? "auto" : o->device, "device");
+    if (!err) err = engine_open(out, &o->engine);
+    if (!err || !chosen || o->engine.device.kind == DEVICE_CPU) return err;
+    if (err != SIGHT_E_MEMORY && err != SIGHT_E_UNSUPPORTED && err != SIGHT_E_INTERNAL) return err;
+    log_line(LOG_WARNING, "the GPU is not used: %s", sight_error());
+    o->engine.device = (device_id){DEVICE_CPU, 0};
+    return engine_open(out, &o->engine);
+}
+
 static sight_err open_model(engine **out, options *o)
 {
     char *bundled = NULL;
     o->engine.model = o->model;
     o->engine.mmproj = o->mmproj;
+    o->engine.picture_pixels = o->limits.max_pixels;
     if (!o->model) {
         sight_err err = options_bundled_model(&bundled);
         if (err) return err;
@@ -114,11 +149,12 @@ static sight_err open_model(engine **out, options *o)
     double said = 0;
     o->engine.weights.progress = tell_preparing;
     o->engine.weights.progress_arg = &said;
-    sight_err err = engine_open(out, &o->engine);
+    sight_err err = open_engine(out, o);
     free(bundled);
     for (int i = 0; !err && engine_warning(*out, i); i++) {
         log_line(LOG_WARNING, "%s", engine_warning(*out, i));
     }
+    if (!err) tell_device(*out, o);
     if (!err) tell_memory(*out, o->engine.weights.form == WEIGHTS_AUTO);
     return err;
 }

@@ -34,6 +34,9 @@ static const setting settings[] = {
     {"lora", LIST, AT(lora), 0, 0, "FOLDER[:SCALE]",
      "a LoRA adapter (PEFT); may be given again"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
+    {"device", TEXT, AT(device), 0, 0, "WORD", "auto, cpu, cuda or cuda:N: where the model runs"},
+    {"device-memory", TEXT, AT(device_memory), 0, 0, "BYTES|N%",
+     "of a GPU's memory; 0: nearly all that is free"},
     {"threads", INT32, AT(engine.threads), 0, 256, "N", "0: all processors"},
     {"decoder-threads", INT32, AT(limits.decoder_threads), 0, 16, "N",
      "for a clip's frames; 0: half the processors"},
@@ -332,8 +335,34 @@ static sight_err read_arguments(options *o, const char **config, int argc, char 
 
 // ---- the whole ----
 
+// Bytes, or of all that the GPU has.
+static sight_err read_device_memory(engine_options *e, const char *text)
+{
+    const size_t n = strlen(text);
+    const bool percent = n > 1 && text[n - 1] == '%';
+    char number[32] = "";
+    if (n < sizeof number) memcpy(number, text, percent ? n - 1 : n);
+    const double v = parse_number(number, percent ? INT32 : BYTES);
+    const bool good = percent ? v >= 1 && v <= 100 : v >= 0 && v <= NO_LIMIT;
+    if (!good) {
+        return sight_fail(SIGHT_E_ARGUMENT, "device-memory is '%.40s', must be bytes (K, M, G may follow) or "
+                          "1%% to 100%%", text);
+    }
+    e->device_bytes = percent ? 0 : (int64_t)v;
+    e->device_percent = percent ? (int32_t)v : 0;
+    return SIGHT_OK;
+}
+
+static sight_err check_device(options *o)
+{
+    sight_err err = o->device ? device_check_word(o->device, "device") : SIGHT_OK;
+    return err || !o->device_memory ? err : read_device_memory(&o->engine, o->device_memory);
+}
+
 static sight_err check_words(options *o)
 {
+    sight_err wrong = check_device(o);
+    if (wrong) return wrong;
     if (o->simd) {
         sight_err err = !strcmp(o->simd, "auto") ? SIGHT_OK
                                                  : simd_level_parse(&o->engine.simd, o->simd);

@@ -27,6 +27,8 @@ typedef struct options {
     char *mmproj;   // of a GGUF model; NULL: the one beside it
     option_list lora; // adapters, in the order given
     char *endpoint; // NULL: endpoint_own
+    char *device;   // as written, checked when read; NULL: auto. Looked for when the model is opened
+    char *device_memory;       // as written
     char *simd, *kv, *weights; // as written, checked when read
     char *drafts;              // as written
     char *cache; // folder of prepared weights, "none"; NULL: the default one

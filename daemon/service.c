@@ -18,6 +18,7 @@
 #define IDLE_MS     1000
 #define MAX_AT_ONCE 64   // messages taken in before others get their turn
 #define HARD_STOP_S 5.0  // for a cancelled request to end before the daemon ends regardless
+#define STUCK_S     60.0 // alike for one that was over its time: a GPU that never comes back
 
 typedef struct service {
     engine *model;
@@ -30,6 +31,8 @@ typedef struct service {
     const volatile sig_atomic_t *stops;
     double start_s, now_s, stop_s; // stop_s: when told to stop; 0: not
     double cancelled_s;            // when stopping ended the running request; 0: not
+    bool lost;                     // the engine has failed for good
+    char lost_line[256];           // as what
     double alone_s;                // since when a private daemon has had no client
     double watchdog_s, watched_s;
     int64_t served;
@@ -115,6 +118,7 @@ static void send_early_end(service *s, ticket *t)
             free(json);
         }
         break;
+    case WHY_LOST: send_error(s, t, SIGHT_E_INTERNAL, s->lost_line); break;
     default: break;
     }
 }
@@ -127,7 +131,7 @@ static void finish(service *s, ticket *t)
 {
     scheduler_remove(s->queue, &t->job, s->now_s);
     // A limit that cut the answer short is an error, not a result.
-    const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_STOPPING;
+    const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_STOPPING || t->why == WHY_LOST;
     if (t->end && !(cut && t->end->event == SIGHT_DONE)) {
         send_event(s, t, t->end->event, t->end->json);
     }
@@ -143,6 +147,26 @@ static void end_early(service *s, ticket *t, ticket_why why)
     if (t->why == WHY_NOT) t->why = why;
     t->job.cancelled = true;
     atomic_store(&t->cancel, true);
+}
+
+static void end_all(service *s, ticket_why why, bool also_running)
+{
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        job *j = scheduler_get(s->queue, i);
+        if (also_running || j->state != JOB_RUNNING) end_early(s, j->owner, why);
+    }
+}
+
+// A GPU that has failed does not come back within this process: everybody is told, and the daemon ends, to be
+// started again.
+static void lose_engine(service *s, const ticket *t)
+{
+    if (s->lost) return;
+    s->lost = true;
+    s->cancelled_s = s->now_s;
+    memcpy(s->lost_line, t->lost_line, sizeof s->lost_line);
+    log_line(LOG_ERROR, "the GPU has failed, %d requests are lost: %s", scheduler_count(s->queue), s->lost_line);
+    end_all(s, WHY_LOST, true);
 }
 
 // Sends an event on; a last one is kept until the worker has let go of the ticket.
@@ -165,6 +189,7 @@ static void hear_workers(service *s)
         if (item->kind == OUTBOX_EVENT) {
             forward(s, t, &item);
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
+            if (t->lost) lose_engine(s, t);
             finish(s, t);
         } else {
             t->job.memory_bytes = t->task->memory_bytes;
@@ -218,7 +243,12 @@ static void check_times(service *s)
 {
     for (int i = 0; i < scheduler_count(s->queue); i++) {
         ticket *t = scheduler_get(s->queue, i)->owner;
-        if (s->now_s - t->job.arrived_s > s->o->max_request_s) end_early(s, t, WHY_TIMEOUT);
+        const double over_s = s->now_s - t->job.arrived_s - s->o->max_request_s;
+        if (over_s > 0) end_early(s, t, WHY_TIMEOUT);
+        if (over_s > STUCK_S && t->job.state == JOB_RUNNING) {
+            log_line(LOG_ERROR, "%s did not end in %g s; ending without it", t->job.id, STUCK_S);
+            _exit(1); // its threads cannot be waited for
+        }
     }
 }
 
@@ -226,8 +256,8 @@ static void check_times(service *s)
 
 static void take_request(service *s, server_message **m)
 {
-    if (s->stop_s) {
-        refuse(s, *m, SIGHT_E_BUSY, "the server is stopping", 5);
+    if (s->stop_s || s->lost) {
+        refuse(s, *m, SIGHT_E_BUSY, s->lost ? "the server's GPU has failed" : "the server is stopping", 5);
         return;
     }
     ticket *t;
@@ -300,14 +330,6 @@ static sight_err take_messages(service *s)
 
 // ---- stopping ----
 
-static void end_all(service *s, ticket_why why, bool also_running)
-{
-    for (int i = 0; i < scheduler_count(s->queue); i++) {
-        job *j = scheduler_get(s->queue, i);
-        if (also_running || j->state != JOB_RUNNING) end_early(s, j->owner, why);
-    }
-}
-
 static void check_stop(service *s)
 {
     if (*s->stops && !s->stop_s) {
@@ -333,8 +355,8 @@ static bool is_alone(service *s)
 
 static bool is_over(service *s)
 {
-    if (is_alone(s)) return true;
-    return s->stop_s && scheduler_count(s->queue) == 0;
+    if (!s->lost && is_alone(s)) return true;
+    return (s->stop_s || s->lost) && scheduler_count(s->queue) == 0;
 }
 
 static void feed_watchdog(service *s)
@@ -368,7 +390,7 @@ static sight_err loop(service *s)
         announce(s);
         sweep(s); // what announcing found gone
         feed_watchdog(s);
-        if (is_over(s)) return SIGHT_OK;
+        if (is_over(s)) return s->lost ? sight_fail(SIGHT_E_INTERNAL, "%s", s->lost_line) : SIGHT_OK;
         if (s->cancelled_s && s->now_s - s->cancelled_s > HARD_STOP_S) {
             log_line(LOG_WARNING, "a request did not end in %g s; ending without it", HARD_STOP_S);
             _exit(1); // its threads cannot be waited for

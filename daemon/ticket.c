@@ -1,5 +1,6 @@
 #include "daemon/ticket.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,6 +118,8 @@ pipeline_state ticket_step(void *arg, int wait_ms)
     }
     if (state != PIPELINE_OVER) return state;
     pipeline_destroy(&t->pipeline);
+    t->lost = engine_status(t->model);
+    if (t->lost) snprintf(t->lost_line, sizeof t->lost_line, "%s", sight_error());
     put(t, OUTBOX_RAN, SIGHT_ALIVE, NULL);
     return PIPELINE_OVER;
 }

@@ -19,7 +19,14 @@
 // How JSON is written on the wire: no spaces, numbers no finer than anybody measures.
 #define TICKET_JSON (JSON_COMPACT | JSON_REAL_PRECISION(9))
 
-typedef enum ticket_why { WHY_NOT, WHY_CLIENT, WHY_TIMEOUT, WHY_STOPPING, WHY_GONE } ticket_why;
+typedef enum ticket_why {
+    WHY_NOT,
+    WHY_CLIENT,
+    WHY_TIMEOUT,
+    WHY_STOPPING,
+    WHY_GONE,
+    WHY_LOST // the engine works no more
+} ticket_why;
 
 typedef struct ticket {
     job job;
@@ -31,6 +38,8 @@ typedef struct ticket {
     task *task; // after planning
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
+    sight_err lost; // what engine_status said when it had run, and the sentence
+    char lost_line[256];
     // The server's part.
     ticket_why why;   // it is to end early
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go

@@ -25,14 +25,18 @@ typedef struct device_info {
     int64_t free_bytes;  // now
     int major, minor;    // compute capability
     int processors;      // multiprocessors
+    bool emulated;       // by the processor, for tests: never chosen
 } device_info;
 
 // "auto": a GPU where there is one that is new enough (that with the most free memory), else the CPU; "cpu"; "cuda", "cuda:N".
 // SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
 sight_err device_parse(device_id *out, const char *word, const char *what);
+// The word alone, without looking at the machine. SIGHT_E_ARGUMENT.
+sight_err device_check_word(const char *word, const char *what);
 // "cpu", "cuda:0". text has room for 16.
 void device_format(char *text, device_id id);
 
+bool device_built_with_cuda(void);
 int device_gpus(void);                // how many there are
 const char *device_without_gpu(void); // why there is none, in a sentence's words; NULL: there is one
 // SIGHT_E_UNSUPPORTED for the CPU and for a GPU that does not answer.

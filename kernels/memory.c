@@ -4,6 +4,9 @@
 #include <stdlib.h>
 
 #include "kernels/backend.h"
+#ifdef SIGHT_CUDA
+#include "kernels/cuda/device.h"
+#endif
 
 bool kernels_on_device(const kernels *k)
 {
@@ -19,10 +22,20 @@ sight_err kernels_alloc(void **out, kernels *k, size_t bytes, const char *what)
 {
     void *p = k->ops.alloc(k, bytes);
     if (!p) {
+        sight_err lost = kernels_status(k);
+        if (lost) return lost;
         return sight_fail(SIGHT_E_MEMORY, "no memory for %.1f MiB of %s", (double)bytes / 1048576, what);
     }
     *out = p;
     return SIGHT_OK;
+}
+
+kernels_room kernels_get_room(const kernels *k)
+{
+#ifdef SIGHT_CUDA
+    if (k->cuda) return cuda_get_room(k);
+#endif
+    return (kernels_room){0, 0};
 }
 
 void kernels_free(kernels *k, void *p)

@@ -27,6 +27,14 @@ sight_err kernels_alloc(void **out, kernels *k, size_t bytes, const char *what);
 // kernels_after has made k wait for. Neither of the two within a step.
 void kernels_free(kernels *k, void *p); // accepts NULL
 
+// Of a device's memory: what was taken for this object when it was made, and what kernels_alloc can still give of
+// it. Both 0 with the CPU.
+typedef struct kernels_room {
+    int64_t all, left;
+} kernels_room;
+
+kernels_room kernels_get_room(const kernels *k);
+
 // From and to host memory, which may be reused on return. kernels_read waits for all that was asked for, the op
 // that writes it included; bytes may be 0. Within a step kernels_write takes its place among the ops.
 void kernels_write(kernels *k, void *to, const void *host, size_t bytes);

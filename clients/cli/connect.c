@@ -51,6 +51,7 @@ static sight_err private_endpoint(char *out, size_t size, const connect_options 
     const char *name = model && realpath(model, real) ? real : model ? model : "";
     uint64_t id = hash(hash(14695981039346656037ULL, name), weights);
     if (options->mmproj) id = hash(id * 31, options->mmproj); // another tower, another daemon
+    if (options->device) id = hash(id * 41, options->device);
     for (size_t i = 0; i < options->lora.n; i++) id = hash(id * 37, options->lora.items[i]);
     snprintf(out, size, "ipc://%s/private-%016llx.sock", path, (unsigned long long)id);
     return SIGHT_OK;
@@ -78,7 +79,7 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
                    int log_fd)
 {
     char threads[16];
-    const char *argv[20 + 2 * ARG_LIST_MAX];
+    const char *argv[24 + 2 * ARG_LIST_MAX];
     int n = 0;
     argv[n++] = program;
     argv[n++] = "--private";
@@ -105,6 +106,10 @@ static pid_t spawn(const char *program, const connect_options *options, const ch
     if (options->weights) {
         argv[n++] = "--weights";
         argv[n++] = options->weights;
+    }
+    if (options->device) {
+        argv[n++] = "--device";
+        argv[n++] = options->device;
     }
     argv[n] = NULL;
     pid_t pid = fork();
@@ -226,7 +231,7 @@ sight_err connect_open(sight_client **out, const connect_options *options)
     if (options->endpoint) return sight_client_connect(out, options->endpoint, 5000);
     char endpoint[ENDPOINT_SIZE];
     sight_err err;
-    if (!options->model && !options->weights && !options->lora.n) {
+    if (!options->model && !options->weights && !options->device && !options->lora.n) {
         err = sight_default_endpoint(endpoint, sizeof endpoint);
         if (err) return err;
         err = sight_client_connect(out, endpoint, 0);

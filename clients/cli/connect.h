@@ -1,8 +1,8 @@
 // clients/cli/connect.h - a connection to a daemon, started when there is none.
 //
-// Without --endpoint, --model, --lora and --weights the user's daemon (or the system's service) answers where one runs;
+// Without --endpoint, --model, --lora, --weights and --device the user's daemon (or the system's service) answers where one runs;
 // else a private daemon is started that ends some time after its last client. A private daemon
-// listens on a socket of its own per model, adapters and form, so that another question finds it warm.
+// listens on a socket of its own per model, adapters, form and device, so that another question finds it warm.
 #ifndef SIGHT_CLI_CONNECT_H
 #define SIGHT_CLI_CONNECT_H
 
@@ -19,6 +19,7 @@ typedef struct connect_options {
     arg_list lora;        // adapters of a private daemon
     int64_t threads;      // of a private daemon; 0: its default
     const char *weights;  // form of a private daemon's weights; NULL: its default
+    const char *device;   // of a private daemon; NULL: its default
 } connect_options;
 
 // SIGHT_E_NOT_FOUND (nothing at the endpoint, or no sightd program), SIGHT_E_MODEL and others with

@@ -45,6 +45,8 @@ bool question_args(question *q, const char *command, const char *positional, con
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
         {"weights", 'w', ARG_TEXT, &q->connect.weights, "FORM",
          "of a daemon started for this: auto, stored, bf16, int8 or int4", 0, 0},
+        {"device", 'd', ARG_TEXT, &q->connect.device, "WORD",
+         "of a daemon started for this: auto, cpu, cuda or cuda:N", 0, 0},
         {"system", 0, ARG_TEXT, &q->system, "TEXT", "a system message first", 0, 0},
         {"start", 0, ARG_TIME, &q->start_s, "TIME", "clips: from here (seconds, m:ss, h:mm:ss)", 0, 0},
         {"end", 0, ARG_TIME, &q->end_s, "TIME", "clips: to here", 0, 0},

@@ -12,6 +12,9 @@
 // Without a number of bytes: what is left for the driver, its modules, and libraries.
 #define RESERVE_BYTES ((int64_t)512 << 20)
 #define RESERVE_PART  64 // of all memory, besides
+// For scratch, which ops need when everything else is taken.
+#define SPARE_BYTES   ((int64_t)384 << 20)
+#define SPARE_PART    16
 #define MIN_BYTES     ((int64_t)64 << 20)
 
 // ---- errors ----
@@ -213,6 +216,7 @@ static sight_err open_heap(kernels *k, int64_t bytes)
     if (!d->heap) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
     d->heap->users[0] = d;
     d->heap->bytes = (size_t)bytes;
+    d->heap->spare = (size_t)(bytes / SPARE_PART < SPARE_BYTES ? bytes / SPARE_PART : SPARE_BYTES);
     const cudaError_t e = cudaMalloc((void **)&d->heap->base, (size_t)bytes);
     if (e != cudaSuccess) {
         d->heap->base = NULL;
@@ -255,21 +259,11 @@ static void fill_table(backend_ops *ops)
     *ops = (backend_ops){0};
     memory_cuda_fill(ops);
     parts_cuda_fill(ops);
-#if __has_include("kernels/cuda/linear.c")
     linear_cuda_fill(ops);
-#endif
-#if __has_include("kernels/cuda/rows.c")
     rows_cuda_fill(ops);
-#endif
-#if __has_include("kernels/cuda/attention.c")
     attention_cuda_fill(ops);
-#endif
-#if __has_include("kernels/cuda/delta.c")
     delta_cuda_fill(ops);
-#endif
-#if __has_include("kernels/cuda/pick.c")
     pick_cuda_fill(ops);
-#endif
 }
 
 static sight_err open_object(kernels *k, int index)

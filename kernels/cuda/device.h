@@ -29,6 +29,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/backend.h"
+#include "kernels/memory.h"
 
 typedef struct cuda_device cuda_device;
 
@@ -44,11 +45,14 @@ void cuda_launch(kernels *k, cuda_launcher *launcher, const void *args, size_t b
 #define CUDA_MAX_STEP_ARGS ((size_t)8 << 20)
 const void *cuda_args(kernels *k, const void *host, size_t bytes);
 
-// Device scratch for the op under way: any contents, 256-byte aligned, the same address for the same slot as
-// long as it does not grow; ops that follow may use it again. Slots keep what one op needs side by side.
-// NULL and an error kept when there is no memory; a step's graph is then not made.
+// Device scratch for the op under way, of a part of the memory that kernels_alloc leaves alone: any contents,
+// 256-byte aligned, the same address for the same slot as long as it does not grow; ops that follow may use it
+// again. Slots keep what one op needs side by side. NULL and an error kept when there is no memory; a step's
+// graph is then not made.
 #define CUDA_SCRATCH_SLOTS 8
 void *cuda_scratch(kernels *k, int slot, size_t bytes);
+
+kernels_room cuda_get_room(const kernels *k);
 
 // What the chip has, for choosing kernels and launch sizes.
 typedef struct cuda_chip {

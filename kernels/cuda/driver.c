@@ -65,6 +65,9 @@ sight_err device_describe(device_info *out, device_id id)
                          .major = about.major,
                          .minor = about.minor,
                          .processors = about.multiProcessorCount};
+#ifdef SIGHT_CUDA_SHIM
+    out->emulated = true;
+#endif
     snprintf(out->name, sizeof out->name, "%.127s", about.name);
     return SIGHT_OK;
 }

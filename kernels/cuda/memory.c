@@ -121,8 +121,18 @@ void cuda_give(kernels *k, void *p)
 
 static void *memory_alloc(kernels *k, size_t bytes)
 {
+    const cuda_heap *heap = k->cuda->heap;
     assert(!cuda_in_step(k));
+    if (bytes > heap->bytes || pool_free_bytes(heap->pool) < bytes + heap->spare) return NULL;
     return cuda_take(k, bytes);
+}
+
+kernels_room cuda_get_room(const kernels *k)
+{
+    const cuda_heap *heap = k->cuda->heap;
+    const int64_t all = (int64_t)heap->bytes, left = (int64_t)pool_free_bytes(heap->pool);
+    const int64_t spare = (int64_t)heap->spare;
+    return (kernels_room){all, left > spare ? left - spare : 0};
 }
 
 typedef struct copy_args {

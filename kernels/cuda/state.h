@@ -18,6 +18,7 @@
 typedef struct cuda_heap {
     unsigned char *base;
     size_t bytes, high; // high: the end of what was ever taken, where it is guarded
+    size_t spare; // kept for scratch: kernels_alloc does not give it
     pool *pool;
     struct cuda_device *users[CUDA_MAX_BESIDE]; // NULL: a free place
 } cuda_heap;

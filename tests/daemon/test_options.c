@@ -92,6 +92,33 @@ static void words_are_taken(void **state)
     options_done(&o);
 }
 
+static void devices_are_words_and_shares(void **state)
+{
+    options o;
+    assert_ok(read_args(&o, "--device=cuda:3", "--device-memory=40%")); // looked for when a model is opened
+    assert_string_equal(o.device, "cuda:3");
+    assert_int_equal(o.engine.device.kind, DEVICE_CPU);
+    assert_int_equal(o.engine.device_percent, 40);
+    assert_int_equal(o.engine.device_bytes, 0);
+    options_done(&o);
+    assert_ok(read_args(&o, "--device=auto", "--device-memory=12G"));
+    assert_int_equal(o.engine.device_percent, 0);
+    assert_int_equal(o.engine.device_bytes, (int64_t)12 << 30);
+    options_done(&o);
+    assert_ok(read_args(&o, "--device=cpu", "--device-memory=0"));
+    options_done(&o);
+    assert_fails(read_args(&o, "--device=gpu", "--check"), SIGHT_E_ARGUMENT,
+                 "device is 'gpu', must be auto, cpu, cuda or cuda:N");
+    options_done(&o);
+    static const char *const wrong[] = {"--device-memory=0%",  "--device-memory=101%", "--device-memory=-1",
+                                        "--device-memory=%",   "--device-memory=4.5%", "--device-memory=half",
+                                        "--device-memory=1e9999", "--device-memory=12G%"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_fails(read_args(&o, wrong[i], "--check"), SIGHT_E_ARGUMENT, "device-memory is '");
+        options_done(&o);
+    }
+}
+
 static void printed_settings_read_back_the_same(void **state)
 {
     options o, again;
@@ -171,6 +198,7 @@ int main(void)
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(lines_of_a_file_are_named),
         cmocka_unit_test(words_are_taken),
+        cmocka_unit_test(devices_are_words_and_shares),
         cmocka_unit_test(printed_settings_read_back_the_same),
         cmocka_unit_test(the_example_file_holds_every_setting),
         cmocka_unit_test(systemd_hears_us),

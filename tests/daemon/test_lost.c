@@ -1,0 +1,178 @@
+// A GPU that fails under a daemon: everybody is told, the service ends with its sentence, and nothing hangs. The
+// service runs in this process, on the shim's GPU, so that faults can be had when they are wanted.
+#include "running.h"
+
+#include <pthread.h>
+
+#include "daemon/service.h"
+#include "kernels/memory.h"
+
+#ifdef SIGHT_CUDA_SHIM
+#include "shim.h"
+
+#define ENDLESS                                                                                    \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 0, "             \
+    "\"max_tokens\": 4000}"
+
+typedef struct service_thread {
+    running r;
+    options o;
+    engine *model;
+    volatile sig_atomic_t stops;
+    pthread_t thread;
+    sight_err err;
+    char line[256];
+} service_thread;
+
+static void *serve(void *arg)
+{
+    service_thread *s = arg;
+    s->err = service_run(s->model, &s->o, s->r.endpoint, &s->stops);
+    snprintf(s->line, sizeof s->line, "%s", s->err ? sight_error() : "");
+    return NULL;
+}
+
+static sight_err open_on_gpu(service_thread *s, const char *model, int64_t bytes)
+{
+    options_set_defaults(&s->o);
+    s->o.engine.model = model;
+    s->o.engine.threads = 1;
+    s->o.engine.device = (device_id){DEVICE_CUDA, 0};
+    s->o.engine.device_bytes = bytes;
+    s->o.engine.context_tokens = 4096;
+    s->o.queue.max_running = 2;
+    return engine_open(&s->model, &s->o.engine);
+}
+
+static void start(service_thread *s)
+{
+    static char endless[256];
+    *s = (service_thread){0};
+    daemon_prepare(&s->r);
+    char folder[200];
+    snprintf(folder, sizeof folder, "%s/run", s->r.folder);
+    mkdir(folder, 0700);
+    if (!*endless) endless_model(endless, sizeof endless);
+    assert_ok(open_on_gpu(s, endless, (int64_t)512 << 20));
+    assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
+}
+
+static void end(service_thread *s)
+{
+    pthread_join(s->thread, NULL);
+    engine_close(&s->model);
+    options_done(&s->o);
+    shim_mend();
+    assert_int_equal(shim_used_memory(0), 0);
+}
+
+static void expect_lost(sight_client *c, const char *id)
+{
+    sight_event_kind kind;
+    for (;;) {
+        json_t *body = next_event(c, id, &kind);
+        if (kind == SIGHT_ERROR) {
+            assert_string_equal(text_at(body, "code"), "internal");
+            assert_non_null(strstr(text_at(body, "message"), "cuda:0: "));
+        }
+        json_decref(body);
+        assert_int_not_equal(kind, SIGHT_DONE);
+        if (kind == SIGHT_ERROR) return;
+    }
+}
+
+// Two run, one waits, when the GPU fails.
+static void everybody_is_told(void **state)
+{
+    service_thread s;
+    char id[3][SIGHT_ID_SIZE];
+    start(&s);
+    sight_client *c = daemon_connect(&s.r), *other = daemon_connect(&s.r);
+    assert_ok(sight_client_ask(c, id[0], ENDLESS, NULL, 0));
+    json_decref(wait_event(c, id[0], SIGHT_DELTA));
+    assert_ok(sight_client_ask(other, id[1], ENDLESS, NULL, 0));
+    assert_ok(sight_client_ask(c, id[2], ENDLESS, NULL, 0));
+    json_decref(wait_event(other, id[1], SIGHT_ACCEPTED));
+    json_decref(wait_event(c, id[2], SIGHT_ACCEPTED));
+    shim_fail_after(20, cudaErrorIllegalAddress);
+    expect_lost(c, id[0]);
+    expect_lost(other, id[1]);
+    expect_lost(c, id[2]);
+    pthread_join(s.thread, NULL); // by itself
+    assert_int_equal(s.err, SIGHT_E_INTERNAL);
+    assert_non_null(strstr(s.line, "illegal"));
+    assert_int_equal(engine_status(s.model), SIGHT_E_INTERNAL);
+    sight_client_close(&c);
+    sight_client_close(&other);
+    engine_close(&s.model);
+    options_done(&s.o);
+    shim_mend();
+    assert_int_equal(shim_used_memory(0), 0);
+}
+
+// After a healthy stop all of the GPU's memory is given back.
+static void a_healthy_one_ends_as_asked(void **state)
+{
+    service_thread s;
+    char id[SIGHT_ID_SIZE];
+    start(&s);
+    json_t *about = engine_describe(s.model);
+    assert_string_equal(text_at(about, "device"), "cuda:0");
+    json_decref(about);
+    sight_client *c = daemon_connect(&s.r);
+    assert_ok(sight_client_ask(c, id, ENDLESS, NULL, 0));
+    json_decref(wait_event(c, id, SIGHT_DELTA));
+    s.stops = 2;
+    for (sight_event_kind kind = SIGHT_ALIVE; kind != SIGHT_ERROR && kind != SIGHT_DONE;) {
+        json_decref(next_event(c, id, &kind));
+    }
+    sight_client_close(&c);
+    end(&s);
+    assert_int_equal(s.err, SIGHT_OK);
+}
+
+// The plan is made before anything is loaded.
+static void what_does_not_fit_is_refused(void **state)
+{
+    service_thread s = {0};
+    assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)64 << 20), SIGHT_E_MEMORY, "MiB");
+    assert_null(s.model);
+    options_done(&s.o);
+    assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)1 << 46), SIGHT_E_MEMORY, "cuda:0 has");
+    options_done(&s.o);
+    assert_int_equal(shim_used_memory(0), 0);
+}
+
+// A fault at any time while it is opened is an error, without a leak.
+static void faults_while_opening(void **state)
+{
+    for (int n = 0; n < 400; n += 57) {
+        service_thread s = {0};
+        shim_fail_after(n, cudaErrorECCUncorrectable);
+        sight_err err = open_on_gpu(&s, GOLDEN "/model", (int64_t)512 << 20);
+        if (err) {
+            assert_null(s.model);
+            assert_non_null(strstr(sight_error(), "cuda:0"));
+        }
+        engine_close(&s.model);
+        options_done(&s.o);
+        shim_mend();
+        assert_int_equal(shim_used_memory(0), 0);
+    }
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everybody_is_told), cmocka_unit_test(a_healthy_one_ends_as_asked),
+        cmocka_unit_test(what_does_not_fit_is_refused), cmocka_unit_test(faults_while_opening)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
+int main(void)
+{
+    printf("skipped: only the shim's GPU fails when it is told to\n");
+    return 77;
+}
+#endif
