@@ -84,9 +84,9 @@ static void plain_run(const product *p, cuda_launcher *launcher, float *const *y
     launch(p, launcher, &a, linear_stride(w[0]->w.type, p->K), (int)w[0]->w.type);
 }
 
-// ---- packed weights, few rows ----
+// ---- packed weights as they are ----
 
-static void packed_run(const product *p, float *const *y, const weight *const *w, int n_w)
+static void packed_run(const product *p, cuda_launcher *launcher, float *const *y, const weight *const *w, int n_w)
 {
     packed_args a = {.x = p->x, .N = p->N, .K = p->K, .n_jobs = n_w, .mode = (int32_t)p->mode};
     a.kind = linear_packed(w[0])->kind;
@@ -94,7 +94,7 @@ static void packed_run(const product *p, float *const *y, const weight *const *w
     for (int i = 0; i < n_w; i++) {
         a.jobs[i] = (packed_job){*linear_packed(w[i]), w[i]->bias, y[p->mode == LINEAR_SILU_MUL ? 0 : i]};
     }
-    cuda_launch(p->k, launch_packed_few, &a, sizeof a);
+    cuda_launch(p->k, launcher, &a, sizeof a);
 }
 
 // ---- weights as other numbers, in pieces ----
@@ -172,9 +172,13 @@ static bool run_library(const product *p, const void *x, float *y, const weight 
 // One kind of weights, rows x in bf16.
 static void rounded_products(const product *p, const void *x, float *const *y, const weight *const *w, int n_w, bool few)
 {
-    if (few && kind_of(w[0]) == TENSOR_BF16) {
-        product rounded = *p;
-        rounded.x = x;
+    product rounded = *p;
+    rounded.x = x;
+    if (few && w[0]->packed) {
+        packed_run(&rounded, launch_packed_mid, y, w, n_w);
+        return;
+    }
+    if (few && w[0]->w.type == TENSOR_BF16) {
         plain_run(&rounded, launch_linear_mid, y, w, n_w);
         return;
     }
@@ -210,7 +214,7 @@ static void run_same(const product *p, float *const *y, const weight *const *w, 
 {
     const bool few = p->N <= LINEAR_FEW_ROWS, is_packed = w[0]->packed;
     if (few && is_packed) {
-        packed_run(p, y, w, n_w);
+        packed_run(p, launch_packed_few, y, w, n_w);
     } else if (few) {
         plain_run(p, launch_linear_few, y, w, n_w);
     } else if (!is_packed && (p->exact || w[0]->w.type == TENSOR_F32)) {

@@ -42,7 +42,7 @@ typedef struct packed_job {
 // As linear_args; all jobs are of one kind.
 typedef struct packed_args {
     packed_job jobs[PACKED_JOBS];
-    const float *x; // [N, K]
+    const void *x; // [N, K] float32; packed_mid: [N, K to the next multiple of 8] bf16, zeros past K
     int64_t N, K;
     int32_t n_jobs, mode, kind, wide;
 } packed_args;
@@ -69,6 +69,7 @@ typedef struct widen_args { // bf16 [n, stride] of f16 of the same shape
 } widen_args;
 
 void launch_packed_few(cudaStream_t stream, const void *args); // N <= 8
+void launch_packed_mid(cudaStream_t stream, const void *args); // N <= 64
 void launch_packed_unpack(cudaStream_t stream, const void *args);
 void launch_packed_embed(cudaStream_t stream, const void *args);
 void launch_f16_to_bf16(cudaStream_t stream, const void *args);

@@ -2,7 +2,7 @@
 #ifndef SIGHT_KERNELS_CUDA_PACKED_DEV_H
 #define SIGHT_KERNELS_CUDA_PACKED_DEV_H
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/linear_dev.h"
 #include "kernels/cuda/packed.h"
 
 #define PANEL 16 // rows, as PACKED_PANEL
@@ -118,6 +118,63 @@ static __device__ __forceinline__ void packed_scales(float scale[4], float shift
     const float4 low = *reinterpret_cast<const float4 *>(w.codes + (int64_t)w.super_min_at * 64 + super);
     const float l[4] = {low.x, low.y, low.z, low.w};
     for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i);
+}
+
+// The same of one row.
+static __device__ __forceinline__ float packed_scale(float *shift, const packed_matrix &w, int64_t K, int64_t panel, int64_t g,
+                                                     int r)
+{
+    const int64_t groups = packed_dev_groups(w, K), at = (panel * groups + g) * PANEL + r;
+    const uint8_t *plane = w.codes + (int64_t)w.scales_at * 64;
+    *shift = 0;
+    if (w.scales == PACKED_SCALES_F16) return w.factor * gpu_f16_to_f32(reinterpret_cast<const uint16_t *>(plane)[at]);
+    if (w.scales == PACKED_SCALES_F32) return w.factor * reinterpret_cast<const float *>(plane)[at];
+    const int64_t supers = (groups + w.per_super - 1) / w.per_super;
+    const int64_t super = (panel * supers + (int32_t)g / w.per_super) * PANEL + r;
+    const float sub = w.signed_sub ? (float)reinterpret_cast<const int8_t *>(plane)[at] : (float)plane[at];
+    if (w.has_min) {
+        *shift = reinterpret_cast<const float *>(w.codes + (int64_t)w.super_min_at * 64)[super] *
+                 (float)(w.codes + (int64_t)w.mins_at * 64)[at];
+    }
+    return reinterpret_cast<const float *>(w.codes + (int64_t)w.super_at * 64)[super] * sub;
+}
+
+// ---- products ----
+
+// Which job a panel of a launch belongs to, and its number there.
+static __device__ __forceinline__ int packed_find(const packed_args &a, int64_t *panel)
+{
+    int j = 0;
+    const int n = a.mode == LINEAR_MODE_SILU_MUL ? 1 : a.n_jobs;
+    for (; j < n - 1; j++) {
+        const int64_t panels = (a.jobs[j].w.M + PANEL - 1) / PANEL;
+        if (*panel < panels) break;
+        *panel -= panels;
+    }
+    return j;
+}
+
+static inline int64_t packed_all_panels(const packed_args *a)
+{
+    int64_t panels = 0;
+    const int n = a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs;
+    for (int j = 0; j < n; j++) panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
+    return panels;
+}
+
+// Output m of row n, as linear_end.
+static __device__ __forceinline__ void packed_end(const packed_args &a, const packed_job &job, int64_t n, int64_t m, float sum,
+                                                  float up)
+{
+    float *y = job.y + n * (int64_t)job.w.M + m;
+    float v = sum + (job.bias ? job.bias[m] : 0.0f);
+    if (a.mode == LINEAR_MODE_SILU_MUL) {
+        const float *bias = a.jobs[1].bias;
+        v = linear_silu(v) * (up + (bias ? bias[m] : 0.0f));
+    } else if (a.mode == LINEAR_MODE_ADD) {
+        v += *y;
+    }
+    *y = v;
 }
 
 #endif

@@ -9,7 +9,6 @@
 //
 // The order of sums: in a lane by rising line; over the eight lanes of the same rows by halves; over the warps in order.
 // It depends on nothing but K, so neither N nor what else is in the launch changes a result.
-#include "kernels/cuda/linear_dev.h"
 #include "kernels/cuda/packed_dev.h"
 
 #define PF_WARPS 8
@@ -33,7 +32,7 @@ static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4
     for (int n = 0; n < rows; n++) {
         if (n >= a.N) break;
         float x[inputs], all = 0;
-        linear_row<inputs>(x, a.x + n * a.K, k, a.K, a.wide);
+        linear_row<inputs>(x, (const float *)a.x + n * a.K, k, a.K, a.wide);
         if (w.has_min) {
 #pragma unroll
             for (int j = 0; j < inputs; j++) all += x[j];
@@ -84,17 +83,6 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
     }
 }
 
-static __device__ __forceinline__ float pf_end(const packed_args &a, const packed_job &job, float sum, float up,
-                                               const float *y, int64_t m)
-{
-    float v = sum + (job.bias ? job.bias[m] : 0.0f);
-    if (a.mode == LINEAR_MODE_SILU_MUL) {
-        const float *bias = a.jobs[1].bias;
-        return linear_silu(v) * (up + (bias ? bias[m] : 0.0f));
-    }
-    return a.mode == LINEAR_MODE_ADD ? v + *y : v;
-}
-
 // A block is a panel; with a gated product of gate, and the same of up.
 template <int kind, int rows>
 static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP) packed_few_kernel(packed_args a)
@@ -102,13 +90,7 @@ static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP) packed_few_kernel(
     __shared__ float parts[2][PF_WARPS][rows][PANEL];
     const bool gated = a.mode == LINEAR_MODE_SILU_MUL;
     int64_t panel = blockIdx.x;
-    int j = 0;
-    for (; j < a.n_jobs - 1 && !gated; j++) {
-        const int64_t panels = (a.jobs[j].w.M + PANEL - 1) / PANEL;
-        if (panel < panels) break;
-        panel -= panels;
-    }
-    const packed_job &job = a.jobs[j];
+    const packed_job &job = a.jobs[packed_find(a, &panel)];
     const int warp = (int)threadIdx.x / GPU_WARP;
     pf_panel<kind, rows>(parts[0][warp], a, job.w, panel, warp);
     if (gated) pf_panel<kind, rows>(parts[1][warp], a, a.jobs[1].w, panel, warp);
@@ -121,17 +103,12 @@ static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP) packed_few_kernel(
         sum += parts[0][i][n][r];
         if (gated) up += parts[1][i][n][r];
     }
-    float *y = job.y + n * (int64_t)job.w.M + m;
-    *y = pf_end(a, job, sum, up, y, m);
+    packed_end(a, job, n, m, sum, up);
 }
 
 template <int kind> static void pf_launch(cudaStream_t stream, const packed_args *a)
 {
-    int64_t panels = 0;
-    for (int j = 0; j < (a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs); j++) {
-        panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
-    }
-    const dim3 grid((unsigned)panels), block(PF_WARPS * GPU_WARP);
+    const dim3 grid((unsigned)packed_all_panels(a)), block(PF_WARPS * GPU_WARP);
     if (a->N == 1) GPU_LAUNCH((packed_few_kernel<kind, 1>), grid, block, 0, stream, *a);
     else if (a->N == 2) GPU_LAUNCH((packed_few_kernel<kind, 2>), grid, block, 0, stream, *a);
     else if (a->N <= 4) GPU_LAUNCH((packed_few_kernel<kind, 4>), grid, block, 0, stream, *a);

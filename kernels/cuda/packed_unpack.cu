@@ -3,7 +3,6 @@
 //
 // Bound by memory: a weight's bits in, 2 bytes out (4 exact). From 512 rows on the product itself takes ten times as
 // long; turning codes into numbers within it would repeat the work for every 128 rows.
-#include "kernels/cuda/linear_dev.h"
 #include "kernels/cuda/packed_dev.h"
 
 #define UNPACK_THREADS 256
