@@ -2,7 +2,12 @@
 
 #ifndef SIGHT_CUDA // else kernels/cuda/frames.c has these
 
-sight_err frames_create(frames **out, device_id device, const frames_shape *shape)
+sight_err frames_create(frames **out, device_id device)
+{
+    return sight_fail(SIGHT_E_UNSUPPORTED, "%s", device_without_gpu());
+}
+
+sight_err frames_set_shape(frames *f, const frames_shape *shape)
 {
     return sight_fail(SIGHT_E_UNSUPPORTED, "%s", device_without_gpu());
 }

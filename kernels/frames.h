@@ -51,9 +51,11 @@ typedef struct frames_picture {
     frames_colours colours;
 } frames_picture;
 
-// Copies the shape. SIGHT_E_UNSUPPORTED (no GPU; a shrinkage that no block's memory holds), SIGHT_E_MEMORY,
-// SIGHT_E_INTERNAL.
-sight_err frames_create(frames **out, device_id device, const frames_shape *shape);
+// SIGHT_E_UNSUPPORTED (no GPU), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
+sight_err frames_create(frames **out, device_id device);
+// Once, before any picture. Copies the shape. SIGHT_E_UNSUPPORTED (odd sides; a shrinkage that no block's
+// memory holds), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
+sight_err frames_set_shape(frames *f, const frames_shape *shape);
 void frames_destroy(frames **f); // with all its rows; accepts NULL; leaves NULL
 
 // Device memory for n floats of patch rows. Its contents may be anything. SIGHT_E_MEMORY.
@@ -63,7 +65,7 @@ void frames_give(frames *f, float *rows, kernels *k);
 
 // Writes a picture as slot `slot` (of `temporal`) of the rows of one group of frames, and as the slots that follow
 // where `slots` is more than 1. Waits until p is not needed any more and the rows are there.
-// SIGHT_E_UNSUPPORTED (of another size, rows not aligned), SIGHT_E_INTERNAL.
+// SIGHT_E_UNSUPPORTED (bits, rows that are not aligned), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
 sight_err frames_add(frames *f, float *rows, const frames_picture *p, int slot, int slots);
 // The same for rows [patches, row] in host memory, of which that slot counts.
 sight_err frames_add_rows(frames *f, float *rows, const float *host, int64_t patches, int slot,

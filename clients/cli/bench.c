@@ -12,10 +12,24 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/inspect.h"
 #include "clients/cli/terminal.h"
+#include "kernels/memory.h"
+
+// Of a GPU in this process: a child cannot go on with what its parent has begun there.
+static sight_err measure_device(machine_limits *out, device_id device)
+{
+    kernels *k = NULL;
+    const kernels_options o = {.threads = 1, .device = device, .device_bytes = (int64_t)4 << 30};
+    sight_err err = kernels_create(&k, &o);
+    if (!err) kernels_measure_limits(k, out);
+    if (!err) err = kernels_status(k);
+    kernels_destroy(&k);
+    return err;
+}
 
 // The limits are measured in a child process, so that its buffers do not count as ours.
-static sight_err measure_limits(machine_limits *out, int threads)
+static sight_err measure_limits(machine_limits *out, int threads, device_id device)
 {
+    if (device.kind != DEVICE_CPU) return measure_device(out, device);
     int fd[2];
     if (pipe(fd)) return sight_fail(SIGHT_E_IO, "cannot make a pipe");
     pid_t pid = fork();
@@ -73,6 +87,19 @@ static void print_json(const row *rows, size_t n, const char *device, const char
     json_decref(o);
 }
 
+// "cpu (avx512)", "cuda:0 (NVIDIA H200)".
+static void name_device(char *text, size_t n, const kernels *k)
+{
+    char word[16];
+    device_info info;
+    device_format(word, kernels_device(k));
+    if (kernels_on_device(k) && !device_describe(&info, kernels_device(k))) {
+        snprintf(text, n, "%s (%s)", word, info.name);
+    } else {
+        snprintf(text, n, "%s (%s)", word, simd_level_name(kernels_simd(k)));
+    }
+}
+
 static void report(engine *e, const machine_limits *limits, const bench_result *r,
                    const profile *profiles, bool as_json)
 {
@@ -84,9 +111,11 @@ static void report(engine *e, const machine_limits *limits, const bench_result *
         {"first_token_s", "first token after start", "s", r->first_token_s},
         {"prefill_512_tok_s", "prefill, 512 tokens", "tok/s", r->prefill_512_tok_s},
         {"prefill_2048_tok_s", "prefill, 2048 tokens", "tok/s", r->prefill_2048_tok_s},
+        {"prefill_8192_tok_s", "prefill, 8192 tokens", "tok/s", r->prefill_8192_tok_s},
         {"decode_tok_s", "decode", "tok/s", r->decode_tok_s},
         {"decode_4096_tok_s", "decode at depth 4096", "tok/s", r->decode_4096_tok_s},
         {"batch8_decode_tok_s", "decode, 8 sequences together", "tok/s", r->batch8_decode_tok_s},
+        {"batch32_decode_tok_s", "decode, 32 sequences together", "tok/s", r->batch32_decode_tok_s},
         {"draft_decode_tok_s", "answers with drafts", "tok/s", r->draft_decode_tok_s},
         {"draft_acceptance", "drafts that are right", "", r->draft_acceptance},
         {"draft_speedup", "answers with drafts, against without", "", r->draft_speedup},
@@ -103,9 +132,8 @@ static void report(engine *e, const machine_limits *limits, const bench_result *
         {"prefill_512_gop_s", "prefill 512 computes", "Gop/s", r->prefill_512_tok_s * r->prefill_ops / 1e9},
         {"threads", "threads", "", kernels_threads(engine_kernels(e))},
     };
-    const char *simd = simd_level_name(kernels_simd(engine_kernels(e)));
-    char device[64];
-    snprintf(device, sizeof device, "cpu (%s)", simd);
+    char device[192];
+    name_device(device, sizeof device, engine_kernels(e));
     const size_t n = sizeof rows / sizeof *rows;
     if (as_json) {
         print_json(rows, n, device, engine_weights(e), profiles);
@@ -127,6 +155,7 @@ static const char *const summary =
 int cli_bench(int argc, char **argv)
 {
     const char *model = NULL, *mmproj = NULL, *shape = NULL, *weights = NULL, *simd = NULL, *only = NULL;
+    const char *device = NULL;
     int64_t threads = 0;
     bool json = false, quick = false, profiled = false;
     arg_list lora = {0};
@@ -137,6 +166,7 @@ int cli_bench(int argc, char **argv)
         {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8 or int4", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
+        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto or cuda:N", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
         {"only", 'o', ARG_TEXT, &only, "WORKS", "these alone: prefill_512,decode and so on", 0, 0},
@@ -159,10 +189,12 @@ int cli_bench(int argc, char **argv)
                                    : SIGHT_OK;
     if (!err && weights) err = weights_form_parse(&eo.weights.form, weights);
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
-    unsigned works = quick ? BENCH_QUICK : BENCH_ALL;
+    if (!err && device) err = device_parse(&eo.device, device, "--device");
+    const bool on_device = eo.device.kind != DEVICE_CPU;
+    unsigned works = quick ? BENCH_QUICK : on_device ? BENCH_ON_DEVICE : BENCH_ALL;
     if (!err && only) err = bench_parse_works(&works, only);
     machine_limits limits = {0};
-    if (!err) err = measure_limits(&limits, (int)threads);
+    if (!err) err = measure_limits(&limits, (int)threads, eo.device);
     engine *e = NULL;
     bench_result result = {0};
     double start = clock_now_s();

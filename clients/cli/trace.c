@@ -1,22 +1,12 @@
 #include <stdlib.h>
-#include <string.h>
 
 #include "clients/cli/cli.h"
 #include "clients/cli/inspect.h"
 #include "daemon/trace.h"
 
-static sight_err choose_backend(const char *backend)
-{
-    if (!backend || !strcmp(backend, "cpu")) return SIGHT_OK;
-    if (!strcmp(backend, "cuda")) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "this build has no CUDA backend; --backend cpu works");
-    }
-    return sight_fail(SIGHT_E_ARGUMENT, "--backend is '%s', must be cpu or cuda", backend);
-}
-
 int cli_trace(int argc, char **argv)
 {
-    const char *model = NULL, *mmproj = NULL, *path = NULL, *out = NULL, *backend = NULL;
+    const char *model = NULL, *mmproj = NULL, *path = NULL, *out = NULL, *device = NULL;
     const char *simd = NULL, *weights = NULL;
     arg_list lora = {0};
     int64_t threads = 0;
@@ -26,7 +16,7 @@ int cli_trace(int argc, char **argv)
         {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
-        {"backend", 'b', ARG_TEXT, &backend, "NAME", "cpu", 0, 0},
+        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto or cuda:N", 0, 0},
         {"weights", 'w', ARG_TEXT, &weights, "FORM", "stored, bf16, int8 or int4", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
@@ -41,7 +31,7 @@ int cli_trace(int argc, char **argv)
     engine *e = NULL;
     engine_options eo = engine_options_exact();
     request_limits limits = request_limits_default();
-    sight_err err = choose_backend(backend);
+    sight_err err = device ? device_parse(&eo.device, device, "--device") : SIGHT_OK;
     if (!err && !model) err = sight_fail(SIGHT_E_ARGUMENT, "--model is missing");
     if (!err && !out) err = sight_fail(SIGHT_E_ARGUMENT, "--out is missing");
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);

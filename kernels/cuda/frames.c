@@ -89,7 +89,7 @@ static void set_turn(frames_args *a, int orientation)
     a->row_by_y = t[5];
 }
 
-static sight_err set_shape(frames *f, const frames_shape *s)
+static sight_err take_shape(frames *f, const frames_shape *s)
 {
     frames_args *a = &f->args;
     if (s->width < 2 || s->height < 2 || s->width % 2 || s->height % 2) {
@@ -163,21 +163,26 @@ static void *current_context(void)
     return context;
 }
 
-sight_err frames_create(frames **out, device_id device, const frames_shape *shape)
+sight_err frames_create(frames **out, device_id device)
 {
     if (device.kind != DEVICE_CUDA) return sight_fail(SIGHT_E_UNSUPPORTED, "the processor is no GPU");
     frames *f = calloc(1, sizeof *f);
     if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for a clip's frames");
     f->device = device.index;
     pthread_mutex_init(&f->mutex, NULL);
-    sight_err err = set_shape(f, shape);
-    if (!err) err = check(cudaSetDevice(f->device), f, "choosing the GPU");
+    sight_err err = check(cudaSetDevice(f->device), f, "choosing the GPU");
     if (!err) err = check(cudaStreamCreateWithFlags(&f->stream, cudaStreamNonBlocking), f, "making a stream");
-    if (!err) err = copy_axes(f, shape);
     if (!err) f->context = current_context();
     if (err) frames_destroy(&f);
     else *out = f;
     return err;
+}
+
+sight_err frames_set_shape(frames *f, const frames_shape *shape)
+{
+    sight_err err = take_shape(f, shape);
+    if (!err) err = check(cudaSetDevice(f->device), f, "choosing the GPU");
+    return err ? err : copy_axes(f, shape);
 }
 
 void frames_destroy(frames **pf)

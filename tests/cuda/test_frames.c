@@ -163,7 +163,8 @@ static frames *open_frames(const scene *s)
         shape.mean[c] = (float)mean[c] * 255;
         shape.std[c] = (float)deviation[c] * 255;
     }
-    assert_ok(frames_create(&f, (device_id){DEVICE_CUDA, 0}, &shape));
+    assert_ok(frames_create(&f, (device_id){DEVICE_CUDA, 0}));
+    assert_ok(frames_set_shape(f, &shape));
     resize_axis_done(&across);
     resize_axis_done(&down);
     return f;
@@ -330,10 +331,12 @@ static void what_it_does_not_take(void **state)
     assert_fails(frames_add(f, rows, &p, 0, 1), SIGHT_E_UNSUPPORTED, "aligned");
     frames_destroy(&f);
     av_frame_free(&from);
-    frames_shape odd = {.width = 3, .height = 4};
-    assert_fails(frames_create(&f, (device_id){DEVICE_CUDA, 0}, &odd), SIGHT_E_UNSUPPORTED, "even");
-    assert_fails(frames_create(&f, (device_id){DEVICE_CPU, 0}, &odd), SIGHT_E_UNSUPPORTED, "GPU");
+    const frames_shape odd = {.width = 3, .height = 4};
+    assert_fails(frames_create(&f, (device_id){DEVICE_CPU, 0}), SIGHT_E_UNSUPPORTED, "GPU");
     assert_null(f);
+    assert_ok(frames_create(&f, (device_id){DEVICE_CUDA, 0}));
+    assert_fails(frames_set_shape(f, &odd), SIGHT_E_UNSUPPORTED, "even");
+    frames_destroy(&f);
 }
 
 int main(void)
