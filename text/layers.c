@@ -46,6 +46,15 @@ int64_t layer_mixer_floats(const text_config *c, bool mtp)
     return widest;
 }
 
+// ws.h is the same on every rank, and is to be in the sum once: the first rank adds to it, the others to nothing.
+void layer_add_product(text_model *m, const float *x, const weight *w, int64_t N)
+{
+    const int64_t D = m->config->text.hidden;
+    if (m->at.rank > 0) op_zero(m->k, m->ws.h, (size_t)(N * D) * sizeof *m->ws.h);
+    op_linear_add(m->k, m->ws.h, x, w, N);
+    if (m->group) collective_add(m->group, m->at.rank, m->ws.h, N * D);
+}
+
 // ---- full attention ----
 
 // How many of a part's rows are one unit of attention. What can be taken back must be, bit for bit,
@@ -111,7 +120,7 @@ static void run_full(text_model *m, const model_layer *l, const batch_part *part
     if (c->attention_gate) {
         op_sigmoid_mul(m->k, out, projected + C, N, H, C, H * head, head);
     }
-    op_linear_add(m->k, m->ws.h, out, &f->o, N);
+    layer_add_product(m, out, &f->o, N);
 }
 
 // ---- linear attention ----
@@ -275,7 +284,7 @@ static void run_linear(text_model *m, const model_layer *l, const batch_part *pa
         out = r.x; // the convolution has used it up by then
         mix(m, l, out, &r, parts, n_parts, N);
     }
-    op_linear_add(m->k, m->ws.h, out, &p->out, N);
+    layer_add_product(m, out, &p->out, N);
 }
 
 // ---- the layer ----
@@ -290,5 +299,5 @@ void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int
     else run_linear(m, l, parts, n_parts, N);
     op_rms_norm(m->k, ws->x, ws->h, l->post_norm, N, c->hidden, (float)c->rms_eps);
     op_linear_silu_mul(m->k, ws->mixer, ws->x, &l->mlp.gate, &l->mlp.up, N);
-    op_linear_add(m->k, ws->h, ws->mixer, &l->mlp.down, N);
+    layer_add_product(m, ws->mixer, &l->mlp.down, N);
 }

@@ -1,5 +1,6 @@
 #include "text/model.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,10 @@ static int64_t carve_backend(workspace *ws, void *memory, const text_model *m)
     ws->cos = carve(&c, N * m->rope.half, sizeof(float));
     ws->sin = carve(&c, N * m->rope.half, sizeof(float));
     ws->logits = carve(&c, m->logit_rows * t->vocab, sizeof(float));
+    if (m->group) {
+        ws->part = carve(&c, m->logit_rows * (t->vocab / m->at.ranks), sizeof(float));
+        ws->room = carve(&c, m->logit_rows * t->vocab, sizeof(float));
+    }
     return c.at;
 }
 
@@ -76,11 +81,12 @@ static sight_err create_workspace(text_model *m)
 static sight_err create_output(text_model *m, const checkpoint *c)
 {
     output_options o = {.block = text_planes_block(c)};
-    o.planes = op_output_pays(m->k, &m->head) && (o.block || text_planes_wanted(&m->config->text));
+    o.planes = !m->group && op_output_pays(m->k, &m->head) && (o.block || text_planes_wanted(&m->config->text));
     return output_create(&m->output, m->k, &m->head, &o);
 }
 
-sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows)
+static sight_err create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows,
+                        collective *group, int32_t rank)
 {
     if (max_rows < 1 || max_rows > 1 << 20) {
         return sight_fail(SIGHT_E_ARGUMENT, "steps of up to %lld rows; 1 to 1048576 are possible",
@@ -89,6 +95,13 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
     text_model *m = calloc(1, sizeof *m);
     if (!m) return sight_fail(SIGHT_E_MEMORY, "no memory for the text model");
     m->config = checkpoint_config(c);
+    if (group) {
+        m->own = *m->config;
+        m->at = (split){rank, collective_ranks(group)};
+        m->group = group;
+        m->own.text = split_config(&m->config->text, &m->at);
+        m->config = &m->own;
+    }
     m->k = k;
     m->max_rows = max_rows;
     const int64_t together = kernels_on_device(k) ? LOGIT_ROWS_ON_DEVICE : LOGIT_ROWS;
@@ -103,6 +116,19 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
     }
     *out = m;
     return SIGHT_OK;
+}
+
+sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows)
+{
+    return create(out, c, k, max_rows, NULL, 0);
+}
+
+sight_err text_model_create_split(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows,
+                                  collective *group, int32_t rank)
+{
+    assert(rank >= 0 && rank < collective_ranks(group));
+    sight_err err = split_check(&checkpoint_config(c)->text, collective_ranks(group));
+    return err ? err : create(out, c, k, max_rows, group, rank);
 }
 
 void text_model_destroy(text_model **pm)
@@ -218,6 +244,14 @@ static sight_err reserve(const segment *segments, int32_t n)
     return SIGHT_OK;
 }
 
+sight_err model_agree(text_model *m, sight_err err)
+{
+    if (!m->group) return err;
+    const bool all = collective_agree(m->group, m->at.rank, !err);
+    if (err || all) return err;
+    return sight_fail(SIGHT_E_INTERNAL, "another device of the model could not take the step");
+}
+
 // ---- the step ----
 
 void model_note_rows(text_model *m, int64_t first, int64_t n, const int32_t *ids,
@@ -321,6 +355,9 @@ sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segm
 {
     sight_err err = check_step(m, segments, n_segments);
     if (!err) err = reserve(segments, n_segments);
+    const bool fine = !err;
+    err = model_agree(m, err);
+    for (int32_t i = 0; fine && err && i < n_segments; i++) sequence_trim(segments[i].seq);
     if (err) return err;
     const int32_t levels = m->config->has_vision ? m->config->vision.n_deepstack : 0;
     const bool again = comes_again(segments, n_segments);
@@ -333,6 +370,7 @@ sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segm
         if (i < levels) add_deepstack(m, i, segments, n_segments);
     }
     err = model_results(m, segments, n_segments, again);
+    if (!err && m->group) err = collective_status(m->group, m->at.rank);
     if (err) {
         undo(segments, n_segments);
         return err;

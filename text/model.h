@@ -16,16 +16,24 @@
 
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
+#include "kernels/collective.h"
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/draft_plan.h"
 #include "text/output.h"
+#include "text/split.h"
 
 typedef struct text_model text_model;
 
 // Borrows c and k, which must outlive it. max_rows: rows in one step at most (workspace is
 // allocated once; longer prompts are given in pieces). SIGHT_E_MODEL, SIGHT_E_MEMORY.
 sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows);
+// One rank of a model over several devices: its part of the weights, on k, which is the group's of that rank.
+// Every rank has a model, pools and sequences of its own and a thread for them, and all of them make the same
+// calls with the same host memory; each gets all results. text_model_config is then what the rank itself looks
+// like. Also SIGHT_E_UNSUPPORTED: what does not divide (split_check), quantised weights, adapters.
+sight_err text_model_create_split(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows,
+                                  collective *group, int32_t rank);
 void text_model_destroy(text_model **m); // accepts NULL; leaves NULL
 int64_t text_model_max_rows(const text_model *m);
 int64_t text_model_workspace_bytes(const text_model *m);

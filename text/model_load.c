@@ -13,23 +13,52 @@
 typedef struct loader {
     const checkpoint *c;
     kernels *k;
+    text_model *m;
+    const text_config *whole; // of all ranks together
     const char *prefix;
     float norm_add; // 1 where norm weights are stored as w - 1
     sight_err err;
 } loader;
 
-static void matrix(loader *l, weight *out, const char *name)
+// The rank's part of a matrix takes its place.
+static sight_err cut(loader *l, weight *w, const char *name, split_role role)
+{
+    text_model *m = l->m;
+    if (m->at.ranks < 2 || role == SPLIT_WHOLE) return SIGHT_OK;
+    if (w->packed || w->lora) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "%s %s: such a model cannot be split over devices", name,
+                          w->packed ? "is quantised" : "has an adapter");
+    }
+    split_ranges ranges;
+    void *owned, **all = realloc(m->owned, ((size_t)m->n_owned + 1) * sizeof *all);
+    if (!all) return sight_fail(SIGHT_E_MEMORY, "no memory for the layers");
+    m->owned = all;
+    split_find(&ranges, l->whole, role, &m->at);
+    sight_err err = split_matrix(&w->w, &owned, &w->w, role, &ranges);
+    if (!err && owned) m->owned[m->n_owned++] = owned;
+    return err;
+}
+
+// A device has its own copies then.
+static void free_cut(text_model *m)
+{
+    while (m->n_owned > 0) free(m->owned[--m->n_owned]);
+}
+
+static void matrix(loader *l, weight *out, const char *name, split_role role)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s.weight", l->prefix, name);
     if (!l->err) l->err = checkpoint_matrix(l->c, &out->w, &out->packed, full);
     if (l->err) return;
     out->lora = lora_find(l->c, full);
-    l->err = kernels_take_weight(l->k, out);
+    l->err = cut(l, out, full, role);
+    if (!l->err) l->err = kernels_take_weight(l->k, out);
     if (l->err) *out = (weight){0}; // nothing to drop
+    if (kernels_on_device(l->k)) free_cut(l->m);
 }
 
-static void vector(loader *l, float **out, const char *name, float add)
+static void vector(loader *l, float **out, const char *name, float add, split_role role)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s%s", l->prefix, name);
@@ -37,7 +66,15 @@ static void vector(loader *l, float **out, const char *name, float add)
     if (!l->err) l->err = checkpoint_tensor(l->c, &view, full);
     if (!l->err) l->err = checkpoint_copy_f32(l->c, out, full, add);
     if (l->err) return;
-    l->err = kernels_take_floats(l->k, out, tensor_count(&view));
+    int64_t n = tensor_count(&view);
+    if (l->m->at.ranks > 1 && role != SPLIT_WHOLE) {
+        split_ranges ranges;
+        const int64_t width = n / view.shape[0];
+        split_find(&ranges, l->whole, role, &l->m->at);
+        split_floats(*out, width, &ranges);
+        n = ranges.total * width;
+    }
+    l->err = kernels_take_floats(l->k, out, n);
     if (!l->err) return;
     free(*out);
     *out = NULL;
@@ -45,30 +82,30 @@ static void vector(loader *l, float **out, const char *name, float add)
 
 static void norm(loader *l, float **out, const char *name)
 {
-    vector(l, out, name, l->norm_add);
+    vector(l, out, name, l->norm_add, SPLIT_WHOLE);
 }
 
 static void load_full(loader *l, full_part *f)
 {
-    matrix(l, &f->q, "self_attn.q_proj");
-    matrix(l, &f->k, "self_attn.k_proj");
-    matrix(l, &f->v, "self_attn.v_proj");
-    matrix(l, &f->o, "self_attn.o_proj");
+    matrix(l, &f->q, "self_attn.q_proj", SPLIT_Q);
+    matrix(l, &f->k, "self_attn.k_proj", SPLIT_KV);
+    matrix(l, &f->v, "self_attn.v_proj", SPLIT_KV);
+    matrix(l, &f->o, "self_attn.o_proj", SPLIT_FROM_Q);
     norm(l, &f->q_norm, "self_attn.q_norm.weight");
     norm(l, &f->k_norm, "self_attn.k_norm.weight");
 }
 
 static void load_linear(loader *l, linear_part *p)
 {
-    matrix(l, &p->qkv, "linear_attn.in_proj_qkv");
-    matrix(l, &p->z, "linear_attn.in_proj_z");
-    matrix(l, &p->b, "linear_attn.in_proj_b");
-    matrix(l, &p->a, "linear_attn.in_proj_a");
-    matrix(l, &p->out, "linear_attn.out_proj");
-    vector(l, &p->conv, "linear_attn.conv1d.weight", 0);
-    vector(l, &p->A_log, "linear_attn.A_log", 0);
-    vector(l, &p->dt_bias, "linear_attn.dt_bias", 0);
-    vector(l, &p->norm, "linear_attn.norm.weight", 0); // never zero-centred
+    matrix(l, &p->qkv, "linear_attn.in_proj_qkv", SPLIT_QKV);
+    matrix(l, &p->z, "linear_attn.in_proj_z", SPLIT_VALUES);
+    matrix(l, &p->b, "linear_attn.in_proj_b", SPLIT_GATES);
+    matrix(l, &p->a, "linear_attn.in_proj_a", SPLIT_GATES);
+    matrix(l, &p->out, "linear_attn.out_proj", SPLIT_FROM_VALUES);
+    vector(l, &p->conv, "linear_attn.conv1d.weight", 0, SPLIT_QKV);
+    vector(l, &p->A_log, "linear_attn.A_log", 0, SPLIT_GATES);
+    vector(l, &p->dt_bias, "linear_attn.dt_bias", 0, SPLIT_GATES);
+    vector(l, &p->norm, "linear_attn.norm.weight", 0, SPLIT_WHOLE); // never zero-centred
 }
 
 static void load_layer(loader *l, model_layer *layer)
@@ -77,9 +114,9 @@ static void load_layer(loader *l, model_layer *layer)
     norm(l, &layer->post_norm, "post_attention_layernorm.weight");
     if (layer->kind == LAYER_FULL) load_full(l, &layer->full);
     else load_linear(l, &layer->linear);
-    matrix(l, &layer->mlp.gate, "mlp.gate_proj");
-    matrix(l, &layer->mlp.up, "mlp.up_proj");
-    matrix(l, &layer->mlp.down, "mlp.down_proj");
+    matrix(l, &layer->mlp.gate, "mlp.gate_proj", SPLIT_INNER);
+    matrix(l, &layer->mlp.up, "mlp.up_proj", SPLIT_INNER);
+    matrix(l, &layer->mlp.down, "mlp.down_proj", SPLIT_FROM_INNER);
 }
 
 static sight_err load_layers(text_model *m, loader *l)
@@ -106,7 +143,7 @@ static sight_err load_mtp(text_model *m, loader *l)
     if (!m->mtp) return sight_fail(SIGHT_E_MEMORY, "no memory for the MTP block");
     mtp_part *p = m->mtp;
     l->prefix = "mtp.";
-    matrix(l, &p->fc, "fc");
+    matrix(l, &p->fc, "fc", SPLIT_WHOLE);
     norm(l, &p->embedding_norm, "pre_fc_norm_embedding.weight");
     norm(l, &p->hidden_norm, "pre_fc_norm_hidden.weight");
     norm(l, &p->norm, "norm.weight");
@@ -119,13 +156,20 @@ static sight_err load_mtp(text_model *m, loader *l)
     return l->err;
 }
 
+// The head of a rank is a part of the embedding, which it has as a whole.
+static bool shares_head(const text_model *m)
+{
+    return m->config->text.tied && m->at.ranks < 2;
+}
+
 sight_err model_load(text_model *m, const checkpoint *c)
 {
     const text_config *t = &m->config->text;
-    loader l = {c, m->k, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
-    matrix(&l, &m->embedding, "model.language_model.embed_tokens");
-    if (t->tied) m->head = m->embedding;
-    else matrix(&l, &m->head, "lm_head");
+    loader l = {c, m->k, m, &checkpoint_config(c)->text, "", t->zero_centred_norm ? 1.0f : 0.0f, SIGHT_OK};
+    matrix(&l, &m->embedding, "model.language_model.embed_tokens", SPLIT_WHOLE);
+    if (shares_head(m)) m->head = m->embedding;
+    else if (t->tied) matrix(&l, &m->head, "model.language_model.embed_tokens", SPLIT_VOCAB);
+    else matrix(&l, &m->head, "lm_head", SPLIT_VOCAB);
     norm(&l, &m->norm, "model.language_model.norm.weight");
     sight_err err = l.err ? l.err : load_layers(m, &l);
     if (!err && t->mtp_layers > 0) err = load_mtp(m, &l);
@@ -178,7 +222,7 @@ static void unload_mtp(kernels *k, mtp_part *p)
 
 void model_unload(text_model *m)
 {
-    if (!m->config->text.tied) kernels_drop_weight(m->k, &m->head);
+    if (!shares_head(m)) kernels_drop_weight(m->k, &m->head);
     m->head = (weight){0};
     kernels_drop_weight(m->k, &m->embedding);
     kernels_drop_floats(m->k, &m->norm);
@@ -187,4 +231,6 @@ void model_unload(text_model *m)
     }
     free(m->layers);
     if (m->mtp) unload_mtp(m->k, m->mtp);
+    free_cut(m);
+    free(m->owned);
 }

@@ -68,6 +68,7 @@ typedef struct workspace {
     float *mixer;     // [N, mixer_floats]: whatever one mixer or MLP needs
     float *cos, *sin; // [N, R/2]
     float *logits;    // [logit_rows, vocab], for rows that go to different places
+    float *part, *room; // [logit_rows, vocab / ranks], [logit_rows, vocab]: of a split model
     // Host memory.
     int32_t *ids;             // [N]
     int32_t *positions;       // [3, N], the axes max_rows apart
@@ -82,7 +83,12 @@ typedef struct workspace {
 } workspace;
 
 struct text_model {
-    const model_config *config; // the checkpoint's
+    const model_config *config; // the checkpoint's, or own
+    model_config own;           // of a split model: what the rank looks like
+    split at;                   // ranks 0: not split
+    collective *group;          // NULL: not split
+    void **owned;               // parts of weights that are not in one piece
+    int32_t n_owned;
     kernels *k;
     int64_t max_rows, logit_rows;
     weight embedding; // [vocab, D]
@@ -104,6 +110,8 @@ void model_unload(text_model *m);
 
 // ---- layers.c ----
 
+// ws.h [N, D] += x [N, K] w^T, over all ranks.
+void layer_add_product(text_model *m, const float *x, const weight *w, int64_t N);
 // Floats per row of ws.mixer, for the widest of the layers; D at least.
 int64_t layer_mixer_floats(const text_config *c, bool mtp);
 // ws.h [N, D] += the layer, for the parts of a step.
@@ -119,6 +127,8 @@ void model_note_rows(text_model *m, int64_t first, int64_t n, const int32_t *ids
                      const uint8_t *visual, const int32_t *positions, int64_t position_stride);
 // ws.h, ws.cos and ws.sin of the N rows that were noted.
 void model_embed(text_model *m, int64_t N);
+// Whether all ranks take the step, which this one would for err SIGHT_OK; err where it would not.
+sight_err model_agree(text_model *m, sight_err err);
 // h [n, D] = the rows of features at visual rows.
 void model_put_visual(text_model *m, float *h, const float *features, const uint8_t *visual,
                       int64_t n);

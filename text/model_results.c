@@ -7,7 +7,36 @@
 
 #include "text/model_parts.h"
 
+// to [n, vocab]: logits of x [n, D]. Those of a split model come from all ranks.
+static void compute_logits(text_model *m, float *to, const float *x, int64_t n)
+{
+    const int64_t D = m->config->text.hidden, vocab = m->config->text.vocab;
+    if (!m->group) {
+        op_linear(m->k, to, x, &m->head, n);
+        return;
+    }
+    for (int64_t row = 0, group; row < n; row += group) {
+        group = n - row < m->logit_rows ? n - row : m->logit_rows;
+        op_linear(m->k, m->ws.part, x + row * D, &m->head, group);
+        collective_gather(m->group, m->at.rank, to + row * vocab, m->ws.room, m->ws.part, group,
+                          vocab / m->at.ranks);
+    }
+}
+
 // ---- with the CPU ----
+
+// Logits of the normed rows x for outputs [n]: those that can win, or of a split model all.
+static void run_outputs(text_model *m, const float *x, output_row *const *outputs, int64_t n)
+{
+    if (!m->group) {
+        output_run(m->output, x, outputs, (int32_t)n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        compute_logits(m, outputs[i]->logits, x + i * m->config->text.hidden, 1);
+        outputs[i]->n = m->config->text.vocab;
+    }
+}
 
 static void copy_logits(float *const *to, const int32_t *rows, int32_t n, const float *from,
                         int64_t vocab)
@@ -40,7 +69,7 @@ static void write_logits(text_model *m, const float *x, const segment *segments,
             total += s->n_logits;
         }
         if (total == 0) return;
-        op_linear(m->k, together ? to[0] : m->ws.logits, x, &m->head, total);
+        compute_logits(m, together ? to[0] : m->ws.logits, x, total);
         if (!together) copy_logits(to, rows, group, m->ws.logits, vocab);
         x += total * D;
     }
@@ -55,7 +84,7 @@ static sight_err pick(text_model *m, int64_t n, bool again)
     sight_err err = SIGHT_OK;
     for (int64_t row = 0, group; row < n && !err; row += group) {
         group = n - row < m->logit_rows ? n - row : m->logit_rows;
-        op_linear(m->k, m->ws.logits, m->ws.x + row * D, &m->head, group);
+        compute_logits(m, m->ws.logits, m->ws.x + row * D, group);
         if (again) err = kernels_step_end(m->k);
         again = false;
         if (!err) err = op_pick_logits(m->k, m->ws.logits, m->ws.outputs + row, group, vocab);
@@ -140,8 +169,7 @@ sight_err model_results(text_model *m, const segment *segments, int32_t n, bool 
         err = pick(m, wanted, again);
     } else {
         write_logits(m, ws->x, segments, n);
-        output_run(m->output, ws->x + all * m->config->text.hidden, ws->outputs + all,
-                   (int32_t)(wanted - all));
+        run_outputs(m, ws->x + all * m->config->text.hidden, ws->outputs + all, wanted - all);
     }
     if (again) copy_hidden(m, segments, n);
     return err;
@@ -158,8 +186,8 @@ sight_err model_mtp_results(text_model *m, const mtp_segment *s, const float *w,
     note_outputs(m, 0, s->n_logits, s->outputs, s->logits);
     sight_err err = SIGHT_OK;
     if (kernels_on_device(m->k)) err = pick(m, s->n_logits, again);
-    else if (s->outputs) output_run(m->output, ws->x, ws->outputs, s->n_logits);
-    else op_linear(m->k, s->logits, ws->x, &m->head, s->n_logits);
+    else if (s->outputs) run_outputs(m, ws->x, ws->outputs, s->n_logits);
+    else compute_logits(m, s->logits, ws->x, s->n_logits);
     if (s->hidden_out && again) {
         op_copy(m->k, s->hidden_out, hidden, (size_t)(s->n * D) * sizeof *hidden);
     }

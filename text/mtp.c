@@ -50,6 +50,9 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
 {
     sight_err err = check(m, s);
     if (!err) err = sequence_reserve(s->seq, sequence_mtp_length(s->seq), s->n);
+    const bool fine = !err;
+    err = model_agree(m, err);
+    if (fine && err) sequence_trim(s->seq);
     if (err) return err;
     const int64_t N = s->n;
     const bool again = N <= SHORT_ROWS && !s->next_visual;
@@ -62,6 +65,7 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
     join(m, s);
     layer_run(m, &m->mtp->layer, m->ws.parts, 1, N);
     err = model_mtp_results(m, s, m->mtp->norm, again);
+    if (!err && m->group) err = collective_status(m->group, m->at.rank);
     if (err) sequence_trim(s->seq);
     else sequence_advance_mtp(s->seq, s->n);
     return err;

@@ -1,0 +1,382 @@
+// A model over two devices that are both the CPU, against the model as a whole; and who gets what of it.
+#include <pthread.h>
+
+#include "text/golden.h"
+
+// ---- who gets what ----
+
+static text_config made_up(bool tiled)
+{
+    text_config c = {.hidden = 64, .intermediate = 96, .n_layers = 2, .vocab = 240, .heads = 12, .kv_heads = 6,
+                     .head_dim = 16, .linear_key_heads = 6, .linear_value_heads = 18, .linear_key_dim = 8,
+                     .linear_value_dim = 4, .conv_width = 4, .attention_gate = true,
+                     .tiled_value_heads = tiled};
+    c.layers[0] = LAYER_LINEAR;
+    c.layers[1] = LAYER_FULL;
+    return c;
+}
+
+// Rows or columns of the whole side.
+static int64_t side(const text_config *c, split_role role)
+{
+    const int64_t values = (int64_t)c->linear_value_heads * c->linear_value_dim;
+    switch (role) {
+    case SPLIT_WHOLE: return 0;
+    case SPLIT_Q: return (int64_t)c->heads * c->head_dim * (c->attention_gate ? 2 : 1);
+    case SPLIT_FROM_Q: return (int64_t)c->heads * c->head_dim;
+    case SPLIT_KV: return (int64_t)c->kv_heads * c->head_dim;
+    case SPLIT_QKV: return (int64_t)2 * c->linear_key_heads * c->linear_key_dim + values;
+    case SPLIT_VALUES:
+    case SPLIT_FROM_VALUES: return values;
+    case SPLIT_GATES: return c->linear_value_heads;
+    case SPLIT_INNER:
+    case SPLIT_FROM_INNER: return c->intermediate;
+    case SPLIT_VOCAB: return c->vocab;
+    }
+    return 0;
+}
+
+// Every row is one rank's, rising, and a rank's model has as many as its config says.
+static void check_role(const text_config *c, split_role role, int32_t ranks)
+{
+    const int64_t n = side(c, role);
+    uint8_t *taken = calloc((size_t)n, 1);
+    assert_non_null(taken);
+    for (int32_t rank = 0; rank < ranks; rank++) {
+        const split s = {rank, ranks};
+        const text_config mine = split_config(c, &s);
+        split_ranges r;
+        int64_t total = 0, last = -1;
+        split_find(&r, c, role, &s);
+        for (int32_t i = 0; i < r.n; i++) {
+            assert_true(r.at[i].first > last && r.at[i].count > 0);
+            for (int64_t j = 0; j < r.at[i].count; j++) {
+                last = r.at[i].first + j;
+                assert_true(last < n);
+                assert_int_equal(taken[last]++, 0);
+            }
+            total += r.at[i].count;
+        }
+        assert_int_equal(total, r.total);
+        assert_int_equal(total, role == SPLIT_VOCAB ? c->vocab / ranks : side(&mine, role));
+    }
+    for (int64_t i = 0; i < n; i++) assert_int_equal(taken[i], 1);
+    free(taken);
+}
+
+static void every_row_is_one_ranks(void **state)
+{
+    for (int tiled = 0; tiled < 2; tiled++) {
+        const text_config c = made_up(tiled);
+        for (int32_t ranks = 1; ranks <= 6; ranks++) {
+            if (6 % ranks) continue;
+            assert_ok(split_check(&c, ranks));
+            for (int role = SPLIT_Q; role <= SPLIT_FROM_INNER; role++) check_role(&c, (split_role)role, ranks);
+        }
+    }
+}
+
+static int64_t key_head(const text_config *c, int64_t value)
+{
+    return c->tiled_value_heads ? value % c->linear_key_heads
+                                : value / (c->linear_value_heads / c->linear_key_heads);
+}
+
+// Value heads lie with a rank beside the key head that they lie beside in the whole.
+static void values_go_with_their_keys(void **state)
+{
+    for (int tiled = 0; tiled < 2; tiled++) {
+        const text_config c = made_up(tiled);
+        for (int32_t rank = 0; rank < 3; rank++) {
+            const split s = {rank, 3};
+            const text_config mine = split_config(&c, &s);
+            split_ranges r;
+            split_find(&r, &c, SPLIT_GATES, &s);
+            int64_t v = 0; // of the rank
+            for (int32_t i = 0; i < r.n; i++) {
+                for (int64_t j = 0; j < r.at[i].count; j++, v++) {
+                    const int64_t key = rank * mine.linear_key_heads + key_head(&mine, v);
+                    assert_int_equal(key_head(&c, r.at[i].first + j), key);
+                }
+            }
+            assert_int_equal(v, mine.linear_value_heads);
+        }
+    }
+}
+
+static void parts_hold_their_numbers(void **state)
+{
+    enum { M = 204, K = 72 };
+    static uint16_t whole[M * K];
+    static float floats[M * 3];
+    const text_config c = made_up(true);
+    for (int i = 0; i < M * K; i++) whole[i] = (uint16_t)i;
+    for (int32_t rank = 0; rank < 2; rank++) {
+        const split s = {rank, 2};
+        tensor_view rows = {whole, TENSOR_BF16, 2, {side(&c, SPLIT_QKV), K}}, columns = rows;
+        assert_true(rows.shape[0] <= M && side(&c, SPLIT_FROM_VALUES) == K);
+        split_ranges r, of_columns;
+        void *owned, *columns_owned;
+        split_find(&r, &c, SPLIT_QKV, &s);
+        split_find(&of_columns, &c, SPLIT_FROM_VALUES, &s);
+        assert_ok(split_matrix(&rows, &owned, &rows, SPLIT_QKV, &r));
+        assert_ok(split_matrix(&columns, &columns_owned, &columns, SPLIT_FROM_VALUES, &of_columns));
+        assert_int_equal(rows.shape[0], r.total);
+        assert_int_equal(columns.shape[1], of_columns.total);
+        for (int i = 0; i < M * 3; i++) floats[i] = (float)i;
+        split_floats(floats, 3, &r);
+        int64_t at = 0;
+        for (int32_t i = 0; i < r.n; i++) {
+            for (int64_t j = r.at[i].first; j < r.at[i].first + r.at[i].count; j++, at++) {
+                assert_memory_equal((const uint16_t *)rows.data + at * K, whole + j * K, K * sizeof *whole);
+                assert_true(floats[3 * at] == (float)(3 * j) && floats[3 * at + 2] == (float)(3 * j + 2));
+            }
+        }
+        at = 0;
+        for (int32_t i = 0; i < of_columns.n; i++) {
+            for (int64_t j = of_columns.at[i].first; j < of_columns.at[i].first + of_columns.at[i].count; j++, at++) {
+                for (int64_t m = 0; m < columns.shape[0]; m++) {
+                    const uint16_t *row = (const uint16_t *)columns.data + m * columns.shape[1];
+                    assert_int_equal(row[at], whole[m * K + j]);
+                }
+            }
+        }
+        free(owned);
+        free(columns_owned);
+    }
+}
+
+static void what_does_not_divide_is_named(void **state)
+{
+    text_config c = made_up(false);
+    assert_fails(split_check(&c, 0), SIGHT_E_UNSUPPORTED, "over 0 devices");
+    assert_fails(split_check(&c, SPLIT_MAX_RANKS + 1), SIGHT_E_UNSUPPORTED, "over 17 devices");
+    assert_fails(split_check(&c, 4), SIGHT_E_UNSUPPORTED, "6 key/value heads do not divide among 4");
+    assert_fails(split_check(&c, 5), SIGHT_E_UNSUPPORTED, "96 inner components");
+    c.vocab = 241;
+    assert_fails(split_check(&c, 2), SIGHT_E_UNSUPPORTED, "241 ids");
+    c = made_up(false);
+    c.linear_key_heads = 3;
+    assert_fails(split_check(&c, 2), SIGHT_E_UNSUPPORTED, "3 key heads of linear attention");
+    c.layers[0] = LAYER_FULL;
+    assert_ok(split_check(&c, 2));
+}
+
+// ---- a model over two devices ----
+
+enum { RANKS = 2, MAX_ROWS = 1024 };
+
+// One thread's: all that it has is its own, but for the case and the group. Nothing is asserted in it.
+typedef struct device {
+    const checkpoint *c;
+    const golden_case *g;
+    collective *group; // NULL: the model as a whole
+    int32_t rank;
+    kernels *k;
+    text_model *m;
+    cache_pool *pool;
+    sequence *s;
+    float *logits; // [n, vocab] of the prompt
+    float *drafts; // [n, vocab] of the MTP block, where there is one
+    float *hidden; // [n, D]
+    int32_t *ids;  // [n_greedy]
+    sight_err err;
+    char error[300];
+    pthread_t thread;
+} device;
+
+static bool good(device *d, sight_err err)
+{
+    if (err && !d->err) {
+        d->err = err;
+        snprintf(d->error, sizeof d->error, "%s", sight_error());
+    }
+    return !d->err;
+}
+
+static sight_err create_model(device *d)
+{
+    if (!d->group) return text_model_create(&d->m, d->c, d->k, MAX_ROWS);
+    return text_model_create_split(&d->m, d->c, d->k, MAX_ROWS, d->group, d->rank);
+}
+
+static void run_mtp(device *d)
+{
+    const golden_case *g = d->g;
+    int32_t *next = golden_alloc(g->n, sizeof *next);
+    uint8_t *visual = golden_alloc(g->n, 1);
+    for (int32_t i = 0; i + 1 < g->n; i++) next[i] = g->ids[i + 1], visual[i] = g->visual[i + 1];
+    const mtp_segment seg = {.seq = d->s, .n = g->n, .hidden = d->hidden, .next_ids = next,
+                             .next_visual = visual, .next_features = g->features,
+                             .positions = g->positions, .position_stride = g->n, .n_logits = g->n,
+                             .logits = d->drafts};
+    good(d, text_model_mtp(d->m, &seg));
+    free(next);
+    free(visual);
+}
+
+// Greedy tokens after the prompt; every second one as one that can win, by outputs.
+static void run_greedy(device *d)
+{
+    const golden_case *g = d->g;
+    const int64_t vocab = text_model_config(d->m)->vocab;
+    float *logits = golden_alloc(vocab, sizeof *logits);
+    int32_t *candidates = golden_alloc(vocab, sizeof *candidates);
+    int32_t position = 0, id = golden_argmax(d->logits + (g->n - 1) * vocab, vocab);
+    for (int32_t i = 0; i < 3 * g->n; i++) position = g->positions[i] > position ? g->positions[i] : position;
+    for (int32_t i = 0; i < g->n_greedy; i++) {
+        const int32_t at = position + 1 + i, positions[3] = {at, at, at};
+        output_row row = {.k = 1, .ids = candidates, .logits = logits};
+        segment seg = {.seq = d->s, .n = 1, .ids = &id, .positions = positions, .position_stride = 1,
+                       .n_logits = 1, .logits = logits, .outputs = i % 2 ? &row : NULL};
+        d->ids[i] = id;
+        if (!good(d, text_model_step(d->m, &seg, 1))) break;
+        const bool all = i % 2 == 0 || row.n == vocab;
+        const int32_t best = golden_argmax(logits, all ? vocab : row.n);
+        id = all ? best : candidates[best];
+    }
+    free(logits);
+    free(candidates);
+}
+
+static void *run_device(void *arg)
+{
+    device *d = arg;
+    const cache_options o = {.kv_type = TENSOR_F32};
+    if (!good(d, create_model(d))) return NULL;
+    const text_config *c = text_model_config(d->m);
+    if (!good(d, cache_pool_create(&d->pool, c, &o)) || !good(d, sequence_create(&d->s, d->pool))) return NULL;
+    const float *levels[CONFIG_MAX_DEEPSTACK];
+    segment seg = golden_segment(d->g, d->s, 0, d->g->n, levels, c->hidden);
+    d->logits = golden_alloc((int64_t)d->g->n * c->vocab, sizeof(float));
+    d->drafts = golden_alloc((int64_t)d->g->n * c->vocab, sizeof(float));
+    d->hidden = golden_alloc((int64_t)d->g->n * c->hidden, sizeof(float));
+    d->ids = golden_alloc(d->g->n_greedy, sizeof(int32_t));
+    seg.logits = d->logits;
+    seg.n_logits = d->g->n;
+    seg.hidden = d->hidden;
+    if (!good(d, text_model_step(d->m, &seg, 1))) return NULL;
+    if (text_model_has_mtp(d->m)) run_mtp(d);
+    run_greedy(d);
+    return NULL;
+}
+
+static void close_device(device *d)
+{
+    if (d->s) sequence_drop(&d->s);
+    cache_pool_destroy(&d->pool);
+    text_model_destroy(&d->m);
+    kernels_destroy(&d->k);
+    free(d->logits), free(d->drafts), free(d->hidden), free(d->ids);
+}
+
+static void open_devices(device *d, collective **group, const checkpoint *c, const golden_case *g)
+{
+    kernels *k[RANKS];
+    for (int32_t i = 0; i < RANKS; i++) {
+        d[i] = (device){.c = c, .g = g, .rank = i, .k = golden_kernels(1, true)};
+        k[i] = d[i].k;
+    }
+    assert_ok(collective_create(group, k, RANKS));
+    for (int32_t i = 0; i < RANKS; i++) d[i].group = *group;
+}
+
+static void run_devices(device *d)
+{
+    for (int i = 0; i < RANKS; i++) assert_int_equal(pthread_create(&d[i].thread, NULL, run_device, &d[i]), 0);
+    for (int i = 0; i < RANKS; i++) pthread_join(d[i].thread, NULL);
+}
+
+static void load_case(golden_case *g, const checkpoint *c, const char *model, const char *name)
+{
+    const model_config *config = checkpoint_config(c);
+    kernels *k = golden_kernels(2, true);
+    tower *t = NULL;
+    golden_load(g, model, name, config);
+    assert_ok(tower_create(&t, c, k));
+    golden_encode(g, t, &config->vision);
+    tower_destroy(&t);
+    kernels_destroy(&k);
+}
+
+// Sums over ranks round differently, and made-up weights amplify that as in test_model.c: by no more than what a
+// float32 model there may be off from the reference.
+static double limit_of(const char *name)
+{
+    return strncmp(name, "text", 4) ? 6e-4 : 1e-4;
+}
+
+static void check_case(const char *model, const char *name)
+{
+    checkpoint *c = golden_open(model);
+    collective *group = NULL;
+    golden_case g;
+    device d[RANKS], alone = {.c = c, .g = &g, .k = golden_kernels(1, true)};
+    load_case(&g, c, model, name);
+    open_devices(d, &group, c, &g);
+    run_device(&alone);
+    run_devices(d);
+    const int64_t vocab = checkpoint_config(c)->text.vocab, n = g.n * vocab;
+    if (alone.err) fail_msg("%s", alone.error);
+    for (int i = 0; i < RANKS; i++) {
+        if (d[i].err) fail_msg("%s: rank %d: %s", g.name, i, d[i].error);
+        assert_memory_equal(d[i].logits, d[0].logits, (size_t)n * sizeof(float));
+        assert_memory_equal(d[i].drafts, d[0].drafts, (size_t)n * sizeof(float));
+        assert_close(d[i].logits, alone.logits, n, limit_of(name), g.name);
+        assert_close(d[i].drafts, alone.drafts, n, limit_of(name), g.name);
+        assert_memory_equal(d[i].ids, alone.ids, (size_t)g.n_greedy * sizeof(int32_t));
+        assert_memory_equal(d[i].ids, g.greedy, (size_t)g.n_greedy * sizeof(int32_t));
+        assert_int_equal(text_model_config(d[i].m)->heads * RANKS, text_model_config(alone.m)->heads);
+    }
+    for (int i = 0; i < RANKS; i++) close_device(&d[i]);
+    collective_destroy(&group);
+    close_device(&alone);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
+static void two_ranks_answer_as_one(void **state)
+{
+    check_case("hybrid", "text-long");
+    check_case("hybrid", "video-96x80-30f");
+    check_case("hybrid-deepstack", "images-two-turns");
+    check_case("qwen3vl", "images-two-turns");
+}
+
+// A rank whose sequence has no room: none takes the step.
+static void a_step_is_taken_by_all_or_none(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    collective *group = NULL;
+    golden_case g, longer;
+    device d[RANKS];
+    load_case(&g, c, "hybrid", "text");
+    longer = g;
+    longer.ids = golden_alloc(g.n, sizeof *g.ids);
+    memcpy(longer.ids, g.ids, (size_t)g.n * sizeof *g.ids);
+    longer.ids[1] = checkpoint_config(c)->text.vocab; // no such token
+    open_devices(d, &group, c, &g);
+    d[1].g = &longer;
+    run_devices(d);
+    assert_int_equal(d[0].err, SIGHT_E_INTERNAL);
+    assert_non_null(strstr(d[0].error, "another device"));
+    assert_int_equal(d[1].err, SIGHT_E_ARGUMENT);
+    for (int i = 0; i < RANKS; i++) {
+        assert_int_equal(sequence_length(d[i].s), 0);
+        close_device(&d[i]);
+    }
+    collective_destroy(&group);
+    free(longer.ids);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_is_one_ranks),        cmocka_unit_test(values_go_with_their_keys),
+        cmocka_unit_test(parts_hold_their_numbers),      cmocka_unit_test(what_does_not_divide_is_named),
+        cmocka_unit_test(two_ranks_answer_as_one),       cmocka_unit_test(a_step_is_taken_by_all_or_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
