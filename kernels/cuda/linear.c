@@ -13,8 +13,8 @@ enum { SLOT_ROWS, SLOT_WEIGHTS, SLOT_WEIGHTS_UP, SLOT_UP, SLOT_RANK };
 #define PIECE_BYTES ((int64_t)64 << 20)
 
 static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 376, "no padding");
-static_assert(sizeof(packed_matrix) == 64 && sizeof(packed_job) == 80 && sizeof(packed_args) == 360, "no padding");
-static_assert(sizeof(unpack_args) == 112 && sizeof(packed_embed_args) == 96, "no padding");
+static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 392, "no padding");
+static_assert(sizeof(unpack_args) == 120 && sizeof(packed_embed_args) == 104, "no padding");
 static_assert(sizeof(round_args) == 40 && sizeof(silu_mul_args) == 24 && sizeof(embed_args) == 56, "no padding");
 static_assert((int)LINEAR_F32 == (int)TENSOR_F32 && (int)LINEAR_BF16 == (int)TENSOR_BF16 &&
                   (int)LINEAR_F16 == (int)TENSOR_F16 && LINEAR_MODE_ADD == (int)LINEAR_ADD &&

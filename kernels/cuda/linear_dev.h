@@ -7,6 +7,35 @@
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/mma.h"
 
+// An f16 number in the lower half of h.
+static __device__ __forceinline__ float linear_half(uint32_t h)
+{
+#ifdef SIGHT_CUDA_SHIM
+    return gpu_f16_to_f32((uint16_t)h);
+#else
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((uint16_t)h));
+    return f;
+#endif
+}
+
+// Two floats as bf16, the first in the lower half, to nearest even.
+static __device__ __forceinline__ uint32_t linear_pair(float low, float high)
+{
+#ifdef SIGHT_CUDA_SHIM
+    return (uint32_t)gpu_f32_to_bf16(low) | (uint32_t)gpu_f32_to_bf16(high) << 16;
+#else
+    uint32_t u;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(u) : "f"(high), "f"(low));
+    return u;
+#endif
+}
+
+static __device__ __forceinline__ uint4 linear_round8(const float v[8])
+{
+    return make_uint4(linear_pair(v[0], v[1]), linear_pair(v[2], v[3]), linear_pair(v[4], v[5]), linear_pair(v[6], v[7]));
+}
+
 // Numbers of a weight's type from 16 bytes.
 template <int type> struct linear_pack {
     static const int count = type == LINEAR_F32 ? 4 : 8;
@@ -23,8 +52,8 @@ template <int type> static __device__ __forceinline__ void linear_widen(float *o
             out[2 * i] = __uint_as_float(u[i] << 16);
             out[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
         } else {
-            out[2 * i] = gpu_f16_to_f32((uint16_t)(u[i] & 0xffffu));
-            out[2 * i + 1] = gpu_f16_to_f32((uint16_t)(u[i] >> 16));
+            out[2 * i] = linear_half(u[i] & 0xffffu);
+            out[2 * i + 1] = linear_half(u[i] >> 16);
         }
     }
 }

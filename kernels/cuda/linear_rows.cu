@@ -12,11 +12,7 @@ static __global__ void round_kernel(round_args a, bool wide)
     const int64_t n = i / eighths, k = i % eighths * 8;
     float x[8];
     linear_row<8>(x, a.x + n * a.K, k, a.K, wide);
-    uint32_t u[4];
-    for (int j = 0; j < 4; j++) {
-        u[j] = (uint32_t)gpu_f32_to_bf16(x[2 * j]) | (uint32_t)gpu_f32_to_bf16(x[2 * j + 1]) << 16;
-    }
-    *reinterpret_cast<uint4 *>(a.y + n * a.stride + k) = make_uint4(u[0], u[1], u[2], u[3]);
+    *reinterpret_cast<uint4 *>(a.y + n * a.stride + k) = linear_round8(x);
 }
 
 static unsigned rows_blocks(int64_t n)
@@ -53,7 +49,7 @@ static __global__ void embed_kernel(embed_args a)
         float v;
         if (a.type == LINEAR_F32) v = ((const float *)a.table)[at];
         else if (a.type == LINEAR_BF16) v = gpu_bf16_to_f32(((const uint16_t *)a.table)[at]);
-        else v = gpu_f16_to_f32(((const uint16_t *)a.table)[at]);
+        else v = linear_half(((const uint16_t *)a.table)[at]);
         a.y[n * a.D + k] = v;
     }
 }

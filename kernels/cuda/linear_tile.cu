@@ -16,7 +16,7 @@ template <int type> static __device__ __forceinline__ float tile_weight(const vo
 {
     if (type == LINEAR_F32) return ((const float *)w)[i];
     const uint16_t u = ((const uint16_t *)w)[i];
-    return type == LINEAR_BF16 ? gpu_bf16_to_f32(u) : gpu_f16_to_f32(u);
+    return type == LINEAR_BF16 ? gpu_bf16_to_f32(u) : linear_half(u);
 }
 
 // TILE rows of weights (rows of x: type LINEAR_F32) from `first`, inputs k .. k + TILE_K - 1, turned: to[k][row].

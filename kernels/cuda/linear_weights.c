@@ -70,10 +70,13 @@ static void describe(packed_matrix *out, const packed *p)
         .kind = f->f8 ? PACKED_KIND_F8 : f->bits == 8 ? PACKED_KIND_8 : f->has_table ? PACKED_KIND_TABLE : PACKED_KIND_4,
         .offset = f->f8 ? 0 : f->offset,
         .scales = scales[f->scales],
-        .group = (uint8_t)f->group,
+        .group_shift = f->group == 16 ? 4 : f->group == 32 ? 5 : f->group == 64 ? 6 : 7,
         .signed_sub = f->signed_sub,
         .has_min = f->has_min,
-        .per_super = f->per_super,
+        .groups = (int32_t)packed_groups(f, p->K),
+        .supers = (int32_t)packed_supers(f, p->K),
+        // Exact for groups below 2^16, of which KERNELS_MAX_PACKED_INPUTS allows 2^13.
+        .super_magic = f->per_super > 1 ? UINT32_MAX / (uint32_t)f->per_super + 1 : 0,
     };
     memcpy(out->table, f->table, sizeof out->table);
 }

@@ -21,16 +21,18 @@ extern "C" {
 enum { PACKED_KIND_8, PACKED_KIND_F8, PACKED_KIND_4, PACKED_KIND_TABLE, PACKED_KINDS };
 enum { PACKED_SCALES_F16, PACKED_SCALES_F32, PACKED_SCALES_BYTES };
 
-// A matrix as kernels see it: packed.h's struct and format, squeezed.
+// A matrix as kernels see it: packed.h's struct and format, squeezed, divisions done.
 typedef struct packed_matrix {
     const uint8_t *codes; // the block; planes begin so many 64 bytes after it:
     uint32_t scales_at, mins_at, super_at, super_min_at;
     float factor;
     int32_t M;
     uint8_t table[16];
-    uint8_t kind, offset, scales, group; // group: 16 to 128
+    uint8_t kind, offset, scales, group_shift; // a group is 1 << group_shift inputs
     uint8_t signed_sub, has_min, pad[2];
-    int32_t per_super, more;
+    int32_t groups, supers; // of a row
+    uint32_t super_magic;   // group g has super-scale (g super_magic) >> 32; 0: super-scale g
+    uint32_t more;
 } packed_matrix;
 
 typedef struct packed_job {

@@ -7,11 +7,6 @@
 
 #define PANEL 16 // rows, as PACKED_PANEL
 
-static __device__ __forceinline__ int64_t packed_dev_groups(const packed_matrix &w, int64_t K)
-{
-    return (K + w.group - 1) / w.group;
-}
-
 // Inputs of a line.
 template <int kind> struct packed_line {
     static const int inputs = kind == PACKED_KIND_8 || kind == PACKED_KIND_F8 ? 4 : 8;
@@ -23,15 +18,15 @@ static __device__ __forceinline__ int packed_inputs(int kind)
 }
 
 // Bytes of a panel's codes.
-static __device__ __forceinline__ int64_t packed_panel_bytes(const packed_matrix &w, int64_t K)
+static __device__ __forceinline__ int64_t packed_panel_bytes(const packed_matrix &w)
 {
-    return packed_dev_groups(w, K) * w.group / packed_inputs(w.kind) * 64;
+    return ((int64_t)w.groups << w.group_shift) / packed_inputs(w.kind) * 64;
 }
 
 // Byte i of u, 0 to 255, as a float: it becomes the last bits of 2^23 + v.
 static __device__ __forceinline__ float packed_byte(uint32_t u, int i)
 {
-    return __uint_as_float(0x4b000000u | (u >> 8 * i & 255u)) - 8388608.0f;
+    return __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7540u | (uint32_t)i)) - 8388608.0f;
 }
 
 // E4M3 in the upper bits of a float is 2^120 too small and otherwise right, subnormal numbers too.
@@ -81,62 +76,80 @@ static __device__ __forceinline__ void packed_table(uint32_t out[4], const packe
     }
 }
 
-// Scales and shifts of rows r .. r + 3 (r a multiple of 4) of a panel in group g. Without minima shifts are 0.
-static __device__ __forceinline__ void packed_scales(float scale[4], float shift[4], const packed_matrix &w, int64_t K,
-                                                     int64_t panel, int64_t g, int r)
+// ---- scales ----
+
+// Where those of a panel's row stand, that of its first group.
+typedef struct packed_row {
+    const uint8_t *scales, *mins;
+    const float *super, *super_min;
+} packed_row;
+
+static __device__ __forceinline__ packed_row packed_row_of(const packed_matrix &w, int64_t panel, int r)
 {
-    const int64_t groups = packed_dev_groups(w, K), at = (panel * groups + g) * PANEL + r;
-    const uint8_t *plane = w.codes + (int64_t)w.scales_at * 64;
+    const int64_t at = panel * w.groups * PANEL + r, super = panel * w.supers * PANEL + r;
+    const int bytes = w.scales == PACKED_SCALES_BYTES ? 1 : w.scales == PACKED_SCALES_F16 ? 2 : 4;
+    packed_row row;
+    row.scales = w.codes + (int64_t)w.scales_at * 64 + at * bytes;
+    row.mins = w.codes + (int64_t)w.mins_at * 64 + at;
+    row.super = reinterpret_cast<const float *>(w.codes + (int64_t)w.super_at * 64) + super;
+    row.super_min = reinterpret_cast<const float *>(w.codes + (int64_t)w.super_min_at * 64) + super;
+    return row;
+}
+
+static __device__ __forceinline__ int packed_super(const packed_matrix &w, int g)
+{
+    return w.super_magic ? (int)__umulhi((uint32_t)g, w.super_magic) : g;
+}
+
+// Scales and shifts of rows r .. r + 3 (r a multiple of 4) of a panel in group g. Without minima shifts are 0.
+static __device__ __forceinline__ void packed_scales(float scale[4], float shift[4], const packed_matrix &w,
+                                                     const packed_row &row, int g)
+{
     for (int i = 0; i < 4; i++) shift[i] = 0;
     if (w.scales == PACKED_SCALES_F16) {
-        const uint2 v = *reinterpret_cast<const uint2 *>(plane + 2 * at);
-        scale[0] = w.factor * gpu_f16_to_f32((uint16_t)(v.x & 0xffffu));
-        scale[1] = w.factor * gpu_f16_to_f32((uint16_t)(v.x >> 16));
-        scale[2] = w.factor * gpu_f16_to_f32((uint16_t)(v.y & 0xffffu));
-        scale[3] = w.factor * gpu_f16_to_f32((uint16_t)(v.y >> 16));
+        const uint2 v = *reinterpret_cast<const uint2 *>(row.scales + g * (2 * PANEL));
+        scale[0] = w.factor * linear_half(v.x & 0xffffu);
+        scale[1] = w.factor * linear_half(v.x >> 16);
+        scale[2] = w.factor * linear_half(v.y & 0xffffu);
+        scale[3] = w.factor * linear_half(v.y >> 16);
         return;
     }
     if (w.scales == PACKED_SCALES_F32) {
-        const float4 v = *reinterpret_cast<const float4 *>(plane + 4 * at);
+        const float4 v = *reinterpret_cast<const float4 *>(row.scales + g * (4 * PANEL));
         scale[0] = w.factor * v.x;
         scale[1] = w.factor * v.y;
         scale[2] = w.factor * v.z;
         scale[3] = w.factor * v.w;
         return;
     }
-    const int64_t supers = (groups + w.per_super - 1) / w.per_super;
-    const int64_t super = ((panel * supers + (int32_t)g / w.per_super) * PANEL + r) * 4;
-    const uint32_t sub = *reinterpret_cast<const uint32_t *>(plane + at);
-    const float4 v = *reinterpret_cast<const float4 *>(w.codes + (int64_t)w.super_at * 64 + super);
+    const int super = packed_super(w, g) * PANEL;
+    const uint32_t sub = *reinterpret_cast<const uint32_t *>(row.scales + g * PANEL);
+    const float4 v = *reinterpret_cast<const float4 *>(row.super + super);
     const float s[4] = {v.x, v.y, v.z, v.w};
     // A signed byte plus 128 is its bits with the sign turned.
     const uint32_t turned = w.signed_sub ? sub ^ 0x80808080u : sub;
     const float centre = w.signed_sub ? 128.0f : 0.0f;
     for (int i = 0; i < 4; i++) scale[i] = s[i] * (packed_byte(turned, i) - centre);
     if (!w.has_min) return;
-    const uint32_t mins = *reinterpret_cast<const uint32_t *>(w.codes + (int64_t)w.mins_at * 64 + at);
-    const float4 low = *reinterpret_cast<const float4 *>(w.codes + (int64_t)w.super_min_at * 64 + super);
+    const uint32_t mins = *reinterpret_cast<const uint32_t *>(row.mins + g * PANEL);
+    const float4 low = *reinterpret_cast<const float4 *>(row.super_min + super);
     const float l[4] = {low.x, low.y, low.z, low.w};
     for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i);
 }
 
 // The same of one row.
-static __device__ __forceinline__ float packed_scale(float *shift, const packed_matrix &w, int64_t K, int64_t panel, int64_t g,
-                                                     int r)
+static __device__ __forceinline__ float packed_scale(float *shift, const packed_matrix &w, const packed_row &row, int g)
 {
-    const int64_t groups = packed_dev_groups(w, K), at = (panel * groups + g) * PANEL + r;
-    const uint8_t *plane = w.codes + (int64_t)w.scales_at * 64;
     *shift = 0;
-    if (w.scales == PACKED_SCALES_F16) return w.factor * gpu_f16_to_f32(reinterpret_cast<const uint16_t *>(plane)[at]);
-    if (w.scales == PACKED_SCALES_F32) return w.factor * reinterpret_cast<const float *>(plane)[at];
-    const int64_t supers = (groups + w.per_super - 1) / w.per_super;
-    const int64_t super = (panel * supers + (int32_t)g / w.per_super) * PANEL + r;
-    const float sub = w.signed_sub ? (float)reinterpret_cast<const int8_t *>(plane)[at] : (float)plane[at];
-    if (w.has_min) {
-        *shift = reinterpret_cast<const float *>(w.codes + (int64_t)w.super_min_at * 64)[super] *
-                 (float)(w.codes + (int64_t)w.mins_at * 64)[at];
+    if (w.scales == PACKED_SCALES_F16) {
+        return w.factor * linear_half(reinterpret_cast<const uint16_t *>(row.scales)[g * PANEL]);
     }
-    return reinterpret_cast<const float *>(w.codes + (int64_t)w.super_at * 64)[super] * sub;
+    if (w.scales == PACKED_SCALES_F32) return w.factor * reinterpret_cast<const float *>(row.scales)[g * PANEL];
+    const int super = packed_super(w, g) * PANEL;
+    const uint8_t byte = row.scales[g * PANEL];
+    const float sub = w.signed_sub ? (float)(int8_t)byte : (float)byte;
+    if (w.has_min) *shift = row.super_min[super] * (float)row.mins[g * PANEL];
+    return row.super[super] * sub;
 }
 
 // ---- products ----

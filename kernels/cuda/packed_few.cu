@@ -18,13 +18,13 @@
 // Adds what 16 bytes of codes (4 rows of line `line`) give with the rows of x.
 template <int kind, int rows>
 static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4 &v, const packed_args &a,
-                                              const packed_matrix &w, const uint32_t table[4], int64_t panel, int64_t line,
-                                              int r)
+                                              const packed_matrix &w, const packed_row &row, const uint32_t table[4],
+                                              int64_t line)
 {
     const int inputs = packed_line<kind>::inputs;
     const int64_t k = line * inputs;
     float scale[4], shift[4], number[4][inputs];
-    packed_scales(scale, shift, w, a.K, panel, (int32_t)k / w.group, r);
+    packed_scales(scale, shift, w, row, (int)k >> w.group_shift);
     const uint32_t u[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) packed_numbers<kind>(number[i], u[i], (float)w.offset, table);
@@ -54,7 +54,8 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
                                                 int64_t panel, int warp)
 {
     const int lane = (int)threadIdx.x % GPU_WARP, r = lane % 4 * 4;
-    const int64_t lines = packed_dev_groups(w, a.K) * w.group / packed_line<kind>::inputs;
+    const int64_t lines = ((int64_t)w.groups << w.group_shift) / packed_line<kind>::inputs;
+    const packed_row row = packed_row_of(w, panel, r);
     const uint8_t *codes = w.codes + panel * lines * 64 + r * 4;
     uint32_t table[4] = {};
     if (kind == PACKED_KIND_TABLE) packed_table(table, w);
@@ -70,7 +71,7 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
 #pragma unroll
         for (int i = 0; i < PF_AHEAD; i++) {
             const int64_t l = line + i * PF_WARPS * PF_LINES;
-            if (l < lines) pf_add<kind, rows>(sum, v[i], a, w, table, panel, l, r);
+            if (l < lines) pf_add<kind, rows>(sum, v[i], a, w, row, table, l);
         }
     }
 #pragma unroll
@@ -85,7 +86,7 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
 
 // A block is a panel; with a gated product of gate, and the same of up.
 template <int kind, int rows>
-static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP) packed_few_kernel(packed_args a)
+static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP, rows == 1 ? 3 : 2) packed_few_kernel(packed_args a)
 {
     __shared__ float parts[2][PF_WARPS][rows][PANEL];
     const bool gated = a.mode == LINEAR_MODE_SILU_MUL;

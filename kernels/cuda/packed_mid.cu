@@ -9,46 +9,34 @@
 
 #define PM_AHEAD 4 // steps loaded at once
 
-// Two floats as bf16, the first in the lower half, to nearest even.
-static __device__ __forceinline__ uint32_t pm_pair(float low, float high)
-{
-#ifdef SIGHT_CUDA_SHIM
-    return (uint32_t)gpu_f32_to_bf16(low) | (uint32_t)gpu_f32_to_bf16(high) << 16;
-#else
-    uint32_t u;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(u) : "f"(high), "f"(low));
-    return u;
-#endif
-}
-
 // Words of the lane's 8 inputs of one row: one with 4 bits, else two of neighbouring lines.
 template <int kind> struct pm_words {
     static const int count = 8 / packed_line<kind>::inputs;
 };
 
-// The lane's 8 inputs from k on of row r of a panel as bf16.
+// The lane's 8 inputs from k on of one row as bf16.
 template <int kind>
-static __device__ __forceinline__ uint4 pm_numbers(const uint32_t *u, const packed_matrix &w, const uint32_t table[4],
-                                                   int64_t K, int64_t panel, int64_t k, int r)
+static __device__ __forceinline__ uint4 pm_numbers(const uint32_t *u, const packed_matrix &w, const packed_row &row,
+                                                   const uint32_t table[4], int64_t k)
 {
     const int inputs = packed_line<kind>::inputs;
     float v[8], shift;
-    const float scale = packed_scale(&shift, w, K, panel, (int32_t)k / w.group, r);
+    const float scale = packed_scale(&shift, w, row, (int)k >> w.group_shift);
 #pragma unroll
     for (int i = 0; i < pm_words<kind>::count; i++) packed_numbers<kind>(v + i * inputs, u[i], (float)w.offset, table);
 #pragma unroll
     for (int i = 0; i < 8; i++) v[i] = scale * v[i] - shift;
-    return make_uint4(pm_pair(v[0], v[1]), pm_pair(v[2], v[3]), pm_pair(v[4], v[5]), pm_pair(v[6], v[7]));
+    return linear_round8(v);
 }
 
 // This warp's steps over a panel of one matrix.
 template <int kind, int tiles>
-static __device__ __forceinline__ void pm_panel(float (*sum)[4], const packed_matrix &w, const mid_rows &rows, int64_t K,
-                                                int64_t panel)
+static __device__ __forceinline__ void pm_panel(float (*sum)[4], const packed_matrix &w, const mid_rows &rows, int64_t panel)
 {
     const int words = pm_words<kind>::count;
     const int warp = (int)threadIdx.x / GPU_WARP, group = (int)threadIdx.x % GPU_WARP / 4, t = (int)threadIdx.x % 4;
-    const uint32_t *codes = reinterpret_cast<const uint32_t *>(w.codes + panel * packed_panel_bytes(w, K)) + group;
+    const uint32_t *codes = reinterpret_cast<const uint32_t *>(w.codes + panel * packed_panel_bytes(w)) + group;
+    const packed_row row[2] = {packed_row_of(w, panel, group), packed_row_of(w, panel, group + 8)};
     uint32_t table[4] = {};
     if (kind == PACKED_KIND_TABLE) packed_table(table, w);
     for (int64_t s = (int64_t)warp * MID_STEP; s < rows.stride; s += PM_AHEAD * MID_ALL) {
@@ -72,7 +60,7 @@ static __device__ __forceinline__ void pm_panel(float (*sum)[4], const packed_ma
             uint4 v[1][2] = {{make_uint4(0, 0, 0, 0), make_uint4(0, 0, 0, 0)}};
 #pragma unroll
             for (int r = 0; r < 2 && k < rows.stride; r++) {
-                v[0][r] = pm_numbers<kind>(u[i][r], w, table, K, panel, k, group + 8 * r);
+                v[0][r] = pm_numbers<kind>(u[i][r], w, row[r], table, k);
             }
             mid_step<tiles, 1>(reinterpret_cast<float(*)[tiles][4]>(sum), v, rows, k);
         }
@@ -87,8 +75,8 @@ static __global__ void __launch_bounds__(MID_THREADS) packed_mid_kernel(packed_a
     const packed_job &job = a.jobs[packed_find(a, &panel)];
     const mid_rows rows = {reinterpret_cast<const uint16_t *>(a.x), a.N, stride};
     float sum[1 + gated][tiles][4] = {};
-    pm_panel<kind, tiles>(sum[0], job.w, rows, a.K, panel);
-    if (gated) pm_panel<kind, tiles>(sum[gated], a.jobs[1].w, rows, a.K, panel);
+    pm_panel<kind, tiles>(sum[0], job.w, rows, panel);
+    if (gated) pm_panel<kind, tiles>(sum[gated], a.jobs[1].w, rows, panel);
     mid_finish<tiles, 1 + gated>(sum, gated, [&](int n, int r, float total, float up) {
         const int64_t m = panel * PANEL + r;
         if (n < a.N && m < job.w.M) packed_end(a, job, n, m, total, up);

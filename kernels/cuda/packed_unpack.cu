@@ -12,11 +12,11 @@ static __device__ __forceinline__ void unpack_row(float out[8], const packed_mat
 {
     const int64_t panel = m / PANEL;
     const int r = (int)(m % PANEL);
-    const uint8_t *codes = w.codes + panel * packed_panel_bytes(w, K) + k / packed_inputs(w.kind) * 64 + 4 * r;
+    const uint8_t *codes = w.codes + panel * packed_panel_bytes(w) + k / packed_inputs(w.kind) * 64 + 4 * r;
     const uint32_t *u = reinterpret_cast<const uint32_t *>(codes);
-    float scale[4], shift[4];
     uint32_t table[4];
-    packed_scales(scale, shift, w, K, panel, k / w.group, r & ~3);
+    float shift;
+    const float scale = packed_scale(&shift, w, packed_row_of(w, panel, r), (int)k >> w.group_shift);
     if (w.kind == PACKED_KIND_8) {
         packed_numbers<PACKED_KIND_8>(out, u[0], (float)w.offset, table);
         packed_numbers<PACKED_KIND_8>(out + 4, u[16], (float)w.offset, table);
@@ -29,19 +29,7 @@ static __device__ __forceinline__ void unpack_row(float out[8], const packed_mat
         packed_table(table, w);
         packed_numbers<PACKED_KIND_TABLE>(out, u[0], (float)w.offset, table);
     }
-    for (int i = 0; i < 4; i++) { // the row's own, without an index that only a run knows
-        if (i != (r & 3)) continue;
-        for (int j = 0; j < 8; j++) out[j] = k + j < K ? scale[i] * out[j] - shift[i] : 0.0f;
-    }
-}
-
-static __device__ __forceinline__ uint4 unpack_round(const float v[8])
-{
-    uint32_t u[4];
-    for (int j = 0; j < 4; j++) {
-        u[j] = (uint32_t)gpu_f32_to_bf16(v[2 * j]) | (uint32_t)gpu_f32_to_bf16(v[2 * j + 1]) << 16;
-    }
-    return make_uint4(u[0], u[1], u[2], u[3]);
+    for (int j = 0; j < 8; j++) out[j] = k + j < K ? scale * out[j] - shift : 0.0f;
 }
 
 // A thread takes 8 inputs of a row; 16 neighbouring threads the rows of a panel, which share lines.
@@ -54,7 +42,7 @@ static __global__ void unpack_kernel(unpack_args a)
     float v[8];
     unpack_row(v, a.w, a.K, a.first + row, k);
     if (a.bf16) {
-        *reinterpret_cast<uint4 *>(a.bf16 + row * a.stride + k) = unpack_round(v);
+        *reinterpret_cast<uint4 *>(a.bf16 + row * a.stride + k) = linear_round8(v);
         return;
     }
     for (int j = 0; j < 8; j++)
@@ -95,7 +83,7 @@ static __global__ void f16_to_bf16_kernel(widen_args a)
     if (i >= a.n) return;
     float v[8];
     linear_widen<LINEAR_F16>(v, *reinterpret_cast<const uint4 *>(a.x + i));
-    *reinterpret_cast<uint4 *>(a.y + i) = unpack_round(v);
+    *reinterpret_cast<uint4 *>(a.y + i) = linear_round8(v);
 }
 
 extern "C" void launch_f16_to_bf16(cudaStream_t stream, const void *args)
