@@ -21,6 +21,7 @@
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/chat.h"
+#include "text/grammar.h"
 #include "text/model.h"
 #include "text/tokenizer.h"
 #include "vision/tower.h"
@@ -85,6 +86,10 @@ const char *engine_warning(const engine *e, int i);
 const uint8_t *engine_allowed(const engine *e);
 bool engine_is_eos(const engine *e, int32_t id);
 
+// The vocabulary for forms of answers; made when first asked for. Any thread. SIGHT_E_UNSUPPORTED without a tokenizer,
+// SIGHT_E_MEMORY.
+sight_err engine_forms(engine *e, grammar_vocabulary **out);
+
 // What the model takes, in bytes.
 typedef struct engine_memory {
     int64_t weights;
@@ -93,7 +98,8 @@ typedef struct engine_memory {
     int64_t states;       // the part of it that does not grow: convolution tails, delta states
     int64_t per_token;    // the part of it that does, a token's
     int64_t vision;       // workspace of the largest picture allowed, on a GPU with its features
-    int64_t spare;        // of a GPU's memory, for scratch
+    int64_t reserved;     // of vision: what is kept free for it, all of it on a GPU, nothing with the CPU
+    int64_t spare;        // of a GPU's memory, for scratch and arguments
     int64_t cache_budget; // what the pool may take
     int64_t budget;       // the whole allowance
 } engine_memory;

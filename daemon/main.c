@@ -115,7 +115,7 @@ static void tell_device(engine *e, const options *o)
     const engine_memory m = engine_get_memory(e);
     if (device_describe(&info, id)) return;
     log_line(LOG_INFO, "device: cuda:%d, %s, compute capability %d.%d; %.0f of its %.0f MiB are taken, %.0f of "
-             "them for scratch", id.index, info.name, info.major, info.minor,
+             "them for scratch and arguments", id.index, info.name, info.major, info.minor,
              (double)(m.budget + m.spare) / (1 << 20), (double)info.total_bytes / (1 << 20),
              (double)m.spare / (1 << 20));
 }

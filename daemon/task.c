@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "daemon/feed.h"
+#include "daemon/form.h"
 #include "daemon/request_media.h"
 #include "daemon/task_media.h"
 #include "ipc/text.h"
@@ -187,13 +188,14 @@ static sight_err check_memory(task *t)
     t->kv_bytes = cache - m.states;
     if (t->asked->n_media) t->vision_bytes = vision_bytes(t);
     t->memory_bytes = cache + t->vision_bytes;
-    if (t->memory_bytes <= m.cache_budget) return SIGHT_OK;
+    const int64_t most = m.cache_budget + m.reserved;
+    if (cache <= m.cache_budget && t->memory_bytes <= most) return SIGHT_OK;
     return sight_fail(SIGHT_E_MEMORY,
                       "the request needs %lld MiB beside the model (keys and values %lld, states "
                       "%lld, vision %lld), %lld MiB are allowed; ask for fewer frames or smaller "
                       "'max_pixels'", (long long)(t->memory_bytes >> 20),
                       (long long)(t->kv_bytes >> 20), (long long)(t->state_bytes >> 20),
-                      (long long)(t->vision_bytes >> 20), (long long)(m.cache_budget >> 20));
+                      (long long)(t->vision_bytes >> 20), (long long)(most >> 20));
 }
 
 sight_err task_create(task **out, engine *model, request **asked, const request_limits *limits)
@@ -205,6 +207,9 @@ sight_err task_create(task **out, engine *model, request **asked, const request_
     sight_err err = check_model(model, t->asked);
     if (!err) err = open_media(t, limits);
     if (!err) err = build_prompt(t);
+    if (!err && t->asked->format) {
+        err = form_create(&t->form, model, t->asked->format, t->opens_thinking);
+    }
     if (!err) err = find_places(t);
     if (!err) err = bound_tokens(t, limits);
     if (!err) err = check_memory(t);
@@ -231,6 +236,7 @@ void task_destroy(task **p)
     free(t->media);
     free(t->places);
     prompt_done(&t->prompt);
+    grammar_destroy(&t->form);
     request_destroy(&t->asked);
     free(t);
     *p = NULL;
