@@ -156,6 +156,8 @@ static sight_err prepare(pipeline *r)
     if (!err) err = choose_seed(&q->sampling, q->seed_given);
     if (!err) err = sampler_create(&r->sampler, &q->sampling, vocab, engine_allowed(t->model));
     if (err) return err;
+    const bool thinks = r->answer.channel == CHANNEL_THINKING;
+    if (t->form) sampler_set_form(r->sampler, t->form, thinks ? r->answer.think_close : -1);
     sampler_see_prompt(r->sampler, t->prompt.ids, (size_t)t->prompt.n);
     sampler_wants(r->sampler, &r->first, false);
     r->first.ids = malloc((size_t)vocab * sizeof *r->first.ids);

@@ -217,15 +217,22 @@ static sight_err read_chat(request *q, const json_fields *f)
     return err;
 }
 
+static sight_err read_format(request *q, const json_t *root)
+{
+    json_t *format = json_object_get(root, "response_format");
+    if (!format || json_is_null(format)) return SIGHT_OK;
+    const char *type = json_string_value(json_object_get(format, "type"));
+    if (!type) {
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "request: 'response_format' must be an object with a 'type' string");
+    }
+    if (strcmp(type, "text")) q->format = json_incref(format);
+    return SIGHT_OK;
+}
+
 // Fields that would change the answer and that this build cannot honour: silence would be a lie.
 static sight_err refuse_unsupported(const json_t *root)
 {
-    const json_t *format = json_object_get(root, "response_format");
-    const char *type = json_string_value(json_object_get(format, "type"));
-    if (format && !json_is_null(format) && (!type || strcmp(type, "text"))) {
-        return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "request: 'response_format' can only be {\"type\": \"text\"} so far");
-    }
     const json_t *n = json_object_get(root, "n");
     if (n && !json_is_null(n) && json_integer_value(n) != 1) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "request: 'n' can only be 1: one answer a request");
@@ -269,6 +276,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = read_stop(q, root);
     if (!err) err = read_chat(q, &f);
     if (!err) err = read_tools(q, root);
+    if (!err) err = read_format(q, root);
     if (!err) err = read_base_dir(r, &f);
     if (!err) err = read_messages(r, root);
     if (!err) request_warn_unknown(q, root, "request", known);
@@ -325,6 +333,7 @@ void request_destroy(request **p)
     free(q->model);
     json_decref(q->messages);
     json_decref(q->tools);
+    json_decref(q->format);
     json_decref(q->warnings);
     free(q);
     *p = NULL;

@@ -56,6 +56,7 @@ typedef struct request {
     char *model;      // the model asked for; NULL: whichever is loaded
     json_t *messages; // owned; media parts reduced to {"type": "image" | "video"}
     json_t *tools;    // owned; NULL: none
+    json_t *format;   // owned: response_format, checked by form_create; NULL: text
     chat_options chat;
     sampler_options sampling; // generation_config.json's where the request is silent
     bool seed_given;

@@ -47,6 +47,7 @@ typedef struct task {
     prefix_medium *places; // [asked->n_media]: where each stands in the prompt
     int32_t max_tokens;  // of the answer, bounded by context and server
     bool opens_thinking; // the answer begins inside a thinking block
+    grammar *form; // of the answer; NULL: any
     // What it takes beside the model.
     int64_t kv_bytes, state_bytes;
     int64_t vision_bytes; // patches, features under way, workspace

@@ -265,7 +265,8 @@ bool op_delta_mixer(kernels *k, const mixer_seq *seqs, int64_t S, const mixer_we
 // What is wanted of the logits of one row, and what there is. All host memory.
 typedef struct output_row {
     int32_t k;              // the k greatest of those allowed, and all that equal them; 0: all
-    const uint8_t *allowed; // [vocab], 0 or 1; NULL: all. The same array has the same contents always
+    const uint8_t *allowed; // [vocab], 0 or 1; NULL: all
+    uint64_t serial;        // other contents in the same array have another; 0: they never change
     const int32_t *always;  // ids wanted besides, which do not count among the k (what penalties
     int32_t n_always;       // change); each once
 

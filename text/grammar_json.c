@@ -9,12 +9,12 @@
 
 #include "text/grammar_parts.h"
 
-#define SPACE_MOST  40 // indentation of a deep place, on a line of its own
+#define INDENT_MOST 24 // of a line
 #define DIGITS_MOST 17 // what a double tells apart
 
 form_rules form_rules_none(void)
 {
-    return (form_rules){-1, -1, -1, -1, -1, -1, -1};
+    return (form_rules){-1, -1, -1, -1, -1, -1, -1, -1};
 }
 
 static byte_set one_of(const char *bytes)
@@ -34,22 +34,57 @@ net_part form_space(net *n)
 {
     const int32_t from = net_mark(n);
     const net_part blank = either_byte(n, " \t");
-    const net_part blanks = net_repeat(n, blank, from, 0, SPACE_MOST);
-    // A line's end with the next one's indentation, or a blank.
-    const net_part line = net_then(n, net_optional(n, either_byte(n, "\n")), blanks);
-    return line;
+    const net_part indent = net_repeat(n, blank, from, 0, INDENT_MOST);
+    const net_part line = net_then(n, net_text(n, "\n", 1), indent);
+    return net_optional(n, net_either(n, line, net_text(n, " ", 1)));
+}
+
+net_part form_blank(net *n)
+{
+    return net_optional(n, net_text(n, " ", 1));
 }
 
 // ---- strings ----
 
-void form_characters(byte_set *begin, byte_set *inside)
+byte_set form_ascii(void)
 {
-    *begin = *inside = (byte_set){{0}};
-    byte_set_add(begin, 0x20, 0x7e);
-    begin->bits['"' / 64] &= ~(UINT64_C(1) << '"' % 64);
-    begin->bits['\\' / 64] &= ~(UINT64_C(1) << '\\' % 64);
-    byte_set_add(begin, 0xc2, 0xf4);
-    byte_set_add(inside, 0x80, 0xbf);
+    byte_set s = {{0}};
+    byte_set_add(&s, 0x20, 0x7e);
+    s.bits['"' / 64] &= ~(UINT64_C(1) << '"' % 64);
+    s.bits['\\' / 64] &= ~(UINT64_C(1) << '\\' % 64);
+    return s;
+}
+
+static net_part bytes_between(net *n, int from, int to)
+{
+    byte_set s = {{0}};
+    byte_set_add(&s, from, to);
+    return net_bytes(n, &s);
+}
+
+// A lead byte, a second byte of its own, and `more` bytes of any.
+static net_part sequence(net *n, int lead, int last_lead, int second, int last_second, int more)
+{
+    net_part all = bytes_between(n, lead, last_lead);
+    all = net_then(n, all, bytes_between(n, second, last_second));
+    for (int i = 0; i < more; i++) all = net_then(n, all, bytes_between(n, 0x80, 0xbf));
+    return all;
+}
+
+// The Unicode standard, table 3-7: well-formed UTF-8.
+int32_t form_others(net *n, form_rules *r)
+{
+    if (r->others >= 0) return r->others;
+    r->others = net_rule(n);
+    net_part all = sequence(n, 0xc2, 0xdf, 0x80, 0xbf, 0);
+    all = net_either(n, all, sequence(n, 0xe0, 0xe0, 0xa0, 0xbf, 1));
+    all = net_either(n, all, sequence(n, 0xe1, 0xec, 0x80, 0xbf, 1));
+    all = net_either(n, all, sequence(n, 0xed, 0xed, 0x80, 0x9f, 1));
+    all = net_either(n, all, sequence(n, 0xee, 0xef, 0x80, 0xbf, 1));
+    all = net_either(n, all, sequence(n, 0xf0, 0xf0, 0x90, 0xbf, 2));
+    all = net_either(n, all, sequence(n, 0xf1, 0xf3, 0x80, 0xbf, 2));
+    net_define(n, r->others, net_either(n, all, sequence(n, 0xf4, 0xf4, 0x80, 0x8f, 2)));
+    return r->others;
 }
 
 static net_part hex(net *n, int digits)
@@ -84,12 +119,16 @@ static int32_t escape_rule(net *n, form_rules *r)
     return r->escape;
 }
 
+char_rules form_characters(net *n, form_rules *r)
+{
+    return (char_rules){form_others(n, r), escape_rule(n, r)};
+}
+
 net_part form_string(net *n, form_rules *r, int32_t min, int32_t max)
 {
-    byte_set begin, inside;
-    form_characters(&begin, &inside);
-    const int32_t escape = escape_rule(n, r);
-    const net_part text = net_chars(n, &begin, &inside, escape, min, max);
+    const byte_set ascii = form_ascii();
+    const char_rules rules = form_characters(n, r);
+    const net_part text = net_chars(n, &ascii, rules, min, max);
     return net_then(n, net_text(n, "\"", 1), net_then(n, text, net_text(n, "\"", 1)));
 }
 
@@ -259,16 +298,15 @@ static net_part list_of(net *n, const char *begin, net_part first, net_part next
 static net_part after_comma(net *n, net_part (*item)(net *, form_rules *), form_rules *r)
 {
     const int32_t from = net_mark(n);
-    const net_part comma = net_then(n, form_space(n), net_then(n, word(n, ","), form_space(n)));
+    const net_part comma = net_then(n, word(n, ","), form_space(n));
     const net_part one = net_then(n, comma, item(n, r));
     return net_repeat(n, one, from, 0, NET_MANY);
 }
 
 static net_part any_member(net *n, form_rules *r)
 {
-    const net_part key = net_then(n, string(n, r), form_space(n));
-    const net_part colon = net_then(n, word(n, ":"), form_space(n));
-    return net_then(n, key, net_then(n, colon, net_call(n, r->value)));
+    const net_part colon = net_then(n, word(n, ":"), form_blank(n));
+    return net_then(n, string(n, r), net_then(n, colon, net_call(n, r->value)));
 }
 
 static net_part any_item(net *n, form_rules *r)

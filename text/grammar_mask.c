@@ -66,7 +66,7 @@ static kept_mask *oldest(grammar *g)
     return m;
 }
 
-const uint8_t *grammar_mask(grammar *g, int32_t where)
+const uint8_t *grammar_mask(grammar *g, int32_t where, uint64_t *serial)
 {
     if (where < 0 || g->err) return NULL;
     where = grammar_alike(g, where);
@@ -74,6 +74,7 @@ const uint8_t *grammar_mask(grammar *g, int32_t where)
     for (int i = 0; i < GRAMMAR_MASKS; i++) {
         if (g->masks[i].place != where) continue;
         g->masks[i].used = g->clock;
+        *serial = g->masks[i].serial;
         return g->masks[i].allowed;
     }
     const size_t size = (size_t)g->vocabulary->size;
@@ -90,7 +91,9 @@ const uint8_t *grammar_mask(grammar *g, int32_t where)
     else memset(m->allowed, 0, size);
     descend(&w, 0, where, from.left > 0 ? 0 : -1);
     if (g->err) return NULL;
+    for (int32_t i = 0; from.may_end && i < w.v->n_ends; i++) m->allowed[w.v->ends[i]] = 1;
     m->place = where;
     m->used = g->clock;
+    *serial = m->serial = ++g->vocabulary->masks;
     return m->allowed;
 }

@@ -138,6 +138,7 @@ static net_part copy(net *n, net_part a, int32_t from, int32_t to)
                                     old.kind == NET_SPLIT ? old.other + by : old.other);
         if (n->err) break;
         n->nodes[at].left = old.left;
+        n->nodes[at].others = old.others;
         n->nodes[at].alike = old.alike + by;
     }
     return n->err ? no_part : (net_part){a.first + by, a.last + by};
@@ -177,26 +178,24 @@ static bool places_alike(int32_t i, int32_t j, int32_t min, int32_t max)
     return need && (room_i == room_j || (room_i > NET_LONGEST && room_j > NET_LONGEST));
 }
 
-// The nodes of a place: more bytes of the last character, the next character, or the end. Returns its first.
-static int32_t add_place(net *n, const byte_set *begin, const byte_set *inside, int32_t escape,
-                         int32_t next, int32_t last, bool may_end, int32_t left)
+// The nodes of a place: a character, which leads to `next`, or the end. Returns its first.
+static int32_t add_place(net *n, const byte_set *set, char_rules rules, int32_t next, int32_t last,
+                         bool may_end, int32_t left)
 {
     int32_t at = may_end ? last : -1;
-    if (left > 0) {
-        const int32_t read = add_node(n, NET_BYTES, next, add_set(n, begin));
-        if (!n->err) n->nodes[read].left = left;
-        at = at < 0 ? read : add_node(n, NET_SPLIT, read, at);
-        if (escape >= 0) at = add_node(n, NET_SPLIT, add_node(n, NET_CALL, next, escape), at);
+    if (left == 0) return at;
+    const int32_t read = add_node(n, NET_BYTES, next, add_set(n, set));
+    if (!n->err) {
+        n->nodes[read].left = left;
+        n->nodes[read].others = rules.others >= 0;
     }
-    if (byte_set_empty(inside)) return at;
-    const int32_t more = add_node(n, NET_BYTES, -1, add_set(n, inside));
-    at = add_node(n, NET_SPLIT, more, at);
-    link(n, more, at);
+    at = at < 0 ? read : add_node(n, NET_SPLIT, read, at);
+    if (rules.others >= 0) at = add_node(n, NET_SPLIT, add_node(n, NET_CALL, next, rules.others), at);
+    if (rules.escape >= 0) at = add_node(n, NET_SPLIT, add_node(n, NET_CALL, next, rules.escape), at);
     return at;
 }
 
-net_part net_chars(net *n, const byte_set *begin, const byte_set *inside, int32_t escape, int32_t min,
-                   int32_t max)
+net_part net_chars(net *n, const byte_set *set, char_rules rules, int32_t min, int32_t max)
 {
     assert(min >= 0 && max >= min);
     // Past min a run without an end has one place, which leads to itself.
@@ -204,17 +203,13 @@ net_part net_chars(net *n, const byte_set *begin, const byte_set *inside, int32_
     const int32_t last = add_node(n, NET_SKIP, -1, 0);
     int32_t next = -1, from = -1, from_next = -1; // of the place after
     for (int32_t i = places - 1; i >= 0 && !n->err; i--) {
-        const int32_t left = max == NET_MANY ? NET_MANY : max - i;
         const int32_t begins = n->n_nodes;
         const bool turns = i == places - 1 && max == NET_MANY;
-        // Before the first character there is nothing to go on with.
-        const byte_set none = {{0}};
-        const bool first = i == 0 && !turns;
-        int32_t hook = turns ? add_node(n, NET_SKIP, -1, 0) : -1;
-        const int32_t at = add_place(n, begin, first ? &none : inside, escape, turns ? hook : next, last,
-                                     i >= min, left);
+        const int32_t hook = turns ? add_node(n, NET_SKIP, -1, 0) : next;
+        const int32_t left = max == NET_MANY ? NET_MANY : max - i;
+        const int32_t at = add_place(n, set, rules, hook, last, i >= min, left);
         if (turns) link(n, hook, at);
-        const bool alike = from_next >= 0 && !first && n->n_nodes - begins == from_next - from &&
+        const bool alike = from_next >= 0 && n->n_nodes - begins == from_next - from &&
                            places_alike(i, i + 1, min, max);
         for (int32_t k = begins; k < n->n_nodes && alike; k++) {
             n->nodes[k].alike = n->nodes[from + k - begins].alike;

@@ -49,8 +49,9 @@ typedef struct net_node {
     uint8_t kind;   // net_kind
     int32_t next;
     int32_t other;  // SPLIT: the other way; CALL: the rule; BYTES: the set
-    // BYTES that count characters (net_chars): how many more may follow this one; -1: it is none.
+    // BYTES that count characters (net_chars): how many may come from here on; -1: it is none.
     int32_t left;
+    bool others; // of those: characters past ASCII come here too
     // What stands for this node when only the next LONGEST characters matter.
     int32_t alike;
 } net_node;
@@ -87,10 +88,13 @@ net_part net_optional(net *n, net_part a);
 // a, between min and max times. a must be what was built last; it is copied.
 net_part net_repeat(net *n, net_part a, int32_t from, int32_t min, int32_t max);
 int32_t net_mark(const net *n); // for `from`: where a's nodes begin
-// min to max characters. begin: sets of their first bytes; later bytes of the same character, of
-// `inside`, may follow any of them and are not counted; a call of rule `escape` (-1: none) counts as one.
-net_part net_chars(net *n, const byte_set *begin, const byte_set *inside, int32_t escape, int32_t min,
-                   int32_t max);
+// min to max characters: those of ASCII in `set`; by rule `others` any past ASCII, by rule `escape` what is written as
+// several bytes and counts as one (-1: no such).
+typedef struct char_rules {
+    int32_t others, escape;
+} char_rules;
+
+net_part net_chars(net *n, const byte_set *set, char_rules rules, int32_t min, int32_t max);
 
 int32_t net_rule(net *n); // a new one
 void net_define(net *n, int32_t rule, net_part a);

@@ -7,8 +7,11 @@
 
 // ---- the vocabulary as a trie (grammar_vocabulary.c) ----
 
-// Bytes are of 16 kinds, so that a branch's bytes fit a word: digits, letters, what JSON marks with, ...
+// Bytes are of some kinds, so that a branch's bytes fit a word: digits, letters, what JSON marks with, ...
 int grammar_byte_kind(int byte);
+
+#define KIND_OTHERS 0  // bytes past ASCII
+#define KIND_ODD    15 // of no byte: the token is not characters of UTF-8, the last of which may be cut off
 
 typedef struct trie_node {
     int32_t skip;      // the node after its branch
@@ -22,7 +25,9 @@ typedef struct trie_node {
 
 struct grammar_vocabulary {
     const tokenizer *tokens;
-    int32_t size;    // ids
+    int32_t size;    // ids of the model
+    int32_t *ends, n_ends;
+    uint64_t masks;  // made so far
     uint16_t *kinds; // [size] of a token's bytes; all where these do not say enough
     uint8_t *characters; // [size] that a token begins; 255: that many or more
     int32_t *order;  // ids of tokens with text, by their bytes
@@ -53,11 +58,10 @@ typedef struct stack_item {
     int32_t node, parent, depth;
 } stack_item;
 
-#define GRAMMAR_MASKS 32
-
 typedef struct kept_mask {
     int32_t place;
     int64_t used;
+    uint64_t serial;
     uint8_t *allowed;
 } kept_mask;
 
@@ -104,12 +108,14 @@ typedef enum text_coding {
 
 // Rules that every JSON grammar needs, made when first asked for.
 typedef struct form_rules {
-    int32_t escape;  // of a character in a string; -1: not made yet, as the others
+    int32_t escape;  // of a character in a string; -1: not made yet, as what follows
+    int32_t others;  // a character past ASCII
     int32_t string, value, object, array, number, integer;
 } form_rules;
 
 form_rules form_rules_none(void);
-net_part form_space(net *n);  // a little white space, or none
+net_part form_space(net *n);  // nothing, a blank, or a new line and its indentation
+net_part form_blank(net *n);  // nothing or a blank
 net_part form_string(net *n, form_rules *r, int32_t min, int32_t max); // with its quotes
 net_part form_number(net *n);
 net_part form_integer(net *n);
@@ -121,7 +127,10 @@ net_part form_value(net *n, form_rules *r);
 net_part form_object(net *n, form_rules *r);
 // Exactly that value, compact. SIGHT_E_MEMORY sticks in n.
 net_part form_literal(net *n, const json_t *value);
-void form_characters(byte_set *begin, byte_set *inside); // that stand for themselves in a string
+byte_set form_ascii(void); // characters that stand for themselves in a string
+// Rules for the rest of what may stand in a string: written as it is, and as escapes.
+char_rules form_characters(net *n, form_rules *r);
+int32_t form_others(net *n, form_rules *r); // a character past ASCII
 
 // The texts that match (ECMA-262's syntax; anchors at the ends only): whole, or, `searched`, that have a part that does.
 sight_err regex_build(net *n, form_rules *r, net_part *out, const char *regex, bool searched, text_coding coding,

@@ -197,7 +197,7 @@ static void find_run(place *p, const grammar *g)
         const net_node *n = &g->net.nodes[p->items[i].node];
         if (n->left <= p->left) continue;
         p->left = n->left;
-        p->kinds = g->kinds[n->other];
+        p->kinds = (uint16_t)(g->kinds[n->other] | n->others << KIND_OTHERS);
     }
 }
 
@@ -296,12 +296,10 @@ static void split_classes(grammar *g)
     for (int b = 255; b >= 0; b--) g->byte_of[g->class_of[b]] = (uint8_t)b;
 }
 
-// Of the bytes past ASCII those that begin a character count; what follows them is read inside of it.
 static uint16_t kinds_of(const byte_set *s)
 {
-    uint16_t missing = 0;
-    for (int b = 0; b <= 0xf4; b++) {
-        if (b >= 0x80 && b < 0xc2) continue;
+    uint16_t missing = 1 << KIND_OTHERS | 1 << KIND_ODD;
+    for (int b = 0; b < 0x80; b++) {
         if (!byte_set_has(s, b)) missing |= (uint16_t)(1 << grammar_byte_kind(b));
     }
     return (uint16_t)~missing;
@@ -391,7 +389,7 @@ bool grammar_must_end(grammar *g, int32_t at)
 
 int32_t grammar_next(grammar *g, int32_t at, int32_t id)
 {
-    if (at < 0 || g->err || id < 0 || id >= g->vocabulary->size ||
+    if (at < 0 || g->err || id < 0 || id >= tokenizer_size(g->vocabulary->tokens) ||
         tokenizer_is_added(g->vocabulary->tokens, id)) {
         return GRAMMAR_NOWHERE;
     }

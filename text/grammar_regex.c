@@ -214,16 +214,16 @@ static net_part json_escaped(net *n, int c)
 static net_part class_part(regex *r, const char_class *c)
 {
     net *n = r->n;
-    byte_set plain = c->ascii, begin, inside;
-    form_characters(&begin, &inside);
+    byte_set plain = c->ascii;
+    const byte_set itself = form_ascii();
     net_part all = net_never(n);
     for (int b = 0; b < 0x80 && r->coding == CODING_JSON; b++) {
-        if (!byte_set_has(&plain, b) || (byte_set_has(&begin, b))) continue;
+        if (!byte_set_has(&plain, b) || byte_set_has(&itself, b)) continue;
         plain.bits[b / 64] &= ~(UINT64_C(1) << b % 64);
         if (b != 0x7f) all = net_either(n, all, json_escaped(n, b));
     }
     if (!byte_set_empty(&plain)) all = net_either(n, all, net_bytes(n, &plain));
-    if (c->others) return net_either(n, all, utf8_range(n, (range){0x80, LAST_CHARACTER}));
+    if (c->others) return net_either(n, all, net_call(n, form_others(n, r->rules)));
     for (int i = 0; i < c->n; i++) all = net_either(n, all, utf8_range(n, c->ranges[i]));
     return all;
 }
@@ -379,14 +379,13 @@ static net_part take_sequence(regex *r)
 // Any text, for what a searched pattern leaves open.
 static net_part anything(regex *r)
 {
-    byte_set begin, inside;
-    form_characters(&begin, &inside);
+    byte_set set = form_ascii();
+    char_rules rules = form_characters(r->n, r->rules);
     if (r->coding == CODING_PLAIN) {
-        byte_set_add(&begin, 0, 0x7f);
-        return net_chars(r->n, &begin, &inside, -1, 0, NET_MANY);
+        byte_set_add(&set, 0, 0x7f);
+        rules.escape = -1;
     }
-    form_string(r->n, r->rules, 0, 0); // its escapes, made once
-    return net_chars(r->n, &begin, &inside, r->rules->escape, 0, NET_MANY);
+    return net_chars(r->n, &set, rules, 0, NET_MANY);
 }
 
 static net_part take_alternative(regex *r, bool searched)

@@ -258,8 +258,8 @@ static net_part build_number(schema *s, const json_t *node)
 
 static net_part comma(schema *s)
 {
-    const net_part before = form_space(s->n), sign = net_text(s->n, ",", 1), after = form_space(s->n);
-    return net_then(s->n, before, net_then(s->n, sign, after));
+    const net_part sign = net_text(s->n, ",", 1);
+    return net_then(s->n, sign, form_space(s->n));
 }
 
 static net_part bracketed(schema *s, const char *begin, net_part inner, const char *end)
@@ -343,8 +343,8 @@ static bool check_required(schema *s, const json_t *node)
 
 static net_part colon(schema *s)
 {
-    const net_part before = form_space(s->n), sign = net_text(s->n, ":", 1), after = form_space(s->n);
-    return net_then(s->n, before, net_then(s->n, sign, after));
+    const net_part sign = net_text(s->n, ":", 1);
+    return net_then(s->n, sign, form_blank(s->n));
 }
 
 static net_part named_member(schema *s, const char *name, const json_t *value)
@@ -359,12 +359,12 @@ static net_part named_member(schema *s, const char *name, const json_t *value)
     return net_then(s->n, key, net_then(s->n, sign, part));
 }
 
-// Strings, quotes included, that are none of the names. Names with what JSON escapes are refused by the caller.
+// Strings, quotes included, that are none of the names. Names are plain ASCII.
 static net_part other_name(schema *s, const char *const *names, size_t n, size_t depth)
 {
-    byte_set begin, inside;
-    form_characters(&begin, &inside);
-    form_string(s->n, s->rules, 0, 0); // its escapes, made once
+    byte_set begin = form_ascii();
+    const byte_set any = form_ascii();
+    const char_rules rules = form_characters(s->n, s->rules);
     bool ends = false;
     net_part all = net_never(s->n);
     for (size_t i = 0; i < n;) {
@@ -381,10 +381,9 @@ static net_part other_name(schema *s, const char *const *names, size_t n, size_t
         i = next;
     }
     if (!ends) all = net_either(s->n, all, net_text(s->n, "\"", 1));
-    byte_set any, none;
-    form_characters(&any, &none);
-    net_part rest = net_chars(s->n, &any, &inside, s->rules->escape, 0, NET_MANY);
-    rest = net_then(s->n, net_bytes(s->n, &begin), net_then(s->n, rest, net_text(s->n, "\"", 1)));
+    const net_part other = net_either(s->n, net_bytes(s->n, &begin), net_call(s->n, rules.others));
+    net_part rest = net_chars(s->n, &any, rules, 0, NET_MANY);
+    rest = net_then(s->n, other, net_then(s->n, rest, net_text(s->n, "\"", 1)));
     return net_either(s->n, all, rest);
 }
 
@@ -409,8 +408,10 @@ static int32_t other_members(schema *s, const json_t *properties, const json_t *
     json_object_foreach((json_t *)properties, key, ignored) names[i++] = key;
     if (n > 1) qsort(names, n, sizeof *names, by_text);
     for (i = 0; i < n; i++) {
-        if (!names[i][strcspn(names[i], "\"\\\b\f\n\r\t")]) continue;
-        fail(s, SIGHT_E_UNSUPPORTED, "additionalProperties", "beside names that need escapes");
+        bool plain = true;
+        const byte_set itself = form_ascii();
+        for (const char *c = names[i]; *c; c++) plain = plain && byte_set_has(&itself, (uint8_t)*c);
+        if (!plain) fail(s, SIGHT_E_UNSUPPORTED, "additionalProperties", "beside names that are not plain ASCII");
     }
     const net_part open = net_text(s->n, "\"", 1);
     const net_part name = net_then(s->n, open, other_name(s, names, n, 0));
@@ -620,54 +621,62 @@ static net_part build(schema *s, const json_t *node)
 
 // ---- whole grammars ----
 
-static sight_err make(grammar **out, grammar_vocabulary *v, net *n, net_part part, sight_err err)
+static sight_err make(grammar **out, grammar_vocabulary *v, net *n, net_part part, const grammar_options *o,
+                      sight_err err)
 {
     if (!err && !n->err) {
+        net_part line = net_text(n, "\n", 1);
+        line = net_optional(n, net_then(n, line, net_optional(n, net_text(n, "\n", 1))));
         n->root = net_rule(n);
-        net_define(n, n->root, part);
+        net_define(n, n->root, o->after_thinking ? net_then(n, line, part) : part);
     }
     if (!err) return grammar_create(out, v, n);
     net_done(n);
     return err;
 }
 
-sight_err grammar_from_schema(grammar **out, grammar_vocabulary *v, const json_t *root, const char *what)
+sight_err grammar_from_schema(grammar **out, grammar_vocabulary *v, const json_t *root,
+                              const grammar_options *o)
 {
     net n = {0};
     form_rules rules = form_rules_none();
-    schema s = {.n = &n, .rules = &rules, .root = root, .what = what};
+    schema s = {.n = &n, .rules = &rules, .root = root, .what = o->what};
     const net_part part = build(&s, root);
-    return make(out, v, &n, part, s.err);
+    return make(out, v, &n, part, o, s.err);
 }
 
-sight_err grammar_from_json_object(grammar **out, grammar_vocabulary *v)
+sight_err grammar_from_json_object(grammar **out, grammar_vocabulary *v, const grammar_options *o)
 {
     net n = {0};
     form_rules rules = form_rules_none();
-    return make(out, v, &n, form_object(&n, &rules), SIGHT_OK);
+    return make(out, v, &n, form_object(&n, &rules), o, SIGHT_OK);
 }
 
-sight_err grammar_from_regex(grammar **out, grammar_vocabulary *v, const char *regex, const char *what)
+sight_err grammar_from_regex(grammar **out, grammar_vocabulary *v, const char *regex,
+                             const grammar_options *o)
 {
     net n = {0};
     form_rules rules = form_rules_none();
     net_part part = {0, 0};
-    sight_err err = regex_build(&n, &rules, &part, regex, false, CODING_PLAIN, what);
-    return make(out, v, &n, part, err);
+    sight_err err = regex_build(&n, &rules, &part, regex, false, CODING_PLAIN, o->what);
+    return make(out, v, &n, part, o, err);
 }
 
-sight_err grammar_from_choice(grammar **out, grammar_vocabulary *v, const json_t *strings, const char *what)
+sight_err grammar_from_choice(grammar **out, grammar_vocabulary *v, const json_t *strings,
+                              const grammar_options *o)
 {
     net n = {0};
-    if (json_array_size(strings) == 0) return sight_fail(SIGHT_E_ARGUMENT, "%s must be a list of strings", what);
+    if (json_array_size(strings) == 0) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s must be a list of strings", o->what);
+    }
     net_part all = net_never(&n);
     for (size_t i = 0; i < json_array_size(strings); i++) {
         const json_t *one = json_array_get(strings, i);
         if (!json_is_string(one) || json_string_length(one) == 0) {
             net_done(&n);
-            return sight_fail(SIGHT_E_ARGUMENT, "%s[%zu] must be a string with something in it", what, i);
+            return sight_fail(SIGHT_E_ARGUMENT, "%s[%zu] must be a string with something in it", o->what, i);
         }
         all = net_either(&n, all, net_text(&n, json_string_value(one), json_string_length(one)));
     }
-    return make(out, v, &n, all, SIGHT_OK);
+    return make(out, v, &n, all, o, SIGHT_OK);
 }

@@ -7,7 +7,7 @@
 
 int grammar_byte_kind(int b)
 {
-    if (b >= 0x80) return 0;
+    if (b >= 0x80) return KIND_OTHERS;
     if (b == '"') return 1;
     if (b == '\\') return 2;
     if (b == '\n' || b == '\r') return 3;
@@ -20,9 +20,8 @@ int grammar_byte_kind(int b)
     if (b >= 'g' && b <= 'z') return 10;
     if (b >= 'G' && b <= 'Z') return 11;
     if (b == ',' || b == ':') return 12;
-    if (b == '-' || b == '.' || b == '+' || b == '_' || b == '/') return 13;
-    if (b == '[' || b == ']' || b == '{' || b == '}') return 14;
-    return 15;
+    if (b == '-' || b == '.' || b == '+') return 13;
+    return 14;
 }
 
 // ---- order ----
@@ -74,6 +73,29 @@ static int64_t count_nodes(const entry *entries, int32_t n)
     return count;
 }
 
+// Whether a byte may be the i-th after `lead`, as in grammar_json.c's form_others.
+static bool goes_on(uint8_t lead, int i, uint8_t b)
+{
+    if (i > 1) return b >= 0x80 && b <= 0xbf;
+    const uint8_t least = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const uint8_t most = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    return b >= least && b <= most;
+}
+
+static bool is_odd(const entry *e)
+{
+    for (size_t i = 0; i < e->n;) {
+        const uint8_t lead = (uint8_t)e->bytes[i];
+        if (lead >= 0x80 && (lead < 0xc2 || lead > 0xf4)) return true;
+        const int more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+        i++;
+        for (int k = 1; k <= more && i < e->n; k++, i++) {
+            if (!goes_on(lead, k, (uint8_t)e->bytes[i])) return true;
+        }
+    }
+    return false;
+}
+
 static bool begins_character(uint8_t b)
 {
     return b < 0x80 || b >= 0xc0;
@@ -87,7 +109,7 @@ static void fill(grammar_vocabulary *v, const entry *entries, int32_t first, int
     *node = (trie_node){.tokens = first, .n_tokens = end - first,
                         .byte = depth ? (uint8_t)entries[first].bytes[depth - 1] : 0};
     while (first < end && entries[first].n == depth) {
-        first++;
+        node->kinds |= (uint16_t)(v->kinds[entries[first++].id] & 1 << KIND_ODD);
         node->n_here++;
     }
     while (first < end) {
@@ -106,13 +128,11 @@ static void fill(grammar_vocabulary *v, const entry *entries, int32_t first, int
 
 static void describe(grammar_vocabulary *v, const entry *e)
 {
-    uint16_t kinds = begins_character((uint8_t)e->bytes[0]) ? 0 : UINT16_MAX;
+    uint16_t kinds = (uint16_t)(is_odd(e) << KIND_ODD);
     int characters = 0;
     for (size_t i = 0; i < e->n; i++) {
-        const uint8_t byte = (uint8_t)e->bytes[i];
-        kinds |= (uint16_t)(1 << grammar_byte_kind(byte));
-        if (byte == 0xc0 || byte == 0xc1 || byte > 0xf4) kinds = UINT16_MAX; // never in UTF-8
-        characters += begins_character(byte);
+        kinds |= (uint16_t)(1 << grammar_byte_kind((uint8_t)e->bytes[i]));
+        characters += begins_character((uint8_t)e->bytes[i]);
     }
     v->kinds[e->id] = kinds;
     v->characters[e->id] = (uint8_t)(characters > 255 ? 255 : characters);
@@ -141,16 +161,23 @@ static sight_err build(grammar_vocabulary *v, entry *entries)
     return SIGHT_OK;
 }
 
-sight_err grammar_vocabulary_create(grammar_vocabulary **out, const tokenizer *t)
+sight_err grammar_vocabulary_create(grammar_vocabulary **out, const tokenizer *t, int32_t size,
+                                    const int32_t *ends, int32_t n_ends)
 {
     grammar_vocabulary *v = calloc(1, sizeof *v);
     entry *entries = malloc((size_t)(tokenizer_size(t) + 1) * sizeof *entries);
+    int32_t *copy = malloc(((size_t)n_ends + 1) * sizeof *copy);
     sight_err err = SIGHT_OK;
-    if (!v || !entries) {
+    if (!v || !entries || !copy) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the tokens' trie");
+        free(copy);
     } else {
         v->tokens = t;
-        v->size = tokenizer_size(t);
+        v->size = size > tokenizer_size(t) ? size : tokenizer_size(t);
+        v->ends = copy;
+        for (int32_t i = 0; i < n_ends; i++) {
+            if (ends[i] >= 0 && ends[i] < v->size) copy[v->n_ends++] = ends[i];
+        }
         err = build(v, entries);
     }
     free(entries);
@@ -163,6 +190,7 @@ void grammar_vocabulary_destroy(grammar_vocabulary **pv)
 {
     grammar_vocabulary *v = *pv;
     if (!v) return;
+    free(v->ends);
     free(v->kinds);
     free(v->characters);
     free(v->order);

@@ -9,6 +9,8 @@
 #include "text/sampler_random.h"
 #include "text/sampler_select.h"
 
+#define FORM_AWAITED (-2)
+
 struct sampler {
     sampler_options options;
     int32_t vocab;
@@ -20,10 +22,14 @@ struct sampler {
     size_t n_seen;
     int32_t *counts;  // [vocab]: how often generated
     uint8_t *is_seen; // [vocab]
+    grammar *form;    // NULL: any
+    int32_t place;    // in it; FORM_AWAITED before it begins, GRAMMAR_NOWHERE past its end
+    int32_t after;    // the id that it begins after
     candidates c;     // room for vocab; untouched pages cost nothing
     bool marked;
     sampler_random random_at_mark;
     size_t seen_at_mark;
+    int32_t place_at_mark;
     int32_t guesses[SAMPLER_GUESSES]; // drawn since the mark
     size_t n_guesses;
 };
@@ -95,6 +101,28 @@ void sampler_destroy(sampler **s)
     free(x->c.ids);
     free(x);
     *s = NULL;
+}
+
+void sampler_set_form(sampler *s, grammar *form, int32_t after)
+{
+    s->form = form;
+    s->after = after;
+    s->place = after < 0 ? 0 : FORM_AWAITED;
+}
+
+// Ids that may be drawn now, and the number of that array's contents.
+static const uint8_t *allowed_now(sampler *s, uint64_t *serial)
+{
+    *serial = 0;
+    const uint8_t *mask = s->form && s->place >= 0 ? grammar_mask(s->form, s->place, serial) : NULL;
+    return mask ? mask : s->allowed;
+}
+
+static void follow_form(sampler *s, int32_t id)
+{
+    if (!s->form) return;
+    if (s->place >= 0) s->place = grammar_next(s->form, s->place, id);
+    else if (s->place == FORM_AWAITED && id == s->after) s->place = 0;
 }
 
 static void see(sampler *s, int32_t id)
@@ -307,6 +335,7 @@ static void remember(sampler *s, int32_t id)
         assert(s->n_guesses < SAMPLER_GUESSES);
         s->guesses[s->n_guesses++] = id;
     }
+    follow_form(s, id);
     s->counts[id]++; // a context holds fewer tokens than this counts
     see(s, id);
 }
@@ -315,7 +344,10 @@ static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
 {
     double normalizer = logprob ? log_sum(c->logits, c->n) : 0;
     apply_penalties(s, c);
-    float best = c->ids ? mask_few(c, s->allowed) : mask(c->logits, c->n, s->allowed);
+    uint64_t serial;
+    const uint8_t *allowed = allowed_now(s, &serial);
+    if (s->form && grammar_status(s->form)) return grammar_status(s->form);
+    float best = c->ids ? mask_few(c, allowed) : mask(c->logits, c->n, allowed);
     if (best == -INFINITY) {
         return sight_fail(SIGHT_E_INTERNAL, "the model gave no finite logit for any token");
     }
@@ -332,10 +364,10 @@ sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits)
     return next(s, id, logprob, &c);
 }
 
-void sampler_wants(const sampler *s, output_row *row, bool logprob)
+void sampler_wants(sampler *s, output_row *row, bool logprob)
 {
     row->k = logprob ? 0 : s->options.temperature == 0 ? 1 : kept(s);
-    row->allowed = s->allowed;
+    row->allowed = allowed_now(s, &row->serial);
     row->always = s->seen;
     row->n_always = penalizes(s) ? (int32_t)s->n_seen : 0;
 }
@@ -351,6 +383,7 @@ void sampler_mark(sampler *s)
     s->marked = true;
     s->random_at_mark = s->random;
     s->seen_at_mark = s->n_seen;
+    s->place_at_mark = s->place;
     s->n_guesses = 0;
 }
 
@@ -359,6 +392,7 @@ void sampler_rewind(sampler *s)
     assert(s->marked);
     while (s->n_guesses > 0) s->counts[s->guesses[--s->n_guesses]]--;
     while (s->n_seen > s->seen_at_mark) s->is_seen[s->seen[--s->n_seen]] = 0;
+    s->place = s->place_at_mark;
     s->random = s->random_at_mark;
     s->marked = false;
 }

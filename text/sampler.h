@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "text/grammar.h"
 #include "text/output.h"
 
 typedef struct sampler sampler;
@@ -32,6 +33,10 @@ sight_err sampler_create(sampler **out, const sampler_options *options, int32_t 
                          const uint8_t *allowed);
 void sampler_destroy(sampler **s); // accepts NULL; leaves NULL
 
+// From now on only what the form allows is drawn: at once (after -1), or once the id `after` was drawn. Borrows form.
+// Not after a draw. Errors of the form are those of the next draw.
+void sampler_set_form(sampler *s, grammar *form, int32_t after);
+
 // Tells which tokens stand in the prompt (for the repetition penalty).
 void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n);
 
@@ -42,7 +47,7 @@ sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
 
 // Says in row which logits the next draw needs (k, allowed and always, borrowed from the sampler until then);
 // the rest of row is left. logprob: whether it will be asked for.
-void sampler_wants(const sampler *s, output_row *row, bool logprob);
+void sampler_wants(sampler *s, output_row *row, bool logprob);
 // sampler_next for a row filled as sampler_wants said: the same id, whether candidates or all
 // logits are there. Its logits are changed in place.
 sight_err sampler_next_of(sampler *s, int32_t *id, float *logprob, output_row *row);

@@ -15,6 +15,7 @@
 
 typedef struct allowed_bits {
     const uint8_t *from; // NULL: a free place
+    uint64_t serial;     // of its contents
     int64_t M;
     uint32_t *bits;
     uint64_t used; // when last
@@ -52,7 +53,7 @@ static int64_t bit_words(int64_t M)
     return (M + 31) / 32;
 }
 
-static bool upload(allowed_bits *to, kernels *k, const uint8_t *allowed, int64_t M)
+static bool upload(allowed_bits *to, kernels *k, const uint8_t *allowed, uint64_t serial, int64_t M)
 {
     const size_t bytes = (size_t)bit_words(M) * sizeof *to->bits;
     uint32_t *bits = calloc(1, bytes);
@@ -66,13 +67,13 @@ static bool upload(allowed_bits *to, kernels *k, const uint8_t *allowed, int64_t
     kernels_write(k, p, bits, bytes);
     free(bits);
     kernels_free(k, to->bits);
-    *to = (allowed_bits){.from = allowed, .M = M, .bits = p};
+    *to = (allowed_bits){.from = allowed, .serial = serial, .M = M, .bits = p};
     return true;
 }
 
 // Bits of the array: those kept since it was met, or new ones in the place that was not used for longest. NULL for
 // NULL; and where there is no memory, with an error kept.
-static const uint32_t *get_allowed(kernels *k, const uint8_t *allowed, int64_t M)
+static const uint32_t *get_allowed(kernels *k, const uint8_t *allowed, uint64_t serial, int64_t M)
 {
     if (!allowed) return NULL;
     pick_kept *kept = get_kept(k);
@@ -80,13 +81,13 @@ static const uint32_t *get_allowed(kernels *k, const uint8_t *allowed, int64_t M
     allowed_bits *place = &kept->allowed[0];
     for (int i = 0; i < MOST_ALLOWED; i++) {
         allowed_bits *a = &kept->allowed[i];
-        if (a->from == allowed && a->M == M) {
+        if (a->from == allowed && a->serial == serial && a->M == M) {
             a->used = ++kept->uses;
             return a->bits;
         }
         if (a->used < place->used) place = a;
     }
-    if (!upload(place, k, allowed, M)) return NULL;
+    if (!upload(place, k, allowed, serial, M)) return NULL;
     place->used = ++kept->uses;
     return place->bits;
 }
@@ -117,7 +118,7 @@ static bool send_rows(picking *p)
     int64_t at = 0;
     for (int64_t i = 0; i < p->n; i++) {
         const output_row *row = p->rows[i];
-        rows[i] = (pick_row){p->logits[i], get_allowed(p->k, row->allowed, p->M), at, row->n_always,
+        rows[i] = (pick_row){p->logits[i], get_allowed(p->k, row->allowed, row->serial, p->M), at, row->n_always,
                              row->k};
         if (row->n_always) memcpy(lists + at, row->always, (size_t)row->n_always * sizeof *lists);
         at += row->n_always;

@@ -95,7 +95,9 @@ static void fields_out_of_range_are_named(void **state)
         {"\"base_dir\": \"here\"", "argument", "'base_dir'"},
         {"\"model\": \"other\"", "not_found", "'other'"},
         {"\"n\": 2", "unsupported", "'n' can only be 1"},
-        {"\"response_format\": {\"type\": \"json_object\"}", "unsupported", "'response_format'"},
+        {"\"response_format\": {\"type\": \"xml\"}", "argument", "'response_format.type' is 'xml'"},
+        {"\"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {\"type\": \"x\"}}}", "argument",
+         "'response_format.json_schema.schema' at /type"},
         {"\"messages\": []", "argument", "not valid JSON"}, // twice the same key
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

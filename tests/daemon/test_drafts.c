@@ -128,6 +128,18 @@ static void answers_are_the_same(void **state)
             "\"repetition_penalty\": 1.2", "length");
 }
 
+#define FORM                                                                                       \
+    "\"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"name\": \"f\", \"schema\": {\"type\": "  \
+    "\"object\", \"properties\": {\"where\": {\"type\": \"array\", \"items\": {\"type\": \"integer\", \"minimum\": 0, "      \
+    "\"maximum\": 1000}, \"minItems\": 4, \"maxItems\": 4}, \"what\": {\"type\": \"string\", \"maxLength\": 12}}, "  \
+    "\"required\": [\"where\", \"what\"], \"additionalProperties\": false}}}"
+
+static void answers_of_a_form_are_the_same(void **state)
+{
+    compare(TEXT, FORM ", \"max_tokens\": 300, \"temperature\": 0", "stop");
+    compare(IMAGE "," TEXT, FORM ", \"max_tokens\": 300, \"temperature\": 1, \"top_k\": 40, \"seed\": 3", "stop");
+}
+
 // Every number of tokens: a step never reads past the last.
 static void as_many_tokens_as_asked(void **state)
 {
@@ -196,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_the_same),
+        cmocka_unit_test(answers_of_a_form_are_the_same),
         cmocka_unit_test(as_many_tokens_as_asked),
         cmocka_unit_test(stop_strings_end_answers),
         cmocka_unit_test(cancelled_answers_end),

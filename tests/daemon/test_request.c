@@ -144,8 +144,8 @@ static void fields_out_of_range_are_named(void **state)
     field_refused("\"tools\": {}", "'tools' must be a list");
     field_refused("\"tools\": [1]", "'tools' must be a list");
     field_refused("\"base_dir\": \"here\"", "'base_dir' must be an absolute path");
-    refused("{" HELLO ", \"response_format\": {\"type\": \"json_object\"}}", SIGHT_E_UNSUPPORTED,
-            "'response_format'");
+    field_refused("\"response_format\": \"json\"", "'response_format' must be an object");
+    field_refused("\"response_format\": {}", "'response_format' must be an object with a 'type'");
     refused("{" HELLO ", \"n\": 2}", SIGHT_E_UNSUPPORTED, "'n'");
 }
 
