@@ -5,7 +5,6 @@
 
 #include "base/buf.h"
 #include "daemon/feed.h"
-#include "daemon/form.h"
 #include "daemon/request_media.h"
 #include "daemon/task_media.h"
 #include "ipc/text.h"
@@ -207,9 +206,6 @@ sight_err task_create(task **out, engine *model, request **asked, const request_
     sight_err err = check_model(model, t->asked);
     if (!err) err = open_media(t, limits);
     if (!err) err = build_prompt(t);
-    if (!err && t->asked->format) {
-        err = form_create(&t->form, model, t->asked->format, t->opens_thinking);
-    }
     if (!err) err = find_places(t);
     if (!err) err = bound_tokens(t, limits);
     if (!err) err = check_memory(t);
@@ -236,7 +232,6 @@ void task_destroy(task **p)
     free(t->media);
     free(t->places);
     prompt_done(&t->prompt);
-    grammar_destroy(&t->form);
     request_destroy(&t->asked);
     free(t);
     *p = NULL;
