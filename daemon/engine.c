@@ -1,6 +1,7 @@
 #include "daemon/engine.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,8 @@ struct engine {
     int64_t context;
     uint8_t *allowed; // [vocab]
     int32_t eos[CONFIG_MAX_EOS], n_eos;
+    pthread_mutex_t forms_lock;
+    grammar_vocabulary *forms; // NULL: not asked for yet
     engine_memory memory;
     char warnings[MAX_WARNINGS][256];
     int n_warnings;
@@ -393,6 +396,7 @@ sight_err engine_open(engine **out, const engine_options *options)
     }
     engine *e = calloc(1, sizeof *e);
     if (!e) return sight_fail(SIGHT_E_MEMORY, "no memory for a model");
+    pthread_mutex_init(&e->forms_lock, NULL);
     sight_err err = open_all(e, options);
     if (err) engine_close(&e);
     else *out = e;
@@ -410,6 +414,8 @@ void engine_close(engine **p)
     kernels_destroy_beside(&e->beside, e->k);
     kernels_destroy(&e->k);
     chat_close(&e->template);
+    grammar_vocabulary_destroy(&e->forms);
+    pthread_mutex_destroy(&e->forms_lock);
     tokenizer_close(&e->tokens);
     checkpoint_close(&e->weights);
     free(e->allowed);
@@ -497,6 +503,19 @@ bool engine_is_eos(const engine *e, int32_t id)
         if (e->eos[i] == id) return true;
     }
     return false;
+}
+
+sight_err engine_forms(engine *e, grammar_vocabulary **out)
+{
+    if (!e->tokens) return sight_fail(SIGHT_E_UNSUPPORTED, "made-up weights have no tokenizer to write with");
+    pthread_mutex_lock(&e->forms_lock);
+    sight_err err = SIGHT_OK;
+    if (!e->forms) {
+        err = grammar_vocabulary_create(&e->forms, e->tokens, e->config.text.vocab, e->eos, e->n_eos);
+    }
+    *out = e->forms;
+    pthread_mutex_unlock(&e->forms_lock);
+    return err;
 }
 
 const char *engine_weights(const engine *e)

@@ -21,6 +21,7 @@
 #include "kernels/ops.h"
 #include "text/cache.h"
 #include "text/chat.h"
+#include "text/grammar.h"
 #include "text/model.h"
 #include "text/tokenizer.h"
 #include "vision/tower.h"
@@ -84,6 +85,10 @@ const char *engine_warning(const engine *e, int i);
 // [vocab] 1 where sampling may draw an id: it has a token, and stands for no medium.
 const uint8_t *engine_allowed(const engine *e);
 bool engine_is_eos(const engine *e, int32_t id);
+
+// The vocabulary for forms of answers; made when first asked for. Any thread. SIGHT_E_UNSUPPORTED without a tokenizer,
+// SIGHT_E_MEMORY.
+sight_err engine_forms(engine *e, grammar_vocabulary **out);
 
 // What the model takes, in bytes.
 typedef struct engine_memory {

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "daemon/feed.h"
+#include "daemon/form.h"
 #include "daemon/request_media.h"
 #include "daemon/task_media.h"
 #include "ipc/text.h"
@@ -167,7 +168,7 @@ static int64_t vision_bytes(const task *t)
     int64_t peak = 0;
     for (int32_t i = 0; i < t->asked->n_media; i++) {
         vision_grid piece = t->media[i].plan.grid;
-        piece.t = feed_pairs(&t->media[i]);
+        piece.t = feed_pairs(t, &t->media[i]);
         const int64_t patches = (int64_t)piece.t * piece.h * piece.w;
         int64_t bytes = FEED_PIECES * patches * preprocess_row_size(&c->vision) * 4;
         bytes += tower_workspace_bytes(engine_tower(t->model), &piece);
@@ -206,6 +207,9 @@ sight_err task_create(task **out, engine *model, request **asked, const request_
     sight_err err = check_model(model, t->asked);
     if (!err) err = open_media(t, limits);
     if (!err) err = build_prompt(t);
+    if (!err && t->asked->format) {
+        err = form_create(&t->form, model, t->asked->format, t->opens_thinking);
+    }
     if (!err) err = find_places(t);
     if (!err) err = bound_tokens(t, limits);
     if (!err) err = check_memory(t);
@@ -232,6 +236,7 @@ void task_destroy(task **p)
     free(t->media);
     free(t->places);
     prompt_done(&t->prompt);
+    grammar_destroy(&t->form);
     request_destroy(&t->asked);
     free(t);
     *p = NULL;
