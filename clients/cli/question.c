@@ -65,6 +65,9 @@ bool question_args(question *q, const char *command, const char *positional, con
         {"drafts", 0, ARG_TEXT, &q->drafts, "N", "tokens guessed ahead: auto, off, 1 to 4", 0, 0},
         {"seed", 0, ARG_COUNT, &q->seed, "N", "the same seed gives the same answer", 0, 9e15},
         {"stop", 0, ARG_LIST, &q->stop, "TEXT", "end before this text; may be repeated", 0, 0},
+        {"schema", 0, ARG_TEXT, &q->schema, "FILE", "answer in JSON of this schema", 0, 0},
+        {"choice", 0, ARG_LIST, &q->choice, "TEXT", "answer with this or another --choice", 0, 0},
+        {"regex", 0, ARG_TEXT, &q->regex, "PATTERN", "answer with a text that matches", 0, 0},
         {"think", 0, ARG_FLAG, &q->think, NULL, "let the model think first, and show it", 0, 0},
         {"no-think", 0, ARG_FLAG, &q->no_think, NULL, "do not let the model think first", 0, 0},
         {"attach", 0, ARG_FLAG, &q->attach, NULL, "send files instead of their paths", 0, 0},
@@ -259,6 +262,7 @@ sight_err question_request(const question *q, char **out, json_t *messages)
     set_given(r, "repetition_penalty", q->repetition_penalty);
     if (q->think || q->no_think) json_object_set_new(r, "enable_thinking", json_boolean(q->think));
     sight_err err = add_stops(q, r);
+    if (!err) err = question_add_form(q, r);
     if (!err) err = check_range(q);
     if (!err) *out = json_dumps(r, JSON_COMPACT);
     json_decref(r);

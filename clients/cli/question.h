@@ -22,6 +22,8 @@ typedef struct question {
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
     arg_list stop;
     const char *system, *drafts;
+    const char *schema, *regex; // the answer's form
+    arg_list choice;
     bool think, no_think, attach, json, quiet, verbose;
     // With --attach: the media of all messages so far, each sent with every request.
     sight_part parts[QUESTION_MAX_MEDIA];
@@ -46,6 +48,8 @@ sight_err question_message(question *q, json_t **out, char *const *media, int n_
                            const char *text);
 // Appends --system's text, if there is one. SIGHT_E_ARGUMENT (not UTF-8), SIGHT_E_MEMORY.
 sight_err question_add_system(const question *q, json_t *messages);
+// The form of the answer, where one is asked for (question_form.c). SIGHT_E_ARGUMENT and those of reading a file.
+sight_err question_add_form(const question *q, json_t *request);
 // The whole request around messages (borrowed); *out is malloced text.
 // SIGHT_E_ARGUMENT (a stop text that is not UTF-8, an end before the start), SIGHT_E_MEMORY.
 sight_err question_request(const question *q, char **out, json_t *messages);
