@@ -53,6 +53,19 @@ static int64_t bit_words(int64_t M)
     return (M + 31) / 32;
 }
 
+// Eight bytes of 0 or 1 become the upper byte of a product, the first one its lowest bit. Masks may come anew with
+// every token.
+static void pack(uint32_t *bits, const uint8_t *allowed, int64_t M)
+{
+    int64_t i = 0;
+    for (; i + 8 <= M; i += 8) {
+        uint64_t eight = 0;
+        for (int j = 0; j < 8; j++) eight |= (uint64_t)allowed[i + j] << (8 * j);
+        bits[i / 32] |= (uint32_t)(eight * 0x0102040810204080u >> 56) << (i % 32);
+    }
+    for (; i < M; i++) bits[i / 32] |= (uint32_t)allowed[i] << (i % 32);
+}
+
 static bool upload(allowed_bits *to, kernels *k, const uint8_t *allowed, uint64_t serial, int64_t M)
 {
     const size_t bytes = (size_t)bit_words(M) * sizeof *to->bits;
@@ -63,7 +76,7 @@ static bool upload(allowed_bits *to, kernels *k, const uint8_t *allowed, uint64_
         cuda_fail(k, SIGHT_E_MEMORY, "no memory for %zu bytes of allowed ids", bytes);
         return false;
     }
-    for (int64_t i = 0; i < M; i++) bits[i / 32] |= (uint32_t)(allowed[i] != 0) << (i % 32);
+    pack(bits, allowed, M);
     kernels_write(k, p, bits, bytes);
     free(bits);
     kernels_free(k, to->bits);

@@ -52,12 +52,13 @@ static __device__ __forceinline__ void load_scaled(float v[4], const float *x, c
 }
 
 // Threads x are a warp with a head, threads y are heads. A lane reads both halves of what it writes, so y may
-// be x: the sum over the warp lies between all reads of the first pass and the first write.
-static __global__ void norm_rope_kernel(norm_rope_args a, bool wide)
+// be x: the sum over the warp lies between all reads of the first pass and the first write. wide: everything is
+// aligned to four floats.
+template <bool wide> static __global__ void norm_rope_kernel(norm_rope_args a)
 {
     const int64_t head = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     const bool is_head = head < a.N * a.H;
-    const int64_t n = is_head ? head / a.H : 0, h = head - n * a.H, half = a.R / 2;
+    const int64_t n = is_head ? (uint32_t)head / (uint32_t)a.H : 0, h = head - n * a.H, half = a.R / 2;
     const int64_t C = is_head ? a.C : 0;
     const float *x = a.x + n * a.row_stride + h * a.head_stride;
     float *y = a.y + head * a.C;
@@ -90,5 +91,7 @@ void launch_norm_rope(cudaStream_t stream, const void *args)
                       a->head_stride % 4 == 0 && rows_aligned(a->x) && rows_aligned(a->y) &&
                       rows_aligned(a->w) && rows_aligned(a->cos) && rows_aligned(a->sin);
     const dim3 grid((unsigned)((a->N * a->H + WARPS - 1) / WARPS), 1, 1);
-    GPU_LAUNCH(norm_rope_kernel, grid, dim3(GPU_WARP, WARPS, 1), 0, stream, *a, wide);
+    const dim3 block(GPU_WARP, WARPS, 1);
+    if (wide) GPU_LAUNCH(norm_rope_kernel<true>, grid, block, 0, stream, *a);
+    else GPU_LAUNCH(norm_rope_kernel<false>, grid, block, 0, stream, *a);
 }
