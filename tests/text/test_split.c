@@ -3,6 +3,9 @@
 
 #include "text/golden.h"
 
+#include "checkpoint/lora.h"
+#include "checkpoint/prepare.h"
+
 // ---- who gets what ----
 
 static text_config made_up(bool tiled)
@@ -371,12 +374,38 @@ static void a_step_is_taken_by_all_or_none(void **state)
     checkpoint_close(&c);
 }
 
+static void refuse(const checkpoint *c, const char *why)
+{
+    device d[RANKS];
+    collective *group = NULL;
+    text_model *m = NULL;
+    open_devices(d, &group, c, NULL);
+    assert_fails(text_model_create_split(&m, c, d[1].k, MAX_ROWS, group, 1), SIGHT_E_UNSUPPORTED, why);
+    assert_null(m);
+    for (int i = 0; i < RANKS; i++) close_device(&d[i]);
+    collective_destroy(&group);
+}
+
+static void few_bits_and_adapters_are_refused(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    const prepare_options o = {.form = WEIGHTS_INT8};
+    assert_ok(checkpoint_prepare(c, &o));
+    refuse(c, "is quantised: such a model cannot be split");
+    checkpoint_close(&c);
+    c = golden_open("hybrid");
+    assert_ok(lora_add(c, TEST_GOLDEN_DIR "/lora/first", 1));
+    refuse(c, "has an adapter: such a model cannot be split");
+    checkpoint_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_one_ranks),        cmocka_unit_test(values_go_with_their_keys),
         cmocka_unit_test(parts_hold_their_numbers),      cmocka_unit_test(what_does_not_divide_is_named),
         cmocka_unit_test(two_ranks_answer_as_one),       cmocka_unit_test(a_step_is_taken_by_all_or_none),
+        cmocka_unit_test(few_bits_and_adapters_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
