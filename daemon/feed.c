@@ -8,12 +8,15 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/feed_frames.h"
 #include "daemon/task_media.h"
 #include "decoder/image.h"
 #include "decoder/resize.h"
+#include "kernels/memory.h"
 
-// Small frames are encoded several pairs at a time, so that products have rows enough.
-#define PIECE_PATCHES 1024
+// Small frames are encoded several pairs at a time, so that products have rows enough; a GPU's take more.
+#define PIECE_PATCHES  1024
+#define DEVICE_PATCHES 8192
 #define MAX_WARNINGS  8
 
 struct feed {
@@ -37,17 +40,28 @@ struct feed {
     int n_warnings;
 
     // The decoder thread's own: the piece being filled.
-    feed_piece filling;
+    feed_piece filling; // patches NULL: its first frame says where they lie
     int32_t pair_count; // pairs complete in it
     frame *held;        // first frame of an unfinished pair
+    frames *gpu;        // of the clip under way; NULL: the CPU's way
+    bool gpu_shaped;    // it was shown a frame
+    frames **made;      // [n_media] all of them, until the feed is closed
 };
 
-int32_t feed_pairs(const task_media *m)
+int32_t feed_pairs(const task *t, const task_media *m)
 {
     const vision_grid *g = &m->plan.grid;
-    int64_t pairs = PIECE_PATCHES / ((int64_t)g->h * g->w);
+    const bool on_gpu = kernels_on_device(engine_kernels(t->model));
+    int64_t pairs = (on_gpu ? DEVICE_PATCHES : PIECE_PATCHES) / ((int64_t)g->h * g->w);
     if (pairs < 1) pairs = 1;
     return pairs > g->t ? g->t : (int32_t)pairs;
+}
+
+void feed_piece_done(feed_piece *p, kernels *k)
+{
+    if (p->owner) frames_give(p->owner, p->patches, k);
+    else free(p->patches);
+    *p = (feed_piece){0};
 }
 
 // ---- decoder thread ----
@@ -67,18 +81,34 @@ static int64_t pair_floats(const feed *f, const task_media *m)
     return (int64_t)m->plan.grid.h * m->plan.grid.w * preprocess_row_size(&config_of(f)->vision);
 }
 
-static sight_err begin_piece(feed *f, int32_t media, int32_t first_pair)
+static void begin_piece(feed *f, int32_t media, int32_t first_pair)
 {
     const task_media *m = &f->task->media[media];
-    int32_t n = feed_pairs(m);
+    int32_t n = feed_pairs(f->task, m);
     if (n > m->plan.grid.t - first_pair) n = m->plan.grid.t - first_pair;
-    float *patches = malloc((size_t)n * (size_t)pair_floats(f, m) * sizeof *patches);
-    if (!patches) {
-        return sight_fail(SIGHT_E_MEMORY, "no memory for the patches of '%s'", m->asked->name);
-    }
-    f->filling = (feed_piece){media, first_pair, n, patches};
+    f->filling = (feed_piece){.media = media, .first_pair = first_pair, .n_pairs = n};
     f->pair_count = 0;
-    return SIGHT_OK;
+}
+
+// Memory for the filling piece, which has none yet: the GPU's while it has a part in the clip.
+static sight_err place_piece(feed *f)
+{
+    feed_piece *p = &f->filling;
+    const task_media *m = &f->task->media[p->media];
+    const int64_t n = p->n_pairs * pair_floats(f, m);
+    if (p->patches) return SIGHT_OK;
+    if (f->gpu && frames_take(f->gpu, &p->patches, n)) f->gpu = NULL; // it has no memory: this machine does
+    p->owner = f->gpu;
+    if (!p->patches) p->patches = malloc((size_t)n * sizeof *p->patches);
+    return p->patches ? SIGHT_OK
+                      : sight_fail(SIGHT_E_MEMORY, "no memory for the patches of '%s'", m->asked->name);
+}
+
+// Where the pair being filled begins.
+static float *pair_rows(const feed *f)
+{
+    const task_media *m = &f->task->media[f->filling.media];
+    return f->filling.patches + f->pair_count * pair_floats(f, m);
 }
 
 // Puts the filled piece where the consumer takes it, once the one before is taken.
@@ -98,22 +128,32 @@ static sight_err hand_over(feed *f)
     return gone ? sight_fail(SIGHT_E_CANCELLED, "decoding was stopped") : SIGHT_OK;
 }
 
-static sight_err add_pair(feed *f, int32_t media, const frame *a, const frame *b)
+static sight_err end_pair(feed *f)
 {
-    const task_media *m = &f->task->media[media];
-    const model_config *c = config_of(f);
-    const double *mean = m->is_video ? c->video.mean : c->image.mean;
-    const double *std = m->is_video ? c->video.std : c->image.std;
-    float *rows = f->filling.patches + f->pair_count * pair_floats(f, m);
-    preprocess_pair(rows, a, b, &m->plan, &c->vision, mean, std);
+    const int32_t media = f->filling.media;
     if (++f->pair_count < f->filling.n_pairs) return SIGHT_OK;
     const int32_t next = f->filling.first_pair + f->pair_count;
     sight_err err = hand_over(f);
-    if (err || next == m->plan.grid.t) return err;
-    return begin_piece(f, media, next);
+    if (!err && next < f->task->media[media].plan.grid.t) begin_piece(f, media, next);
+    return err;
 }
 
-static sight_err decode_image(feed *f, int32_t media, const task_media *m)
+static void preprocess(const feed *f, float *rows, const frame *a, const frame *b)
+{
+    const task_media *m = &f->task->media[f->filling.media];
+    const model_config *c = config_of(f);
+    const double *mean = m->is_video ? c->video.mean : c->image.mean;
+    const double *std = m->is_video ? c->video.std : c->image.std;
+    preprocess_pair(rows, a, b, &m->plan, &c->vision, mean, std);
+}
+
+static sight_err add_pair(feed *f, const frame *a, const frame *b)
+{
+    preprocess(f, pair_rows(f), a, b);
+    return end_pair(f);
+}
+
+static sight_err decode_image(feed *f, const task_media *m)
 {
     frame *whole = NULL, *sized = NULL;
     const char *name = m->asked->path ? m->asked->path : m->asked->name;
@@ -137,7 +177,8 @@ static sight_err decode_image(feed *f, int32_t media, const task_media *m)
     frame_unref(&whole);
     if (!err) {
         atomic_fetch_add(&f->frames, 1);
-        err = add_pair(f, media, sized, sized);
+        err = place_piece(f);
+        if (!err) err = add_pair(f, sized, sized);
     }
     frame_unref(&sized);
     return err;
@@ -149,22 +190,75 @@ typedef struct clip_sink {
     int32_t first; // frame of the clip's chosen ones that comes first
 } clip_sink;
 
+static bool is_last(const clip_sink *s, int32_t i)
+{
+    return s->first + i == s->feed->task->media[s->media].n_frames - 1;
+}
+
+// Frames of a pair that frame i is: the last one of an odd number is its own partner.
+static int slots_of(const clip_sink *s, int32_t i)
+{
+    return i % 2 == 0 && is_last(s, i) ? 2 : 1;
+}
+
+// A frame as decoded, where the piece lies on the GPU.
+static sight_err take_raw(void *arg, int32_t i, const planes *p, bool *taken)
+{
+    const clip_sink *s = arg;
+    feed *f = s->feed;
+    if (stopped(f)) return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
+    if (f->gpu && !f->gpu_shaped && feed_frames_shape(f->gpu, &f->task->media[s->media], config_of(f), p)) {
+        f->gpu = NULL;
+    }
+    f->gpu_shaped = true;
+    sight_err err = place_piece(f);
+    if (err || !f->filling.owner) return err;
+    const int slots = slots_of(s, i);
+    err = feed_frames_add(f->filling.owner, pair_rows(f), p, i % 2, slots);
+    if (err == SIGHT_E_UNSUPPORTED || err == SIGHT_E_MEMORY) return SIGHT_OK; // this machine converts it
+    *taken = !err;
+    if (!err) atomic_fetch_add(&f->frames, 1);
+    return err || i % 2 + slots < 2 ? err : end_pair(f);
+}
+
+// The same for one that this machine has converted.
+static sight_err upload(const clip_sink *s, int32_t i, const frame *fr)
+{
+    feed *f = s->feed;
+    const task_media *m = &f->task->media[s->media];
+    const int64_t patches = (int64_t)m->plan.grid.h * m->plan.grid.w;
+    const int slots = slots_of(s, i);
+    float *rows = malloc((size_t)pair_floats(f, m) * sizeof *rows);
+    if (!rows) return sight_fail(SIGHT_E_MEMORY, "no memory for the patches of '%s'", m->asked->name);
+    preprocess(f, rows, fr, fr);
+    sight_err err = frames_add_rows(f->filling.owner, pair_rows(f), rows, patches, i % 2, slots);
+    free(rows);
+    return err || i % 2 + slots < 2 ? err : end_pair(f);
+}
+
+// In host memory a pair waits for its second frame.
+static sight_err take_half(const clip_sink *s, int32_t i, frame *fr)
+{
+    feed *f = s->feed;
+    if (!f->held && !is_last(s, i)) {
+        f->held = frame_ref(fr);
+        return SIGHT_OK;
+    }
+    sight_err err = add_pair(f, f->held ? f->held : fr, fr);
+    frame_unref(&f->held);
+    return err;
+}
+
 static sight_err take_frame(void *arg, int32_t i, frame *fr)
 {
     const clip_sink *s = arg;
     feed *f = s->feed;
-    if (stopped(f)) {
-        frame_unref(&fr);
-        return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
-    }
-    atomic_fetch_add(&f->frames, 1);
-    const bool last = s->first + i == f->task->media[s->media].n_frames - 1;
-    if (!f->held && !last) {
-        f->held = fr;
-        return SIGHT_OK;
-    }
-    sight_err err = add_pair(f, s->media, f->held ? f->held : fr, fr);
-    frame_unref(&f->held);
+    sight_err err = SIGHT_OK;
+    if (stopped(f)) err = sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
+    if (!err) atomic_fetch_add(&f->frames, 1);
+    if (!err && !f->gpu_shaped) f->gpu = NULL; // no frame that the GPU can convert
+    if (!err) err = place_piece(f);
+    if (!err) err = f->filling.owner ? upload(s, i, fr) : take_half(s, i, fr);
     frame_unref(&fr);
     return err;
 }
@@ -180,16 +274,30 @@ static void keep_warning(feed *f, char *line)
     pthread_mutex_unlock(&f->mutex);
 }
 
+// Where there is none, or it cannot, the CPU does all of it.
+static void open_gpu(feed *f, int32_t media)
+{
+    const device_id device = kernels_device(engine_kernels(f->task->model));
+    f->gpu = NULL;
+    f->gpu_shaped = false;
+    if (device.kind == DEVICE_CPU || config_of(f)->vision.temporal_patch != 2) return;
+    if (!frames_create(&f->made[media], device)) f->gpu = f->made[media];
+}
+
 static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
 {
     clip_sink sink = {f, media, 2 * f->filling.first_pair};
     char *warning = NULL;
+    open_gpu(f, media);
+    const video_raw raw = {take_raw, f->gpu ? frames_context(f->gpu) : NULL,
+                           f->gpu ? frames_stream(f->gpu) : NULL};
     atomic_fetch_add(&f->frames, sink.first);
-    sight_err err = video_read(m->clip, m->indices + sink.first, m->n_frames - sink.first,
-                               m->plan.width, m->plan.height, take_frame, &sink, &warning);
+    sight_err err = video_read_raw(m->clip, m->indices + sink.first, m->n_frames - sink.first,
+                                   m->plan.width, m->plan.height, take_frame, &sink, f->gpu ? &raw : NULL,
+                                   &warning);
     keep_warning(f, warning);
     if (!task_media_same_clip(m, f->key)) atomic_store(&f->tainted, true);
-    if (!err && f->filling.patches) {
+    if (!err && f->filling.n_pairs) {
         err = sight_fail(SIGHT_E_INTERNAL, "'%s': fewer frames came than were chosen",
                          m->asked->name);
     }
@@ -205,8 +313,9 @@ static sight_err decode_all(feed *f)
     for (int32_t i = f->first_media; i < f->task->asked->n_media; i++) {
         if (stopped(f)) return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
         const task_media *m = &f->task->media[i];
-        sight_err err = begin_piece(f, i, i == f->first_media ? f->first_pair : 0);
-        if (!err) err = m->is_video ? decode_clip(f, i, m) : decode_image(f, i, m);
+        begin_piece(f, i, i == f->first_media ? f->first_pair : 0);
+        f->gpu = NULL;
+        sight_err err = m->is_video ? decode_clip(f, i, m) : decode_image(f, m);
         if (err) return err;
     }
     return SIGHT_OK;
@@ -217,7 +326,7 @@ static void *decoder_main(void *arg)
     feed *f = arg;
     sight_err err = decode_all(f);
     frame_unref(&f->held);
-    free(f->filling.patches);
+    feed_piece_done(&f->filling, NULL);
     pthread_mutex_lock(&f->mutex);
     f->over = true;
     f->err = err;
@@ -238,7 +347,7 @@ sight_err feed_open(feed **out, const task *t, int32_t media, int32_t pair,
     f->task = t;
     f->key = kept ? prefix_store_key(kept) : NULL;
     f->first_media = media;
-    f->first_pair = pair - pair % feed_pairs(&t->media[media]);
+    f->first_pair = pair - pair % feed_pairs(t, &t->media[media]);
     f->cancel = cancel;
     pthread_mutex_init(&f->mutex, NULL);
     pthread_condattr_t attributes;
@@ -246,7 +355,8 @@ sight_err feed_open(feed **out, const task *t, int32_t media, int32_t pair,
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&f->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    f->started = !pthread_create(&f->thread, NULL, decoder_main, f);
+    f->made = calloc((size_t)t->asked->n_media, sizeof(frames *));
+    f->started = f->made && !pthread_create(&f->thread, NULL, decoder_main, f);
     if (!f->started) {
         feed_close(&f);
         return sight_fail(SIGHT_E_MEMORY, "cannot start a thread for decoding");
@@ -264,7 +374,9 @@ void feed_close(feed **p)
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->mutex);
     if (f->started) pthread_join(f->thread, NULL);
-    free(f->waiting.patches);
+    feed_piece_done(&f->waiting, NULL);
+    for (int32_t i = 0; f->made && i < f->task->asked->n_media; i++) frames_destroy(&f->made[i]);
+    free(f->made);
     for (int i = 0; i < f->n_warnings; i++) free(f->warnings[i]);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->mutex);

@@ -1,5 +1,8 @@
 // daemon/feed.h - a thread that decodes a task's media and hands over patch rows, piece by piece.
 //
+// With a GPU, frames of clips become patch rows there (kernels/frames.h), and are decoded there where the chip
+// can; whatever it refuses goes the CPU's way, without a word, for the numbers are nearly the same.
+//
 // The queue is short: the decoder waits when the encoder is behind, so that a clip's patches are
 // never all in memory. Threads: one consumer, the engine thread.
 #ifndef SIGHT_DAEMON_FEED_H
@@ -23,11 +26,14 @@ typedef struct feed_piece {
     int32_t media;      // index in the task
     int32_t first_pair; // of that medium
     int32_t n_pairs;    // 0: all media have been handed over
-    float *patches;     // [n_pairs * grid.h * grid.w, row]; the consumer's (free)
+    float *patches;     // [n_pairs * grid.h * grid.w, row]; the consumer's (feed_piece_done)
+    struct frames *owner; // set: patches are the GPU's memory, its; else host memory
 } feed_piece;
 
 // Frame pairs that go into one piece of this medium.
-int32_t feed_pairs(const task_media *m);
+int32_t feed_pairs(const task *t, const task_media *m);
+// Gives the patches back; k is what was asked to read them. Before feed_close; accepts a zeroed one.
+void feed_piece_done(feed_piece *p, kernels *k);
 
 // Begins with the piece of medium `media` that holds its frame pair `pair`; what lies before is
 // neither read nor decoded. Borrows t and cancel. SIGHT_E_MEMORY.

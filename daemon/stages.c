@@ -64,6 +64,11 @@ static int64_t count_visual(const prompt *p, int64_t begin, int64_t end)
     return n;
 }
 
+static kernels *vision_kernels(const stages *s)
+{
+    return tower_kernels(engine_tower(s->task->model));
+}
+
 // ---- what was read before ----
 
 static prefix_prompt prompt_of(const task *t)
@@ -160,9 +165,9 @@ static sight_err open_feed(stages *s)
     const int64_t per_pair = rows_per_pair(s, media);
     const int64_t into = s->visual > s->first_row[media] ? s->visual - s->first_row[media] : 0;
     int32_t pair = (int32_t)(into / per_pair);
-    pair -= pair % feed_pairs(&t->media[media]);
+    pair -= pair % feed_pairs(t, &t->media[media]);
     s->pairs += pair;
-    features_init(&s->features, tower_kernels(engine_tower(t->model)),
+    features_init(&s->features, vision_kernels(s),
                   &engine_config(t->model)->vision, s->first_row[media] + pair * per_pair);
     return feed_open(&s->feed, t, media, pair, s->o.watch.cancel ? s->o.watch.cancel : &never);
 }
@@ -187,21 +192,23 @@ static sight_err begin_piece(stages *s)
     s->job_rows = grid.t * rows_per_pair(s, s->piece.media);
     if (!s->o.keep_features) features_drop_before(&s->features, s->visual);
     // Rows that are dropped may still be read.
-    kernels_after(tower_kernels(engine_tower(t->model)), engine_kernels(t->model));
+    kernels_after(vision_kernels(s), engine_kernels(t->model));
     float *rows, *deepstack[CONFIG_MAX_DEEPSTACK];
     sight_err err = features_reserve(&s->features, &rows, deepstack, s->job_rows);
     if (err) return err;
     if (s->o.watch.piece) s->o.watch.piece(s->o.watch.arg, &s->piece);
-    return tower_job_create(&s->job, engine_tower(t->model), s->piece.patches, &grid, rows,
-                            deepstack);
+    tower *eyes = engine_tower(t->model);
+    if (s->piece.owner) {
+        return tower_job_create_placed(&s->job, eyes, s->piece.patches, &grid, rows, deepstack);
+    }
+    return tower_job_create(&s->job, eyes, s->piece.patches, &grid, rows, deepstack);
 }
 
 static void end_piece(stages *s)
 {
     tower_job_destroy(&s->job);
-    free(s->piece.patches);
     s->pairs += s->piece.n_pairs;
-    s->piece = (feed_piece){0};
+    feed_piece_done(&s->piece, vision_kernels(s));
     features_added(&s->features, s->job_rows);
     tell(s, "encode", s->pairs, s->total_pairs);
 }
@@ -277,7 +284,7 @@ static sight_err read_piece(stages *s, int32_t end)
                    .positions = p->positions + s->at,
                    .position_stride = p->n};
     if (visual) {
-        kernels_after(engine_kernels(s->task->model), tower_kernels(engine_tower(s->task->model)));
+        kernels_after(engine_kernels(s->task->model), vision_kernels(s));
         const int64_t from = (s->visual - f->first) * f->width;
         for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + from;
         seg.visual = p->visual + s->at;
@@ -341,7 +348,7 @@ void stages_destroy(stages **ps)
     if (!s) return;
     forget_tainted(s);
     tower_job_destroy(&s->job);
-    free(s->piece.patches);
+    if (s->piece.n_pairs) feed_piece_done(&s->piece, vision_kernels(s));
     feed_close(&s->feed);
     features_done(&s->features);
     sequence_drop(&s->seq);

@@ -82,8 +82,10 @@ static void keep_pixels(void *arg, const feed_piece *piece)
     const int64_t row = preprocess_row_size(&t->config->vision);
     const int64_t per_pair = (int64_t)m->plan.grid.h * m->plan.grid.w;
     const int64_t at = t->first_patch[piece->media] + piece->first_pair * per_pair;
-    memcpy(t->kinds[m->asked->kind].pixels + at * row, piece->patches,
-           (size_t)(piece->n_pairs * per_pair * row) * sizeof(float));
+    float *to = t->kinds[m->asked->kind].pixels + at * row;
+    const size_t bytes = (size_t)(piece->n_pairs * per_pair * row) * sizeof *to;
+    if (!piece->owner) memcpy(to, piece->patches, bytes);
+    else kernels_read(tower_kernels(engine_tower(t->task->model)), to, piece->patches, bytes); // fails later too
 }
 
 // Copies the rows of one kind of medium, which stand in order of appearance among the others.

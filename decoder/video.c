@@ -155,6 +155,7 @@ static void describe(video *v, const video_track *t)
         memcpy(m, matrix, sizeof m);
         v->orientation = orient_of_matrix(m);
     }
+    v->info.orientation = v->orientation;
     bool swap = orient_swaps(v->orientation);
     v->info.width = (int32_t)(swap ? height : width);
     v->info.height = (int32_t)(swap ? width : height);

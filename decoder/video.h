@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "decoder/frame.h"
+#include "decoder/planes.h"
 
 typedef struct video video;
 
@@ -36,6 +37,7 @@ typedef struct video_info {
     double duration_s;     // of the whole clip
     double start_s;        // of the range's first frame
     bool variable_rate;
+    int orientation; // EXIF's number: what is done to decoded frames to show them
     char codec[32], container[32];
 } video_info;
 
@@ -88,5 +90,19 @@ typedef sight_err video_sink(void *arg, int32_t i, frame *f);
 // Keyframe seeking is used where it decodes less.
 sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
                      video_sink *sink, void *arg, char **warning);
+
+// For whoever converts, resizes and turns frames elsewhere: sees them as they were decoded, with the video_sink's arg. p is
+// borrowed for the call. *taken: the frame counts as handed over; else it comes to the video_sink.
+typedef sight_err video_raw_sink(void *arg, int32_t i, const planes *p, bool *taken);
+
+typedef struct video_raw {
+    video_raw_sink *sink;
+    // Where frames may be decoded besides: a CUcontext and CUstream (decoder/gpu.h); NULL: on the CPU. What goes
+    // wrong there is decoded again on the CPU, from the first frame that was not handed over.
+    void *cuda_context, *cuda_stream;
+} video_raw;
+
+sight_err video_read_raw(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
+                         video_sink *sink, void *arg, const video_raw *raw, char **warning);
 
 #endif

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libavutil/hwcontext.h>
+
 #include "base/buf.h"
+#include "decoder/gpu.h"
 #include "decoder/orient.h"
 #include "decoder/resize.h"
 #include "decoder/video_parts.h"
@@ -31,6 +34,9 @@ typedef struct reader {
     int32_t width, height; // before turning
     video_sink *sink;
     void *arg;
+    const video_raw *raw; // NULL: all frames go to sink
+    bool on_gpu;          // frames are decoded there
+    bool gave_up;         // and something went wrong: the CPU does the rest
     frame *last; // the latest one handed over, for repeats
     int64_t last_at;
 
@@ -50,6 +56,13 @@ static sight_err no_memory(const reader *r)
     return sight_fail(SIGHT_E_MEMORY, "no memory to decode '%s'", r->v->name);
 }
 
+// The GPU's part of the reading ends here; the caller sees no error of it.
+static sight_err give_up(reader *r)
+{
+    r->gave_up = true;
+    return sight_fail(SIGHT_E_UNSUPPORTED, "the GPU does not decode '%s'", r->v->name);
+}
+
 static const AVCodec *find_decoder(enum AVCodecID id)
 {
     // FFmpeg's own AV1 decoder needs hardware.
@@ -60,7 +73,8 @@ static const AVCodec *find_decoder(enum AVCodecID id)
 static sight_err open_codec(reader *r)
 {
     const AVCodecParameters *p = r->track.stream->codecpar;
-    const AVCodec *codec = find_decoder(p->codec_id);
+    const AVCodec *codec = r->on_gpu ? gpu_find_decoder(p->codec_id) : find_decoder(p->codec_id);
+    if (!codec && r->on_gpu) return give_up(r);
     if (!codec) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "'%s' is coded as %s, for which there is no decoder",
                           r->v->name, avcodec_get_name(p->codec_id));
@@ -70,7 +84,11 @@ static sight_err open_codec(reader *r)
     c->pkt_timebase = r->track.stream->time_base;
     c->thread_count = r->v->limits.threads;
     c->max_pixels = r->v->limits.max_pixels;
+    if (r->on_gpu && !gpu_attach(c, &(gpu_place){r->raw->cuda_context, r->raw->cuda_stream})) {
+        return give_up(r);
+    }
     int error = avcodec_open2(c, codec, NULL);
+    if (error < 0 && r->on_gpu) return give_up(r);
     if (error == AVERROR(ENOMEM)) return no_memory(r);
     if (error < 0) {
         return sight_fail(SIGHT_E_MEDIA, "'%s' has a damaged %s header: %s", r->v->name,
@@ -81,7 +99,7 @@ static sight_err open_codec(reader *r)
 
 // ---- handing over ----
 
-static sight_err make_frame(reader *r, frame **out, const AVFrame *from, int64_t number)
+static sight_err convert(reader *r, frame **out, const AVFrame *from)
 {
     frame *f = NULL;
     sight_err err = av_convert(&r->convert, from, r->v->name);
@@ -90,24 +108,59 @@ static sight_err make_frame(reader *r, frame **out, const AVFrame *from, int64_t
                           r->width, r->height);
     }
     if (!err) err = orient_apply(&f, r->v->orientation);
-    if (err) {
-        frame_unref(&f);
-        return err;
+    if (err) frame_unref(&f);
+    else *out = f;
+    return err;
+}
+
+// A copy of a GPU's frame in this memory.
+static sight_err fetch(reader *r, AVFrame **out, const AVFrame *from)
+{
+    AVFrame *here = av_frame_alloc();
+    if (!here) return no_memory(r);
+    if (av_hwframe_transfer_data(here, from, 0) < 0 || av_frame_copy_props(here, from) < 0) {
+        av_frame_free(&here);
+        return give_up(r);
     }
-    f->time_s = video_time_of(&r->v->index, number);
-    *out = f;
+    here->width = from->width;
+    here->height = from->height;
+    *out = here;
     return SIGHT_OK;
+}
+
+static sight_err make_frame(reader *r, frame **out, const AVFrame *from, int64_t number)
+{
+    AVFrame *fetched = NULL;
+    sight_err err = from->format == AV_PIX_FMT_CUDA ? fetch(r, &fetched, from) : SIGHT_OK;
+    if (!err) err = convert(r, out, fetched ? fetched : from);
+    if (!err) (*out)->time_s = video_time_of(&r->v->index, number);
+    av_frame_free(&fetched);
+    return err;
+}
+
+static sight_err hand_over_raw(reader *r, const AVFrame *from, bool *taken)
+{
+    planes p;
+    *taken = false;
+    if (!r->raw || !planes_of(&p, from)) return SIGHT_OK;
+    return r->raw->sink(r->arg, r->next, &p, taken);
 }
 
 // Hands over `from`, decoded as frame `at`, for the next asked frame.
 static sight_err hand_over(reader *r, const AVFrame *from, int64_t at)
 {
     int64_t number = r->asked[r->next];
+    const bool damaged = from->decode_error_flags || (from->flags & AV_FRAME_FLAG_CORRUPT);
+    if (r->on_gpu && (at != number || damaged)) return give_up(r); // the CPU knows what was lost
     if (at != number) r->replaced++;
-    else if (from->decode_error_flags || (from->flags & AV_FRAME_FLAG_CORRUPT)) r->damaged++;
+    else if (damaged) r->damaged++;
+    bool taken;
+    sight_err err = hand_over_raw(r, from, &taken);
+    if (!err && taken) r->next++;
+    if (err || taken) return err;
     if (!r->last || r->last_at != at) {
         frame *f;
-        sight_err err = make_frame(r, &f, from, number);
+        err = make_frame(r, &f, from, number);
         if (err) return err;
         frame_unref(&r->last);
         r->last = f;
@@ -147,6 +200,8 @@ static int64_t number_of(reader *r, const AVFrame *f)
 
 static sight_err take(reader *r, AVFrame *f)
 {
+    // The chip refused it, or keeps rows and columns in front that are not shown.
+    if (r->on_gpu && (f->format != AV_PIX_FMT_CUDA || f->crop_left || f->crop_top)) return give_up(r);
     int64_t at = number_of(r, f);
     sight_err err = replace_lost(r, at, f, at);
     while (!err && r->next < r->n && r->asked[r->next] == at) err = hand_over(r, f, at);
@@ -238,6 +293,7 @@ static sight_err drain(reader *r, bool *done)
         if (error == AVERROR(EAGAIN)) return SIGHT_OK;
         if (error == AVERROR_EOF && jump_back(r, NULL)) return SIGHT_OK;
         if (error == AVERROR_EOF) break;
+        if (error < 0 && r->on_gpu) return give_up(r);
         if (error == AVERROR(ENOMEM)) return no_memory(r);
         if (error < 0) {
             r->broken++;
@@ -259,6 +315,7 @@ static sight_err feed(reader *r, const AVPacket *p, bool *done)
 {
     if (p) set_discard(r, p);
     int error = avcodec_send_packet(r->codec, p);
+    if (error < 0 && error != AVERROR_EOF && r->on_gpu) return give_up(r);
     if (error == AVERROR(ENOMEM)) return no_memory(r);
     if (error < 0 && error != AVERROR_EOF) r->broken++; // also EAGAIN, which drain prevents
     if (p && p->pts != AV_NOPTS_VALUE && !r->v->index.by_count) {
@@ -290,6 +347,7 @@ static sight_err run(reader *r)
         av_packet_unref(r->packet);
     }
     if (!err && r->kept_at >= 0) err = replace_lost(r, INT64_MAX, NULL, -1);
+    if (!err && r->next < r->n && r->on_gpu) return give_up(r);
     if (!err && r->next < r->n) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s': nothing of its picture track can be decoded",
                          r->v->name);
@@ -374,19 +432,37 @@ static sight_err check_asked(const video *v, const int64_t *asked, int32_t n, in
     return SIGHT_OK;
 }
 
-static void reader_done(reader *r)
+// What one pass over the track opened; what was handed over stays.
+static void pass_done(reader *r)
 {
-    av_converter_done(&r->convert);
     av_frame_free(&r->decoded);
     av_frame_free(&r->kept);
     av_packet_free(&r->packet);
     avcodec_free_context(&r->codec);
-    frame_unref(&r->last);
     video_track_close(&r->track);
 }
 
-sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
-                     video_sink *sink, void *arg, char **warning)
+// From the next asked frame to the end.
+static sight_err pass(reader *r, bool on_gpu)
+{
+    r->on_gpu = on_gpu;
+    r->kept_at = r->no_jump = -1;
+    r->counted = r->fed = 0;
+    r->landed = false;
+    sight_err err = video_track_open(&r->track, r->v);
+    if (err) return err;
+    r->packet = av_packet_alloc();
+    r->decoded = av_frame_alloc();
+    r->kept = av_frame_alloc();
+    if (!r->packet || !r->decoded || !r->kept) err = no_memory(r);
+    if (!err) err = open_codec(r);
+    if (!err) err = run(r);
+    pass_done(r);
+    return err;
+}
+
+sight_err video_read_raw(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
+                         video_sink *sink, void *arg, const video_raw *raw, char **warning)
 {
     sight_err err = check_asked(v, indices, n, width, height);
     if (err) return err;
@@ -395,21 +471,22 @@ sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width,
         height = v->info.height;
     }
     bool swap = orient_swaps(v->orientation);
-    reader r = {.v = v, .asked = indices, .n = n, .sink = sink, .arg = arg, .kept_at = -1,
-                .no_jump = -1, .width = swap ? height : width, .height = swap ? width : height};
+    reader r = {.v = v, .asked = indices, .n = n, .sink = sink, .arg = arg, .raw = raw,
+                .width = swap ? height : width, .height = swap ? width : height};
     char *words = NULL;
-    err = video_track_open(&r.track, v);
-    if (err) return err;
-    r.packet = av_packet_alloc();
-    r.decoded = av_frame_alloc();
-    r.kept = av_frame_alloc();
-    if (!r.packet || !r.decoded || !r.kept) err = no_memory(&r);
-    if (!err) err = open_codec(&r);
-    if (!err) err = run(&r);
+    err = pass(&r, raw && raw->cuda_context);
+    if (r.gave_up) err = pass(&r, false);
     if (!err) err = describe_losses(&r, &words);
-    reader_done(&r);
+    av_converter_done(&r.convert);
+    frame_unref(&r.last);
     if (err) return err;
     if (warning) *warning = words;
     else free(words);
     return SIGHT_OK;
+}
+
+sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
+                     video_sink *sink, void *arg, char **warning)
+{
+    return video_read_raw(v, indices, n, width, height, sink, arg, NULL, warning);
 }

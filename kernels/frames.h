@@ -43,6 +43,7 @@ typedef struct frames_colours {
 } frames_colours;
 
 typedef struct frames_picture {
+    int32_t width, height;
     const void *y, *u, *v;     // bytes, or with bits > 8 two bytes a sample
     int64_t y_pitch, uv_pitch; // bytes from row to row; on the device whole groups of 4 pixels, aligned so
     int uv_step;               // samples from a u to the next: 1, or 2 with v between them
@@ -65,7 +66,7 @@ void frames_give(frames *f, float *rows, kernels *k);
 
 // Writes a picture as slot `slot` (of `temporal`) of the rows of one group of frames, and as the slots that follow
 // where `slots` is more than 1. Waits until p is not needed any more and the rows are there.
-// SIGHT_E_UNSUPPORTED (bits, rows that are not aligned), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
+// SIGHT_E_UNSUPPORTED (another size, bits, rows that are not aligned), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
 sight_err frames_add(frames *f, float *rows, const frames_picture *p, int slot, int slots);
 // The same for rows [patches, row] in host memory, of which that slot counts.
 sight_err frames_add_rows(frames *f, float *rows, const float *host, int64_t patches, int slot,

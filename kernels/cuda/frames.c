@@ -315,6 +315,10 @@ static sight_err check_alignment(const frames *f, const frames_args *a)
 
 static sight_err set_picture(const frames *f, frames_args *a, const frames_picture *p)
 {
+    if (p->width != f->width || p->height != f->height) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "a picture of %d x %d among those of %d x %d", p->width,
+                          p->height, f->width, f->height);
+    }
     if (p->bits < 8 || p->bits > 12 || p->uv_step < 1 || p->uv_step > 2) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "pictures of %d bits, chroma every %d", p->bits, p->uv_step);
     }

@@ -174,7 +174,7 @@ static frames_picture picture_of(const AVFrame *f)
 {
     planes p;
     assert_true(planes_of(&p, f));
-    return (frames_picture){.y = p.y, .u = p.u, .v = p.v, .y_pitch = p.y_pitch, .uv_pitch = p.uv_pitch,
+    return (frames_picture){.width = p.width, .height = p.height, .y = p.y, .u = p.u, .v = p.v, .y_pitch = p.y_pitch, .uv_pitch = p.uv_pitch,
                             .uv_step = p.uv_step, .bits = p.bits, .shift = p.shift,
                             .colours = {p.colours.luma_gain, p.colours.luma_zero, p.colours.v_to_r,
                                         p.colours.u_to_g, p.colours.v_to_g, p.colours.u_to_b}};
@@ -325,6 +325,9 @@ static void what_it_does_not_take(void **state)
     frames_picture p = picture_of(from);
     p.bits = 14;
     assert_fails(frames_add(f, rows, &p, 0, 1), SIGHT_E_UNSUPPORTED, "14 bits");
+    p = picture_of(from);
+    p.width += 2;
+    assert_fails(frames_add(f, rows, &p, 0, 1), SIGHT_E_UNSUPPORTED, "98 x 70");
     p = picture_of(from);
     p.on_device = true;
     p.y = (const char *)p.y + 1;

@@ -165,7 +165,7 @@ static void a_clip_goes_on_in_its_middle(void **state)
                       "\"min_pixels\": 1400000}," TEXT("what?"));
     const prefix_medium *place = &t->places[0];
     assert_int_equal(t->media[0].plan.grid.t, 4);
-    assert_int_equal(feed_pairs(&t->media[0]), 1);
+    assert_int_equal(feed_pairs(t, &t->media[0]), 1);
     const prefix_prompt whole = {t->prompt.ids, t->prompt.n, t->places, 1};
     output_row all = {.logits = first};
     stages_options o = {.last = &all};
