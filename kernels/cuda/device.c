@@ -83,11 +83,11 @@ cuda_kept *cuda_keep(kernels *k, int area)
 void cuda_launch(kernels *k, cuda_launcher *launcher, const void *args, size_t bytes)
 {
     assert(bytes <= CUDA_MAX_ARGS);
-    if (!cuda_enter(k)) return;
-    if (k->cuda->step.on) {
-        cuda_note(k, launcher, args, bytes);
+    if (k->cuda->step.on) { // no call of CUDA: the host's time per op is a part of every step's
+        if (!cuda_failed(k)) cuda_note(k, launcher, args, bytes);
         return;
     }
+    if (!cuda_enter(k)) return;
     launcher(k->cuda->stream, args);
     cuda_good(k, cudaGetLastError(), "starting a kernel");
 }
@@ -129,7 +129,7 @@ unsigned char *cuda_ring_take(kernels *k, size_t bytes, unsigned char **device)
 
 const void *cuda_args(kernels *k, const void *host, size_t bytes)
 {
-    if (!cuda_enter(k)) return NULL;
+    if (k->cuda->step.on ? cuda_failed(k) : !cuda_enter(k)) return NULL;
     if (bytes > CUDA_MAX_STEP_ARGS) {
         cuda_fail(k, SIGHT_E_LIMIT, "arguments of %zu bytes, at most %zu are possible", bytes,
                   CUDA_MAX_STEP_ARGS);

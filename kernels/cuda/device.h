@@ -89,9 +89,9 @@ bool cuda_in_step(const kernels *k);
 
 // ---- the areas: each fills its entries of the table, all of them together every one ----
 
-void memory_cuda_fill(backend_ops *ops);    // memory.c
+void memory_cuda_fill(backend_ops *ops);    // memory.c: memory, copies, zero, steps
 void linear_cuda_fill(backend_ops *ops);    // linear.c: products, embed, weights, low_rank
-void rows_cuda_fill(backend_ops *ops);      // rows.c: norms, activations, rope, taps, copy_rows, zero
+void rows_cuda_fill(backend_ops *ops);      // rows.c: norms, activations, rope, taps, copy_rows
 void attention_cuda_fill(backend_ops *ops); // attention.c: kv_write, attention, spans
 void delta_cuda_fill(backend_ops *ops);     // delta.c: convolution, gates, delta rule
 void pick_cuda_fill(backend_ops *ops);      // pick.c: pick_logits

@@ -187,6 +187,24 @@ static void test_scratch(void **state)
     kernels_destroy(&k);
 }
 
+// What is kept for scratch is not given to anybody else.
+static void test_room(void **state)
+{
+    kernels *k = open_gpu();
+    const kernels_room before = kernels_get_room(k);
+    void *p, *more;
+    assert_int_equal(before.all, 192 * MIB);
+    assert_true(before.left > 100 * (int64_t)MIB && before.left < before.all);
+    assert_true(kernels_alloc(&p, k, (size_t)before.left + 256, "too much") == SIGHT_E_MEMORY);
+    p = room(k, (size_t)before.left / 256 * 256 - 256);
+    assert_true(kernels_get_room(k).left <= 512);
+    assert_true(kernels_alloc(&more, k, MIB, "more") == SIGHT_E_MEMORY);
+    assert_non_null(cuda_scratch(k, 0, 8 * MIB));
+    kernels_free(k, p);
+    assert_ok(kernels_status(k));
+    kernels_destroy(&k);
+}
+
 // ---- steps ----
 
 typedef struct stepper {
@@ -508,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_too_many_arguments),
         cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_like_steps_are_one_graph),
         cmocka_unit_test(test_steps_among_others),
         cmocka_unit_test(test_graphs_are_bounded),
