@@ -23,10 +23,10 @@ static __device__ __forceinline__ int64_t packed_panel_bytes(const packed_matrix
     return ((int64_t)w.groups << w.group_shift) / packed_inputs(w.kind) * 64;
 }
 
-// Byte i of u, 0 to 255, as a float: it becomes the last bits of 2^23 + v.
-static __device__ __forceinline__ float packed_byte(uint32_t u, int i)
+// Byte i of u less `offset` (0 to 255 both) as a float: it becomes the last bits of 2^23 + v. Exact.
+static __device__ __forceinline__ float packed_byte(uint32_t u, int i, float offset)
 {
-    return __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7540u | (uint32_t)i)) - 8388608.0f;
+    return __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7540u | (uint32_t)i)) - (8388608.0f + offset);
 }
 
 // E4M3 in the upper bits of a float is 2^120 too small and otherwise right, subnormal numbers too.
@@ -36,36 +36,39 @@ static __device__ __forceinline__ float packed_f8(uint32_t b)
     return (b & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : v;
 }
 
-// Entries of the table for the low and the high halves of the four bytes of u.
+// Entries of the table for the four bytes of u: out[i] has the low and the high half of byte 2 i, then of the next.
 static __device__ __forceinline__ void packed_look(uint32_t out[2], uint32_t u, const uint32_t table[4])
 {
     // __byte_perm takes its bytes by four selectors of 4 bits, of which 3 count: bit 3 chooses between two of them.
     const uint32_t low = u & 0x77777777u, pick = (u & 0x88888888u) >> 1 | 0x32103210u;
-    uint32_t v[2];
     for (int i = 0; i < 2; i++) {
         const uint32_t first = __byte_perm(table[0], table[1], low >> 16 * i);
         const uint32_t second = __byte_perm(table[2], table[3], low >> 16 * i);
-        v[i] = __byte_perm(first, second, pick >> 16 * i); // low and high half of two bytes each
+        out[i] = __byte_perm(first, second, pick >> 16 * i);
     }
-    out[0] = __byte_perm(v[0], v[1], 0x6420);
-    out[1] = __byte_perm(v[0], v[1], 0x7531);
 }
 
 // The numbers of one row's word of a line, before scales: 4 or 8 neighbouring inputs.
 template <int kind>
 static __device__ __forceinline__ void packed_numbers(float *out, uint32_t u, float offset, const uint32_t table[4])
 {
-    uint32_t half[2] = {u, 0};
     if (kind == PACKED_KIND_F8) {
         for (int i = 0; i < 4; i++) out[i] = packed_f8(u >> 8 * i & 255u);
         return;
     }
-    if (kind == PACKED_KIND_4) {
-        half[0] = u & 0x0f0f0f0fu;
-        half[1] = u >> 4 & 0x0f0f0f0fu;
+    if (kind == PACKED_KIND_8) {
+        for (int i = 0; i < 4; i++) out[i] = packed_byte(u, i, offset);
+        return;
     }
-    if (kind == PACKED_KIND_TABLE) packed_look(half, u, table);
-    for (int i = 0; i < packed_line<kind>::inputs; i++) out[i] = packed_byte(half[i / 4], i % 4) - offset;
+    uint32_t half[2];
+    if (kind == PACKED_KIND_TABLE) {
+        packed_look(half, u, table);
+        for (int i = 0; i < 8; i++) out[i] = packed_byte(half[i % 4 / 2], i % 2 * 2 + i / 4, offset);
+        return;
+    }
+    half[0] = u & 0x0f0f0f0fu;
+    half[1] = u >> 4 & 0x0f0f0f0fu;
+    for (int i = 0; i < packed_line<kind>::inputs; i++) out[i] = packed_byte(half[i / 4], i % 4, offset);
 }
 
 static __device__ __forceinline__ void packed_table(uint32_t out[4], const packed_matrix &w)
@@ -129,12 +132,12 @@ static __device__ __forceinline__ void packed_scales(float scale[4], float shift
     // A signed byte plus 128 is its bits with the sign turned.
     const uint32_t turned = w.signed_sub ? sub ^ 0x80808080u : sub;
     const float centre = w.signed_sub ? 128.0f : 0.0f;
-    for (int i = 0; i < 4; i++) scale[i] = s[i] * (packed_byte(turned, i) - centre);
+    for (int i = 0; i < 4; i++) scale[i] = s[i] * packed_byte(turned, i, centre);
     if (!w.has_min) return;
     const uint32_t mins = *reinterpret_cast<const uint32_t *>(row.mins + g * PANEL);
     const float4 low = *reinterpret_cast<const float4 *>(row.super_min + super);
     const float l[4] = {low.x, low.y, low.z, low.w};
-    for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i);
+    for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i, 0);
 }
 
 // The same of one row.
