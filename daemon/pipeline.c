@@ -1,5 +1,6 @@
 #include "daemon/pipeline.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -9,10 +10,15 @@
 #include "daemon/stages.h"
 #include "ipc/text.h"
 #include "text/draft.h"
+#include "text/repeat.h"
 #include "text/sampler.h"
 
 // Progress of a stage is told at most this often, and at its end.
 #define PROGRESS_S 0.1
+// Thinking that nobody bounded leaves this part of the answer's tokens, at least and at most so many.
+#define ROOM_PART  4
+#define ROOM_LEAST 16
+#define ROOM_MOST  1024
 // How long a step waits for the decoder when nothing else is to do.
 #define TICK_MS 100
 
@@ -34,6 +40,13 @@ struct pipeline {
     buf text[3];   // by channel, kept when the client wants no stream
     const char *reason; // finish_reason
     int32_t drawn;      // tokens of the answer
+    int32_t thought;    // of these, tokens of thinking
+    int32_t budget;     // of these, at most
+    token_list ending;  // what ends thinking that has used it up
+    size_t ended;       // so many of these ids stand in the answer
+    bool is_ending;
+    repeat *circles;    // NULL: nobody looks
+    bool again;         // the answer was begun a second time
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
     double reading_s;                       // spent on reading, of the time until read_s
     double told_s;
@@ -142,6 +155,27 @@ static sight_err choose_seed(sampler_options *s, bool given)
     return SIGHT_OK;
 }
 
+// What ends thinking, and how long it may be.
+static sight_err prepare_bounds(pipeline *r)
+{
+    const task *t = r->task;
+    const tokenizer *tokens = engine_tokenizer(t->model);
+    int32_t room = t->max_tokens / ROOM_PART;
+    if (room < ROOM_LEAST) room = ROOM_LEAST;
+    if (room > ROOM_MOST) room = ROOM_MOST;
+    r->budget = t->asked->thinking_budget;
+    const int32_t most = t->max_tokens > room ? t->max_tokens - room : t->max_tokens / 2;
+    if (r->budget < 0 || r->budget > most) r->budget = most;
+    sight_err err = SIGHT_OK;
+    if (r->answer.think_close >= 0) {
+        err = tokenizer_encode(tokens, &r->ending, "\n", 1, TOKENIZER_PLAIN);
+        if (!err) err = token_list_add(&r->ending, r->answer.think_close);
+        if (!err) err = tokenizer_encode(tokens, &r->ending, "\n\n", 2, TOKENIZER_PLAIN);
+    }
+    if (!err && t->asked->repetition_guard) err = repeat_create(&r->circles);
+    return err;
+}
+
 static sight_err prepare(pipeline *r)
 {
     task *t = r->task;
@@ -160,6 +194,8 @@ static sight_err prepare(pipeline *r)
     if (t->form) sampler_set_form(r->sampler, t->form, thinks ? r->answer.think_close : -1);
     sampler_see_prompt(r->sampler, t->prompt.ids, (size_t)t->prompt.n);
     sampler_wants(r->sampler, &r->first, false);
+    err = prepare_bounds(r);
+    if (err) return err;
     r->first.ids = malloc((size_t)vocab * sizeof *r->first.ids);
     r->first.logits = malloc((size_t)vocab * sizeof *r->first.logits);
     r->next = &r->first;
@@ -167,14 +203,36 @@ static sight_err prepare(pipeline *r)
     return sight_fail(SIGHT_E_MEMORY, "no memory for %d logits", vocab);
 }
 
+// The next id: drawn, or of what ends thinking.
+static sight_err next_id(pipeline *r, int32_t *id)
+{
+    const bool thinks = r->answer.channel == CHANNEL_THINKING;
+    if (thinks && !r->is_ending && r->thought >= r->budget && r->ending.n) {
+        r->is_ending = true;
+        r->ended = 0;
+    }
+    r->thought += thinks;
+    if (!r->is_ending) return sampler_next_of(r->sampler, id, NULL, r->next);
+    *id = r->ending.ids[r->ended++];
+    r->is_ending = r->ended < r->ending.n;
+    sampler_take(r->sampler, *id);
+    return SIGHT_OK;
+}
+
 static sight_err generate(pipeline *r, bool *over)
 {
     const int32_t most = r->task->max_tokens;
     int32_t id;
-    sight_err err = sampler_next_of(r->sampler, &id, NULL, r->next);
+    sight_err err = next_id(r, &id);
     if (err) return err;
     if (r->drawn == 0) r->first_s = clock_now_s();
     r->drawn++;
+    if (r->circles && repeat_push(r->circles, id)) {
+        r->reason = "repetition";
+        *over = true;
+        answer_push(&r->answer, id);
+        return SIGHT_OK;
+    }
     if (engine_is_eos(r->task->model, id) || answer_push(&r->answer, id)) {
         r->reason = "stop";
         *over = true;
@@ -256,16 +314,6 @@ static sight_err read_slice(pipeline *r, int wait_ms)
     return SIGHT_OK;
 }
 
-static sight_err run_slice(pipeline *r, int wait_ms)
-{
-    if (!r->begin_s) return begin(r);
-    if (r->state != PIPELINE_ANSWERING) return read_slice(r, wait_ms);
-    bool over = false;
-    sight_err err = generate(r, &over);
-    if (over) r->state = PIPELINE_OVER;
-    return err;
-}
-
 // Gives back what it held of the model, so that this is free once the end is heard of.
 static void release(pipeline *r)
 {
@@ -274,6 +322,48 @@ static void release(pipeline *r)
     sequence_drop(&r->seq);
     if (r->promised) prefix_store_release(engine_prefix(r->task->model), r->promised);
     r->promised = 0;
+}
+
+static void forget_answer(pipeline *r)
+{
+    release(r);
+    sampler_destroy(&r->sampler);
+    if (r->answer_ready) answer_done(&r->answer);
+    r->answer_ready = false;
+    for (int i = 0; i < 3; i++) buf_done(&r->text[i]);
+    free(r->first.ids);
+    free(r->first.logits);
+    r->first = (output_row){0};
+    token_list_done(&r->ending);
+    repeat_destroy(&r->circles);
+}
+
+// Once more at another temperature: the prompt's past is kept, so this begins with the answer.
+static sight_err begin_again(pipeline *r)
+{
+    on_warning(r, "the answer went round in circles and was begun again");
+    forget_answer(r);
+    r->again = true;
+    r->task->asked->sampling.temperature = r->task->asked->repetition_retry;
+    r->drawn = r->thought = 0;
+    r->is_ending = false;
+    r->reason = NULL;
+    r->read_s = r->first_s = 0;
+    r->state = PIPELINE_READING;
+    sight_err err = prepare(r);
+    return err ? err : begin_reading(r);
+}
+
+static sight_err run_slice(pipeline *r, int wait_ms)
+{
+    if (!r->begin_s) return begin(r);
+    if (r->state != PIPELINE_ANSWERING) return read_slice(r, wait_ms);
+    bool over = false;
+    sight_err err = generate(r, &over);
+    const bool circles = over && r->reason && !strcmp(r->reason, "repetition");
+    if (circles && !r->again && !isnan(r->task->asked->repetition_retry)) return begin_again(r);
+    if (over) r->state = PIPELINE_OVER;
+    return err;
 }
 
 static void end(pipeline *r, sight_err err)
@@ -306,12 +396,7 @@ void pipeline_destroy(pipeline **pr)
 {
     pipeline *r = *pr;
     if (!r) return;
-    release(r);
-    sampler_destroy(&r->sampler);
-    if (r->answer_ready) answer_done(&r->answer);
-    for (int i = 0; i < 3; i++) buf_done(&r->text[i]);
-    free(r->first.ids);
-    free(r->first.logits);
+    forget_answer(r);
     free(r);
     *pr = NULL;
 }

@@ -46,6 +46,21 @@ static sight_err read_max_tokens(request *q, const json_fields *f, const request
     return json_get_int32(f, &q->max_tokens, "max_completion_tokens", 1, limits->max_tokens);
 }
 
+static sight_err read_bounds_of_thought(request *q, const json_fields *f, const request_limits *limits)
+{
+    q->thinking_budget = -1;
+    q->repetition_guard = true;
+    q->repetition_retry = NAN;
+    sight_err err = json_get_int32(f, &q->thinking_budget, "thinking_budget", 0, limits->max_tokens);
+    if (!err) err = json_get_bool(f, &q->repetition_guard, "repetition_guard");
+    if (!err) err = json_get_double(f, &q->repetition_retry, "repetition_retry", 0, 100);
+    if (!err && !isnan(q->repetition_retry) && q->stream) {
+        err = sight_fail(SIGHT_E_ARGUMENT, "request: 'repetition_retry' needs 'stream' false: what was sent cannot be "
+                         "taken back");
+    }
+    return err;
+}
+
 static sight_err read_drafts(request *q, const json_fields *f, const request_limits *limits)
 {
     const json_t *given = json_object_get(f->object, "drafts");
@@ -265,7 +280,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
         "model", "messages", "tools", "enable_thinking", "add_vision_id", "temperature", "top_p",
         "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
         "stop", "drafts", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
-        NULL};
+        "thinking_budget", "repetition_guard", "repetition_retry", NULL};
     const json_fields f = {root, "request", SIGHT_E_ARGUMENT};
     request *q = r->out;
     sight_err err = read_model(q, &f);
@@ -275,6 +290,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = read_drafts(q, &f, r->limits);
     if (!err) err = read_stop(q, root);
     if (!err) err = read_chat(q, &f);
+    if (!err) err = read_bounds_of_thought(q, &f, r->limits);
     if (!err) err = read_tools(q, root);
     if (!err) err = read_format(q, root);
     if (!err) err = read_base_dir(r, &f);

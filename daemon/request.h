@@ -62,6 +62,9 @@ typedef struct request {
     bool seed_given;
     int32_t max_tokens; // 0: not given
     int32_t drafts;     // as in draft_options
+    int32_t thinking_budget; // tokens of thinking, after which it is ended; -1: as many as leave room for an answer
+    bool repetition_guard;   // an answer that goes round in circles is ended
+    double repetition_retry; // the temperature at which it is begun again, once; NAN: it is not
     char *stop[STOP_MAX_STRINGS];
     size_t n_stop;
     bool stream; // default true; false: no deltas, the text comes with done

@@ -358,6 +358,11 @@ static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
     return SIGHT_OK;
 }
 
+void sampler_take(sampler *s, int32_t id)
+{
+    remember(s, id);
+}
+
 sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits)
 {
     const choices c = {logits, NULL, (size_t)s->vocab};

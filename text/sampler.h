@@ -45,6 +45,9 @@ void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n);
 // SIGHT_E_INTERNAL when no logit is finite.
 sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
 
+// Remembers an id that somebody else chose, as if it had been drawn.
+void sampler_take(sampler *s, int32_t id);
+
 // Says in row which logits the next draw needs (k, allowed and always, borrowed from the sampler until then);
 // the rest of row is left. logprob: whether it will be asked for.
 void sampler_wants(sampler *s, output_row *row, bool logprob);

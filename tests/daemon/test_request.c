@@ -144,6 +144,9 @@ static void fields_out_of_range_are_named(void **state)
     field_refused("\"tools\": {}", "'tools' must be a list");
     field_refused("\"tools\": [1]", "'tools' must be a list");
     field_refused("\"base_dir\": \"here\"", "'base_dir' must be an absolute path");
+    field_refused("\"thinking_budget\": -3", "'thinking_budget' is -3");
+    field_refused("\"repetition_guard\": 1", "'repetition_guard' must be true or false");
+    field_refused("\"repetition_retry\": 0.8", "'repetition_retry' needs 'stream' false");
     field_refused("\"response_format\": \"json\"", "'response_format' must be an object");
     field_refused("\"response_format\": {}", "'response_format' must be an object with a 'type'");
     refused("{" HELLO ", \"n\": 2}", SIGHT_E_UNSUPPORTED, "'n'");
