@@ -28,8 +28,8 @@ typedef struct device_info {
     bool emulated;       // by the processor, for tests: never chosen
 } device_info;
 
-// "auto": a GPU where there is one that is new enough (that with the most free memory), else the CPU; "cpu"; "cuda", "cuda:N".
-// SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
+// "auto": a GPU where there is one that is new enough (that with the most free memory), else the CPU; "cpu";
+// "cuda", "cuda:N". SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
 sight_err device_parse(device_id *out, const char *word, const char *what);
 // The word alone, without looking at the machine. SIGHT_E_ARGUMENT.
 sight_err device_check_word(const char *word, const char *what);
