@@ -9,7 +9,7 @@ const char *answer_channel_name(answer_channel channel)
 sight_err answer_init(answer *a, const tokenizer *tokens, const answer_options *options,
                       answer_sink *sink, void *arg)
 {
-    *a = (answer){.tokens = tokens, .sink = sink, .arg = arg};
+    *a = (answer){.tokens = tokens, .sink = sink, .call = options->call, .arg = arg};
     a->think_open = tokenizer_find(tokens, "<think>");
     a->think_close = tokenizer_find(tokens, "</think>");
     a->tool_open = options->tools ? tokenizer_find(tokens, "<tool_call>") : -1;
@@ -79,9 +79,25 @@ static int border(const answer *a, int32_t id)
         return CHANNEL_THINKING;
     }
     if (id == a->think_close && a->channel == CHANNEL_THINKING) return CHANNEL_ANSWER;
-    if (id == a->tool_open && a->channel == CHANNEL_ANSWER) return CHANNEL_TOOL;
-    if (id == a->tool_close && a->channel == CHANNEL_TOOL) return CHANNEL_ANSWER;
+    if (id == a->tool_open && a->channel != CHANNEL_TOOL) return CHANNEL_TOOL;
+    if (id == a->tool_close && a->channel == CHANNEL_TOOL) return a->around;
     return -1;
+}
+
+static void tell_call(const answer *a, bool opens)
+{
+    if (a->call) a->call(a->arg, opens);
+}
+
+static void enter(answer *a, answer_channel next)
+{
+    const answer_channel left = a->channel;
+    if (left == CHANNEL_TOOL) tell_call(a, false);
+    a->channel = next;
+    a->trim = true;
+    if (next != CHANNEL_TOOL) return;
+    a->around = left;
+    tell_call(a, true);
 }
 
 bool answer_push(answer *a, int32_t id)
@@ -90,8 +106,7 @@ bool answer_push(answer *a, int32_t id)
     const int next = border(a, id);
     if (next >= 0) {
         if (flush_channel(a)) return true;
-        a->channel = (answer_channel)next;
-        a->trim = true;
+        enter(a, (answer_channel)next);
         return false;
     }
     token_stream_push(&a->stream, a->tokens, &a->fresh, id, true);
@@ -101,4 +116,5 @@ bool answer_push(answer *a, int32_t id)
 void answer_finish(answer *a)
 {
     if (!a->over) flush_channel(a);
+    if (a->channel == CHANNEL_TOOL) enter(a, a->around); // cut off
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "daemon/answer.h"
+#include "daemon/calls.h"
 #include "daemon/stages.h"
 #include "ipc/text.h"
 #include "text/draft.h"
@@ -43,8 +44,11 @@ struct pipeline {
     int32_t thought;    // of these, tokens of thinking
     int32_t budget;     // of these, at most
     token_list ending;  // what ends thinking that has used it up
-    size_t ended;       // so many of these ids stand in the answer
-    bool is_ending;
+    token_list opening; // what an answer begins with that has to be a call
+    const token_list *forced; // one of these, of which forced_at ids stand in the answer; NULL: ids are drawn
+    size_t forced_at;
+    bool opened;
+    calls *calls;       // NULL: no tools
     repeat *circles;    // NULL: nobody looks
     bool again;         // the answer was begun a second time
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
@@ -86,12 +90,29 @@ static void on_warning(void *arg, const char *line)
 static void on_text(void *arg, answer_channel channel, const char *text, size_t n)
 {
     pipeline *r = arg;
+    if (channel == CHANNEL_TOOL && r->calls) {
+        calls_text(r->calls, text, n);
+        return;
+    }
     if (!r->task->asked->stream) {
         buf_add(&r->text[channel], text, n);
         return;
     }
     report(r, SIGHT_DELTA, json_pack("{s:s, s:o}", "channel", answer_channel_name(channel), "text",
                                      json_stringn(text, n)));
+}
+
+static void on_call(void *arg, bool opens)
+{
+    pipeline *r = arg;
+    if (r->calls) calls_border(r->calls, opens);
+}
+
+static void on_call_delta(void *arg, json_t *body)
+{
+    pipeline *r = arg;
+    if (r->task->asked->stream) report(r, SIGHT_DELTA, body);
+    else json_decref(body);
 }
 
 static void report_error(pipeline *r, sight_err err)
@@ -128,6 +149,8 @@ static void report_done(pipeline *r)
     const draft_usage drafts = r->draft ? draft_get_usage(r->draft) : (draft_usage){0};
     json_object_set_new(usage, "drafted_tokens", json_integer(drafts.guessed));
     json_object_set_new(usage, "accepted_tokens", json_integer(drafts.right));
+    json_t *called = r->calls ? calls_list(r->calls) : NULL;
+    if (called && !strcmp(r->reason, "stop")) r->reason = "tool_calls";
     json_t *body = json_pack("{s:s, s:s, s:o, s:o}", "model", engine_model_name(t->model),
                              "finish_reason", r->reason, "usage", usage, "timings", timings(r));
     if (body && t->asked->sampling.temperature > 0) {
@@ -139,6 +162,8 @@ static void report_done(pipeline *r)
         json_object_set_new(body, answer_channel_name((answer_channel)i),
                             json_stringn(text, r->text[i].size));
     }
+    if (called && body) json_object_set(body, "tool_calls", called);
+    json_decref(called);
     report(r, SIGHT_DONE, body);
 }
 
@@ -173,6 +198,9 @@ static sight_err prepare_bounds(pipeline *r)
         if (!err) err = tokenizer_encode(tokens, &r->ending, "\n\n", 2, TOKENIZER_PLAIN);
     }
     if (!err && t->asked->repetition_guard) err = repeat_create(&r->circles);
+    const calls_sink sink = {on_call_delta, on_warning, r};
+    if (!err && t->asked->tools) err = calls_create(&r->calls, t->asked->tools, &sink);
+    if (!err) err = calls_opening(&r->opening, t, r->answer.tool_open);
     return err;
 }
 
@@ -184,7 +212,8 @@ static sight_err prepare(pipeline *r)
     const answer_options options = {.opens_thinking = t->opens_thinking,
                                     .tools = q->tools != NULL,
                                     .stop = (const char *const *)q->stop,
-                                    .n_stop = q->n_stop};
+                                    .n_stop = q->n_stop,
+                                    .call = on_call};
     sight_err err = answer_init(&r->answer, engine_tokenizer(t->model), &options, on_text, r);
     r->answer_ready = true;
     if (!err) err = choose_seed(&q->sampling, q->seed_given);
@@ -203,18 +232,31 @@ static sight_err prepare(pipeline *r)
     return sight_fail(SIGHT_E_MEMORY, "no memory for %d logits", vocab);
 }
 
-// The next id: drawn, or of what ends thinking.
+static void force(pipeline *r, const token_list *ids)
+{
+    r->forced = ids;
+    r->forced_at = 0;
+}
+
+// Ids that have to come now: the end of thinking that has used up its tokens, a call that was asked for.
+static void choose_forced(pipeline *r)
+{
+    const answer_channel channel = r->answer.channel;
+    if (channel == CHANNEL_THINKING && r->thought >= r->budget && r->ending.n) {
+        force(r, &r->ending);
+    } else if (channel == CHANNEL_ANSWER && r->opening.n && !r->opened) {
+        force(r, &r->opening);
+        r->opened = true;
+    }
+}
+
 static sight_err next_id(pipeline *r, int32_t *id)
 {
-    const bool thinks = r->answer.channel == CHANNEL_THINKING;
-    if (thinks && !r->is_ending && r->thought >= r->budget && r->ending.n) {
-        r->is_ending = true;
-        r->ended = 0;
-    }
-    r->thought += thinks;
-    if (!r->is_ending) return sampler_next_of(r->sampler, id, NULL, r->next);
-    *id = r->ending.ids[r->ended++];
-    r->is_ending = r->ended < r->ending.n;
+    if (!r->forced) choose_forced(r);
+    r->thought += r->answer.channel == CHANNEL_THINKING;
+    if (!r->forced) return sampler_next_of(r->sampler, id, NULL, r->next);
+    *id = r->forced->ids[r->forced_at++];
+    if (r->forced_at == r->forced->n) r->forced = NULL;
     sampler_take(r->sampler, *id);
     return SIGHT_OK;
 }
@@ -244,7 +286,7 @@ static sight_err generate(pipeline *r, bool *over)
     }
     const int32_t position = r->task->prompt.next_position + r->drawn - 1;
     if (!*over) err = draft_advance(r->draft, &r->next, id, position, most - r->drawn);
-    if (!err && answer_failed(&r->answer)) {
+    if (!err && (answer_failed(&r->answer) || (r->calls && calls_failed(r->calls)))) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
     }
     return err;
@@ -335,6 +377,8 @@ static void forget_answer(pipeline *r)
     free(r->first.logits);
     r->first = (output_row){0};
     token_list_done(&r->ending);
+    token_list_done(&r->opening);
+    calls_destroy(&r->calls);
     repeat_destroy(&r->circles);
 }
 
@@ -346,7 +390,8 @@ static sight_err begin_again(pipeline *r)
     r->again = true;
     r->task->asked->sampling.temperature = r->task->asked->repetition_retry;
     r->drawn = r->thought = 0;
-    r->is_ending = false;
+    r->forced = NULL;
+    r->opened = false;
     r->reason = NULL;
     r->read_s = r->first_s = 0;
     r->state = PIPELINE_READING;

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "daemon/request_media.h"
+#include "text/tool_calls.h"
 
 #define MAX_MESSAGES 4096
 
@@ -219,6 +220,31 @@ static sight_err read_tools(request *q, const json_t *root)
     return SIGHT_OK;
 }
 
+// "auto", "none", "required", or {"type": "function", "function": {"name": ...}}.
+static sight_err read_tool_choice(request *q, const json_t *root)
+{
+    const json_t *choice = json_object_get(root, "tool_choice");
+    const char *word = json_string_value(choice);
+    const char *name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    if (!choice || json_is_null(choice) || (word && !strcmp(word, "auto"))) return SIGHT_OK;
+    if (word && !strcmp(word, "none")) {
+        json_decref(q->tools);
+        q->tools = NULL;
+        return SIGHT_OK;
+    }
+    if (!name && (!word || strcmp(word, "required"))) {
+        return sight_fail(SIGHT_E_ARGUMENT, "request: 'tool_choice' must be auto, none, required, or an object with a "
+                          "'function' that has a 'name'");
+    }
+    if (!q->tools) return sight_fail(SIGHT_E_ARGUMENT, "request: 'tool_choice' asks for a call, and there are no 'tools'");
+    if (name && !tool_calls_find(q->tools, name)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "request: 'tool_choice' names '%.100s', which 'tools' does not have", name);
+    }
+    q->tool_required = true;
+    q->tool_name = name ? strdup(name) : NULL;
+    return name && !q->tool_name ? sight_fail(SIGHT_E_MEMORY, "request: no memory") : SIGHT_OK;
+}
+
 static sight_err read_chat(request *q, const json_fields *f)
 {
     q->chat = (chat_options){.enable_thinking = -1};
@@ -242,6 +268,9 @@ static sight_err read_format(request *q, const json_t *root)
                           "request: 'response_format' must be an object with a 'type' string");
     }
     if (strcmp(type, "text")) q->format = json_incref(format);
+    if (q->format && q->tool_required) {
+        return sight_fail(SIGHT_E_ARGUMENT, "request: 'tool_choice' asks for a call, 'response_format' for something else");
+    }
     return SIGHT_OK;
 }
 
@@ -277,7 +306,7 @@ static sight_err read_base_dir(request_reader *r, const json_fields *f)
 static sight_err read_all(request_reader *r, const json_t *root, const generation_config *defaults)
 {
     static const char *const known[] = {
-        "model", "messages", "tools", "enable_thinking", "add_vision_id", "temperature", "top_p",
+        "model", "messages", "tools", "tool_choice", "enable_thinking", "add_vision_id", "temperature", "top_p",
         "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
         "stop", "drafts", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
         "thinking_budget", "repetition_guard", "repetition_retry", NULL};
@@ -292,6 +321,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = read_chat(q, &f);
     if (!err) err = read_bounds_of_thought(q, &f, r->limits);
     if (!err) err = read_tools(q, root);
+    if (!err) err = read_tool_choice(q, root);
     if (!err) err = read_format(q, root);
     if (!err) err = read_base_dir(r, &f);
     if (!err) err = read_messages(r, root);
@@ -346,6 +376,7 @@ void request_destroy(request **p)
     }
     for (size_t i = 0; i < q->n_stop; i++) free(q->stop[i]);
     free(q->media);
+    free(q->tool_name);
     free(q->model);
     json_decref(q->messages);
     json_decref(q->tools);

@@ -56,6 +56,8 @@ typedef struct request {
     char *model;      // the model asked for; NULL: whichever is loaded
     json_t *messages; // owned; media parts reduced to {"type": "image" | "video"}
     json_t *tools;    // owned; NULL: none
+    bool tool_required; // the answer is a call
+    char *tool_name;    // of this function; NULL: of any
     json_t *format;   // owned: response_format, checked by form_create; NULL: text
     chat_options chat;
     sampler_options sampling; // generation_config.json's where the request is silent

@@ -93,6 +93,7 @@ static sight_err build_prompt(task *t)
     sight_err err = render(&text, &size, t->model, t->asked);
     if (err) return err;
     t->opens_thinking = chat_prompt_opens_thinking(text, size);
+    t->calls_in_json = !strstr(text, "<function=");
     const model_config *config = engine_config(t->model);
     const int32_t n = t->asked->n_media, merge = config->has_vision ? config->vision.merge : 1;
     prompt_media *media = calloc((size_t)n + 1, sizeof *media);

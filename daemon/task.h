@@ -47,6 +47,7 @@ typedef struct task {
     prefix_medium *places; // [asked->n_media]: where each stands in the prompt
     int32_t max_tokens;  // of the answer, bounded by context and server
     bool opens_thinking; // the answer begins inside a thinking block
+    bool calls_in_json; // the template shows calls as JSON, not as <function=...>
     grammar *form; // of the answer; NULL: any
     // What it takes beside the model.
     int64_t kv_bytes, state_bytes;

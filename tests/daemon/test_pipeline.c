@@ -214,6 +214,7 @@ static void channels_are_told_by_ids(void **state)
         {"END</think>x END y", "|h:END|n:x ", {.opens_thinking = true, .stop = stops, .n_stop = 1}},
         {"a EN", "|n:a EN", {.stop = stops, .n_stop = 1}},
         {"go <tool_call>{\"a\":1}</tool_call>", "|n:go |o:{\"a\":1}", {.tools = true}},
+        {"hm <tool_call>a</tool_call>so</think>x", "|h:hm |o:a|h:so|n:x", {.opens_thinking = true, .tools = true}},
         {"go <tool_call>x", "|n:go <tool_call>x", {0}},
         {"x<|vision_start|>y", "|n:xy", {0}},
         {"\xf0\x9f\x98\x80 caf\xc3\xa9", "|n:\xf0\x9f\x98\x80 caf\xc3\xa9", {0}},

@@ -144,6 +144,12 @@ static void fields_out_of_range_are_named(void **state)
     field_refused("\"tools\": {}", "'tools' must be a list");
     field_refused("\"tools\": [1]", "'tools' must be a list");
     field_refused("\"base_dir\": \"here\"", "'base_dir' must be an absolute path");
+    field_refused("\"tool_choice\": \"required\"", "there are no 'tools'");
+    field_refused("\"tools\": [{\"name\": \"a\"}], \"tool_choice\": \"must\"", "'tool_choice' must be auto, none, required");
+    field_refused("\"tools\": [{\"name\": \"a\"}], \"tool_choice\": {\"type\": \"function\", \"function\": {\"name\": \"b\"}}",
+                  "'tool_choice' names 'b'");
+    field_refused("\"tools\": [{\"name\": \"a\"}], \"tool_choice\": \"required\", \"response_format\": {\"type\": \"json_object\"}",
+                  "'response_format' for something else");
     field_refused("\"thinking_budget\": -3", "'thinking_budget' is -3");
     field_refused("\"repetition_guard\": 1", "'repetition_guard' must be true or false");
     field_refused("\"repetition_retry\": 0.8", "'repetition_retry' needs 'stream' false");
