@@ -1,8 +1,8 @@
-// kernels/cuda/attention_combine.h - what chunks of keys gave, added up: the second kernel of attention_few.cu, and of
-// attention_tile.cu where it cuts keys.
+// kernels/cuda/attention_combine.h - what chunks of keys gave, added up: the second kernel of
+// attention_few.cu, and of attention_tile.cu where it cuts keys.
 //
-// 256 threads have 64 columns of a row and head: 16 groups of 16 threads, each with every sixteenth chunk, then the
-// groups one after another. So the order depends on the chunks' numbers alone.
+// 256 threads have 64 columns of a row and head: 16 groups of 16 threads, each with every sixteenth
+// chunk, then the groups one after another. So the order depends on the chunks' numbers alone.
 #ifndef SIGHT_KERNELS_CUDA_ATTENTION_COMBINE_H
 #define SIGHT_KERNELS_CUDA_ATTENTION_COMBINE_H
 
@@ -14,8 +14,8 @@
 #define COMBINE_GROUPS  16
 
 // Where a row of parts and sums is: row of all n H / G of a key head.
-static __device__ __forceinline__ int64_t part_slot(const attention_args *a, int64_t unit, int64_t chunk,
-                                                    int64_t g, int64_t row)
+static __device__ __forceinline__ int64_t part_slot(const attention_args *a, int64_t unit,
+                                                    int64_t chunk, int64_t g, int64_t row)
 {
     return ((unit * a->chunks + chunk) * a->G + g) * (a->most_n * (a->H / a->G)) + row;
 }
@@ -23,7 +23,9 @@ static __device__ __forceinline__ int64_t part_slot(const attention_args *a, int
 static __device__ float combine_largest(const float *sums, int64_t count, int64_t step, float *room)
 {
     float most = -INFINITY;
-    for (int64_t i = threadIdx.x; i < count; i += COMBINE_THREADS) most = fmaxf(most, sums[i * step]);
+    for (int64_t i = threadIdx.x; i < count; i += COMBINE_THREADS) {
+        most = fmaxf(most, sums[i * step]);
+    }
     most = gpu_warp_max(most);
     if (threadIdx.x % GPU_WARP == 0) room[threadIdx.x / GPU_WARP] = most;
     __syncthreads();
@@ -31,8 +33,8 @@ static __device__ float combine_largest(const float *sums, int64_t count, int64_
     return most;
 }
 
-// Blocks: x rows and heads of a unit; y columns; z units. fixed: chunks are those of attention.h, of which the row
-// counts the ones that it sees; else all a.chunks are there.
+// Blocks: x rows and heads of a unit; y columns; z units. fixed: chunks are those of attention.h,
+// of which the row counts the ones that it sees; else all a.chunks are there.
 template <bool fixed>
 static __global__ void __launch_bounds__(COMBINE_THREADS) combine_kernel(attention_args a)
 {
@@ -76,7 +78,8 @@ static __global__ void __launch_bounds__(COMBINE_THREADS) combine_kernel(attenti
 
 template <bool fixed> static void launch_combine(cudaStream_t stream, const attention_args *a)
 {
-    const dim3 grid((unsigned)(a->most_n * a->H), (unsigned)(a->C / COMBINE_COLUMNS), (unsigned)a->U);
+    const dim3 grid((unsigned)(a->most_n * a->H), (unsigned)(a->C / COMBINE_COLUMNS),
+                    (unsigned)a->U);
     GPU_LAUNCH(combine_kernel<fixed>, grid, dim3(COMBINE_THREADS), 0, stream, *a);
 }
 

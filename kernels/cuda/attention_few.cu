@@ -1,18 +1,21 @@
-// kernels/cuda/attention_few.cu - attention of few rows (decoding, drafts being checked) over pages of bf16 or
-// bytes: the cache streams by once.
+// kernels/cuda/attention_few.cu - attention of few rows (decoding, drafts being checked) over pages
+// of bf16 or bytes: the cache streams by once.
 //
-// A block has one chunk of the keys (attention.h) of one key head, and all rows and query heads of that head: up to
-// 16 or 32 at a time. Its four warps have a quarter of the components each, of keys and of values: they ask for their own
-// part by asynchronous copies, three slots of 32 keys ahead, and meet only at the scores, whose quarters are added in
-// a fixed order. Products run on tensor cores, which costs nothing here: queries and weights are cut in two
-// bf16 numbers (16 bits), and bytes are whole numbers, so what is rounded is 2^-17 of a factor. A second kernel adds
+// A block has one chunk of the keys (attention.h) of one key head, and all rows and query heads of
+// that head: up to 16 or 32 at a time. Its four warps have a quarter of the components each, of
+// keys and of values: they ask for their own part by asynchronous copies, three slots of 32 keys
+// ahead, and meet only at the scores, whose quarters are added in a fixed order. Products run on
+// tensor cores, which costs nothing here: queries and weights are cut in two bf16 numbers (16
+// bits), and bytes are whole numbers, so what is rounded is 2^-17 of a factor. A second kernel adds
 // the chunks' sums, in an order that the row alone decides.
 //
-// few      bytes: 2 C (past + n) bytes a component and key head (all there is), and for each chunk, row and head
-//          4 C written. Operations: 4 C a (row, head, key), four times that with two halves of padded rows of
-//          16: at 4 rows 16 operations a byte of bf16, 32 of bytes. Bound by memory.
-//          In flight a block: 3 slots of 64 C bytes (bf16) = 48 KiB at C 256; two blocks a processor are enough.
-// combine  bytes: 4 C a chunk, row and head read (3 to 12 % of the above, mostly from the second-level cache)
+// few      bytes: 2 C a key and key head, times what a component has (all there is), and for each
+//          chunk, row and head 4 C written. Operations: 4 C a (row, head, key); with padding to 16
+//          rows and two halves of queries and weights 128 C a key and head, 32 a byte of bf16: of
+//          the tensor cores' 150 and more. Bound by memory. In flight a block: 3 slots of 64 C
+//          bytes (bf16) are 48 KiB at C 256; two blocks a processor are enough
+// combine  bytes: 4 C a chunk, row and head read (3 to 12 % of the above, mostly from the
+//          second-level cache)
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_combine.h"
 #include "kernels/cuda/attention_mma.h"
@@ -28,7 +31,8 @@
 template <int C, bool bytes> struct few_shape {
     static constexpr int columns = C / WARPS;
     static constexpr int size = bytes ? 1 : 2;          // of a component
-    static constexpr int row = columns * size + 16;     // of a key in a slot: rows meet different banks
+    // of a key in a slot: rows meet different banks
+    static constexpr int row = columns * size + 16;
     static constexpr int groups = (C + ATTENTION_KV_GROUP - 1) / ATTENTION_KV_GROUP;
     static constexpr int scales = bytes ? KEYS * groups * 4 : 0;
     static constexpr int slot = KEYS * row + scales;    // of one warp
@@ -53,7 +57,8 @@ typedef struct few_part {
 
 // ---- keys and values into slots ----
 
-// Asks for the warp's columns of keys (part 0) or values (1) first .. first + 31, those from p->end on zeros.
+// Asks for the warp's columns of keys (part 0) or values (1) first .. first + 31, those from p->end
+// on zeros.
 template <int C, bool bytes>
 static __device__ void slot_ask(char *slot, const attention_args *a, const attention_unit *u,
                                 const few_part *p, int part, int first, uint32_t warp,
@@ -90,8 +95,9 @@ static __device__ __forceinline__ float slot_scale(const char *slot, int key, ui
 
 // ---- queries ----
 
-// The warp's columns of 16 rows from p->row + 16 tile on as A fragments, cut in two. Bytes come to the products in
-// another order: lane t's four neighbours are columns 2t, 2t + 1, 2t + 8, 2t + 9 of the tile.
+// The warp's columns of 16 rows from p->row + 16 tile on as A fragments, cut in two. Bytes come to
+// the products in another order: lane t's four neighbours are columns 2t, 2t + 1, 2t + 8, 2t + 9 of
+// the tile.
 template <int C, bool bytes>
 static __device__ void queries_load(uint32_t high[C / 64][4], uint32_t low[C / 64][4],
                                     const attention_args *a, const attention_unit *u,
@@ -102,7 +108,8 @@ static __device__ void queries_load(uint32_t high[C / 64][4], uint32_t low[C / 6
     for (int half = 0; half < 2; half++) {
         const int row = p->row + tile * 16 + group + half * 8;
         const bool there = row < p->rows;
-        const int64_t i = there ? row / p->heads : 0, h = p->g * p->heads + (there ? row % p->heads : 0);
+        const int64_t i = there ? row / p->heads : 0;
+        const int64_t h = p->g * p->heads + (there ? row % p->heads : 0);
         const float *q = u->q + (i * a->H + h) * C + warp * (C / WARPS);
 #pragma unroll
         for (int s = 0; s < C / 64; s++) {
@@ -120,8 +127,10 @@ static __device__ void queries_load(uint32_t high[C / 64][4], uint32_t low[C / 6
 
 // Scores of the warp's columns: rows of all tiles times 32 keys, into scores [16 tiles][SCORE_ROW].
 template <int C, bool bytes, int tiles>
-static __device__ void keys_times(float *scores, const char *slot, const uint32_t high[tiles][C / 64][4],
-                                  const uint32_t low[tiles][C / 64][4], uint32_t warp, uint32_t lane)
+static __device__ void keys_times(float *scores, const char *slot,
+                                  const uint32_t high[tiles][C / 64][4],
+                                  const uint32_t low[tiles][C / 64][4], uint32_t warp,
+                                  uint32_t lane)
 {
     typedef few_shape<C, bytes> shape;
     const int group = (int)lane / 4, t = (int)lane % 4;
@@ -134,13 +143,14 @@ static __device__ void keys_times(float *scores, const char *slot, const uint32_
             if (bytes) {
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    const uint32_t four =
-                        *(const uint32_t *)(slot + ((n + i) * 8 + group) * shape::row + s * 16 + 4 * t);
+                    const char *key = slot + ((n + i) * 8 + group) * shape::row;
+                    const uint32_t four = *(const uint32_t *)(key + s * 16 + 4 * t);
                     b[n + i][0] = bytes_bf16(four, 0, 1);
                     b[n + i][1] = bytes_bf16(four, 2, 3);
                 }
             } else {
-                const int key = n * 8 + (int)lane % 8 + (int)lane / 16 * 8, at = (int)lane / 8 % 2 * 16;
+                const int key = n * 8 + (int)lane % 8 + (int)lane / 16 * 8;
+                const int at = (int)lane / 8 % 2 * 16;
                 uint32_t r[4];
                 mma_load(r, slot + key * shape::row + s * 32 + at);
                 b[n][0] = r[0], b[n][1] = r[1], b[n + 1][0] = r[2], b[n + 1][1] = r[3];
@@ -174,8 +184,9 @@ static __device__ void keys_times(float *scores, const char *slot, const uint32_
 
 // The A fragment of the shares of 16 rows and 16 keys, each times its value's scale, cut in two.
 template <int C, bool bytes>
-static __device__ __forceinline__ void shares_load(uint32_t high[4], uint32_t low[4], const float *shares,
-                                                   const char *slot, int key, uint32_t warp, uint32_t lane)
+static __device__ __forceinline__ void shares_load(uint32_t high[4], uint32_t low[4],
+                                                   const float *shares, const char *slot,
+                                                   int key, uint32_t warp, uint32_t lane)
 {
     const int group = (int)lane / 4, t = (int)lane % 4;
 #pragma unroll
@@ -190,16 +201,17 @@ static __device__ __forceinline__ void shares_load(uint32_t high[4], uint32_t lo
     }
 }
 
-// B fragments of 16 keys from `key` and the warp's columns n * 8 .. n * 8 + 15. Of bytes, columns of the first 8 are
-// the even ones, of the second the odd ones.
+// B fragments of 16 keys from `key` and the warp's columns n * 8 .. n * 8 + 15. Of bytes, columns
+// of the first 8 are the even ones, of the second the odd ones.
 template <int C, bool bytes>
-static __device__ __forceinline__ void values_load(uint32_t b[2][2], const char *slot, int key, int n,
-                                                   uint32_t lane)
+static __device__ __forceinline__ void values_load(uint32_t b[2][2], const char *slot, int key,
+                                                   int n, uint32_t lane)
 {
     typedef few_shape<C, bytes> shape;
     uint32_t r[4];
     const int row = key + (int)lane % 8 + (int)lane / 8 % 2 * 8;
-    if (bytes) { // tiles of 16-bit numbers: pairs of columns; the upper two tiles are the lower again
+    // tiles of 16-bit numbers: pairs of columns; the upper two tiles are the lower again
+    if (bytes) {
         mma_load_trans(r, slot + row * shape::row + n * 8);
         b[0][0] = bytes_bf16(r[0], 0, 2), b[0][1] = bytes_bf16(r[1], 0, 2);
         b[1][0] = bytes_bf16(r[0], 1, 3), b[1][1] = bytes_bf16(r[1], 1, 3);
@@ -211,8 +223,9 @@ static __device__ __forceinline__ void values_load(uint32_t b[2][2], const char 
 
 // out of the warp's columns shrinks and takes in the slot's values.
 template <int C, bool bytes, int tiles>
-static __device__ void values_add(float out[tiles][C / 32][4], const float *shares, const float *shrink,
-                                  const char *slot, uint32_t warp, uint32_t lane)
+static __device__ void values_add(float out[tiles][C / 32][4], const float *shares,
+                                  const float *shrink, const char *slot, uint32_t warp,
+                                  uint32_t lane)
 {
     const int group = (int)lane / 4;
 #pragma unroll
@@ -229,8 +242,8 @@ static __device__ void values_add(float out[tiles][C / 32][4], const float *shar
         uint32_t high[tiles][4], low[tiles][4];
 #pragma unroll
         for (int tile = 0; tile < tiles; tile++) {
-            shares_load<C, bytes>(high[tile], low[tile], shares + tile * 16 * SCORE_ROW, slot, key, warp,
-                                  lane);
+            shares_load<C, bytes>(high[tile], low[tile], shares + tile * 16 * SCORE_ROW, slot, key,
+                                  warp, lane);
         }
 #pragma unroll
         for (int n = 0; n < C / 32; n += 2) {
@@ -258,8 +271,8 @@ typedef struct few_row {
 
 // Scores of the four warps [WARPS][16 tiles][SCORE_ROW] of keys first .. first + 31 become shares.
 template <int tiles>
-static __device__ void scores_share(few_row row[tiles], float *shares, float *shrink, const float *scores,
-                                    float scale, int first)
+static __device__ void scores_share(few_row row[tiles], float *shares, float *shrink,
+                                    const float *scores, float scale, int first)
 {
     const int i = (int)threadIdx.x / ROW_LANES, key = (int)threadIdx.x % ROW_LANES * 4;
 #pragma unroll
@@ -339,12 +352,14 @@ static __device__ void few_run(char *shared, const attention_args *a, const atte
     const uint32_t warp = threadIdx.x / GPU_WARP, lane = threadIdx.x % GPU_WARP;
     char *slots = shared + warp * SLOTS * shape::slot;
     float *scores = (float *)(shared + shape::slots);
-    float *shares = scores + WARPS * tiles * 16 * SCORE_ROW, *shrink = shares + tiles * 16 * SCORE_ROW;
+    float *shares = scores + WARPS * tiles * 16 * SCORE_ROW;
+    float *shrink = shares + tiles * 16 * SCORE_ROW;
     const float scale = (float)a->scale * 1.44269504f; // log2 e
     uint32_t high[tiles][C / 64][4], low[tiles][C / 64][4];
 #pragma unroll
     for (int i = 0; i < SLOTS; i++) {
-        slot_ask<C, bytes>(slots + i * shape::slot, a, u, p, i % 2, p->first + i / 2 * KEYS, warp, lane);
+        slot_ask<C, bytes>(slots + i * shape::slot, a, u, p, i % 2, p->first + i / 2 * KEYS, warp,
+                           lane);
         copy_async_commit();
     }
 #pragma unroll
@@ -356,7 +371,8 @@ static __device__ void few_run(char *shared, const attention_args *a, const atte
         char *slot = slots + turn * shape::slot;
         copy_async_wait<SLOTS - 1>();
         __syncwarp();
-        keys_times<C, bytes, tiles>(scores + warp * tiles * 16 * SCORE_ROW, slot, high, low, warp, lane);
+        keys_times<C, bytes, tiles>(scores + warp * tiles * 16 * SCORE_ROW, slot, high, low, warp,
+                                    lane);
         __syncwarp();
         slot_ask<C, bytes>(slot, a, u, p, 1, first + KEYS, warp, lane);
         copy_async_commit();
@@ -418,7 +434,8 @@ static void launch_few(cudaStream_t stream, const attention_args *a)
     GPU_LAUNCH((few_kernel<C, bytes, tiles>), grid, dim3(THREADS), shared, stream, *a);
 }
 
-template <int C, bool bytes> static void launch_few_tiles(cudaStream_t stream, const attention_args *a)
+template <int C, bool bytes>
+static void launch_few_tiles(cudaStream_t stream, const attention_args *a)
 {
     if (a->most_n * (a->H / a->G) <= 16) launch_few<C, bytes, 1>(stream, a);
     else launch_few<C, bytes, 2>(stream, a);

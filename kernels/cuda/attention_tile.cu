@@ -1,19 +1,24 @@
-// kernels/cuda/attention_tile.cu - attention of many rows on tensor cores: prefill over pages, and spans (vision).
+// kernels/cuda/attention_tile.cu - attention of many rows on tensor cores: prefill over pages, and
+// spans (vision).
 //
-// Flash attention (Dao, 2022 and 2023): a block has 64 or 128 rows, a warp 16 or 32 of them, and runs over tiles of 64
-// keys; scores, weights and sums stay in registers. Rows are a key head's: of 32 tokens with four query heads each, say,
-// so that keys are shared. Queries, keys, values and weights are bf16, sums float32. Values are copied while scores
-// are computed, the next keys while values are added up.
+// Flash attention (Dao, 2022 and 2023): a block has 64 or 128 rows, a warp 16 or 32 of them, and
+// runs over tiles of 64 keys; scores, weights and sums stay in registers. Rows are a key head's: of
+// 32 tokens with four query heads each, say, so that keys are shared. Queries, keys, values and
+// weights are bf16, sums float32. Values are copied while scores are computed, the next keys while
+// values are added up.
 //
-// tile     operations: 4 C a visible (row, head, key): 2 n^2 H C without a past. Bytes: 4 C (bf16) a key, for every
-//          block, of which device memory sees each but once: at C 256 and 128 rows 64 KiB for 2,048 products
-//          (mma.sync) of 4,096 operations, 20 bytes a clock and processor where these take 1.55 clocks, half of what
-//          the second-level cache gives; with 64 rows twice that, so these are for chips with less shared memory and
-//          for few rows. Bound by the tensor cores and shared memory, of which keys and values meet every
-//          warp: at C 256 576 KiB, 4,600 clocks, for products of 3,200; up to C 128, where a warp has 32 rows, 640 for 800
+// tile     operations: 4 C a visible (row, head, key): 2 n^2 H C without a past. Bytes: 4 C (bf16)
+//          a key, for every block, of which device memory sees each but once. Bound by the tensor
+//          cores and shared memory. At C 256 and 128 rows, of 64 keys: 64 KiB through the
+//          second-level cache, 2,048 products (mma.sync) of 4,096 operations that take some 3,200
+//          clocks, 20 bytes a clock, half of what that cache gives; blocks of 64 rows want twice
+//          that, and are for chips with less shared memory and for few rows. Keys and values meet
+//          every warp: 576 KiB of shared memory, 4,600 clocks; up to C 128, where a warp has 32
+//          rows, 640 clocks for products of 800
 // spans    the same, keys and values of a head as bf16 [span][C], C a multiple of 16
 // pack     writes those, once rather than for every 128 rows: 12 bytes a component
-// Too few blocks (a short prompt after a long past): keys are cut into a.chunks parts, added up by a second kernel.
+// Too few blocks (a short prompt after a long past): keys are cut into a.chunks parts, added up by
+// a second kernel.
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_combine.h"
 #include "kernels/cuda/attention_mma.h"
@@ -31,14 +36,15 @@ template <int width, int n_warps, int n_tiles> struct tile_shape {
     static constexpr size_t bytes = (rows + 2 * keys) * row * sizeof(uint16_t);
 };
 
-// What a block works on: some rows, from first on, of `rows`, of which `heads` neighbours are one token's, and keys from
-// .. end - 1. type SPANS: [2, plane apart][keys][C] from packed on.
+// What a block works on: some rows, from first on, of `rows`, of which `heads` neighbours are one
+// token's, and keys from .. end - 1. type SPANS: [2, plane apart][keys][C] from packed on.
 typedef struct tile_job {
     const float *q; // of row 0
     float *out;
     int32_t first, rows, heads;
     int32_t from, end;            // keys
-    int32_t past, least;          // row r sees keys up to past + r / heads, all rows see those up to least
+    // row r sees keys up to past + r / heads, all rows see those up to least
+    int32_t past, least;
     int32_t width;                // components that there are, of C
     float scale;
     int64_t q_stride, out_stride; // of tokens, floats
@@ -52,7 +58,8 @@ typedef struct tile_job {
 // ---- keys and values into shared memory ----
 
 // Rows of bf16 that lie one after another; those from n on become zeros.
-template <typename shape> static __device__ void rows_copy(uint16_t *to, const uint16_t *from, int n)
+template <typename shape>
+static __device__ void rows_copy(uint16_t *to, const uint16_t *from, int n)
 {
     constexpr int C = shape::C;
 #pragma unroll 8
@@ -71,7 +78,8 @@ static __device__ void rows_from_floats(uint16_t *to, const float *from, int n)
         const int row = i / (C / 8), piece = i % (C / 8);
         uint4 x = make_uint4(0, 0, 0, 0);
         if (row < n) {
-            const float4 a = *(const float4 *)(from + i * 8), b = *(const float4 *)(from + i * 8 + 4);
+            const float4 a = *(const float4 *)(from + i * 8);
+            const float4 b = *(const float4 *)(from + i * 8 + 4);
             x = make_uint4(bf16_pair(a.x, a.y), bf16_pair(a.z, a.w), bf16_pair(b.x, b.y),
                            bf16_pair(b.z, b.w));
         }
@@ -143,7 +151,8 @@ template <typename shape> static __device__ void queries_load(uint16_t *to, cons
         const int row = j->first + r;
         float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (row < j->rows && c < j->width) {
-            x = *(const float4 *)(j->q + row / j->heads * j->q_stride + row % j->heads * j->width + c);
+            const float *q = j->q + row / j->heads * j->q_stride + row % j->heads * j->width;
+            x = *(const float4 *)(q + c);
         }
         *(uint2 *)(to + r * shape::row + c) = make_uint2(bf16_pair(x.x, x.y), bf16_pair(x.z, x.w));
     }
@@ -166,8 +175,8 @@ static __device__ __forceinline__ int32_t lane_row(const tile_job *j, int tile, 
 
 // s = the warp's rows times the tile's keys.
 template <typename shape>
-static __device__ __forceinline__ void keys_times(float s[shape::tiles][shape::keys / 8][4], const uint16_t *q,
-                                                  const uint16_t *keys)
+static __device__ __forceinline__ void keys_times(float s[shape::tiles][shape::keys / 8][4],
+                                                  const uint16_t *q, const uint16_t *keys)
 {
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     q += (warp * shape::tiles * 16 + lane % 16) * shape::row + lane / 16 * 8;
@@ -184,7 +193,9 @@ static __device__ __forceinline__ void keys_times(float s[shape::tiles][shape::k
     for (int c = 0; c < shape::C; c += 16) {
         uint32_t a[shape::tiles][4];
 #pragma unroll
-        for (int tile = 0; tile < shape::tiles; tile++) mma_load(a[tile], q + tile * 16 * shape::row + c);
+        for (int tile = 0; tile < shape::tiles; tile++) {
+            mma_load(a[tile], q + tile * 16 * shape::row + c);
+        }
 #pragma unroll
         for (int n = 0; n < shape::keys / 8; n += 2) {
             uint32_t b[4];
@@ -200,9 +211,9 @@ static __device__ __forceinline__ void keys_times(float s[shape::tiles][shape::k
 
 // out += shares (A fragments of 16 keys each) times the tile's values.
 template <typename shape>
-static __device__ __forceinline__ void values_add(float out[shape::tiles][shape::C / 8][4],
-                                                  const uint32_t shares[shape::tiles][shape::keys / 16][4],
-                                                  const uint16_t *values)
+static __device__ __forceinline__ void
+values_add(float out[shape::tiles][shape::C / 8][4],
+           const uint32_t shares[shape::tiles][shape::keys / 16][4], const uint16_t *values)
 {
     const int lane = (int)threadIdx.x % GPU_WARP;
     values += lane % 16 * shape::row + lane / 16 * 8;
@@ -250,7 +261,8 @@ static __device__ __forceinline__ void scores_share(uint32_t shares[keys / 16][4
         }
         most = fmaxf(most, __shfl_xor_sync(GPU_ALL_LANES, most, 1));
         most = fmaxf(most, __shfl_xor_sync(GPU_ALL_LANES, most, 2));
-        const float now = fmaxf(r->largest[half], most * scale), base = now == -INFINITY ? 0.0f : now;
+        const float now = fmaxf(r->largest[half], most * scale);
+        const float base = now == -INFINITY ? 0.0f : now;
         shrink[half] = fast_exp2(r->largest[half] - base);
         r->largest[half] = now;
         float sum = 0;
@@ -295,7 +307,8 @@ static __device__ __forceinline__ void tile_run(uint16_t *shared, const tile_job
                                                 tile_rows r[shape::tiles],
                                                 float out[shape::tiles][shape::C / 8][4])
 {
-    uint16_t *q = shared, *keys = q + shape::rows * shape::row, *values = keys + shape::keys * shape::row;
+    uint16_t *q = shared, *keys = q + shape::rows * shape::row;
+    uint16_t *values = keys + shape::keys * shape::row;
     if (j->from < j->end) tile_ask<shape, type>(keys, j, 0, j->from);
     queries_load<shape>(q, j);
     for (int t = j->from; t < j->end; t += shape::keys) {
@@ -332,22 +345,24 @@ static __device__ __forceinline__ void tile_run(uint16_t *shared, const tile_job
 
 // The lane's columns of a row that begins at `to`, times `share`.
 template <int columns>
-static __device__ __forceinline__ void row_store(float *to, const float out[columns / 8][4], int half,
-                                                 float share, int64_t width)
+static __device__ __forceinline__ void row_store(float *to, const float out[columns / 8][4],
+                                                 int half, float share, int64_t width)
 {
     const int c = (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int n = 0; n < columns / 8; n++) {
         if (n * 8 + c >= width) continue;
-        *(float2 *)(to + n * 8 + c) = make_float2(out[n][2 * half] * share, out[n][2 * half + 1] * share);
+        *(float2 *)(to + n * 8 + c) =
+            make_float2(out[n][2 * half] * share, out[n][2 * half + 1] * share);
     }
 }
 
 // ---- causal, over pages ----
 
 template <typename shape>
-static __device__ __forceinline__ tile_job pages_job(const attention_args *a, const attention_unit *u,
-                                                     int tile, int g, int chunk)
+static __device__ __forceinline__ tile_job pages_job(const attention_args *a,
+                                                     const attention_unit *u, int tile, int g,
+                                                     int chunk)
 {
     tile_job j = {};
     j.heads = (int32_t)(a->H / a->G);
@@ -379,7 +394,8 @@ static __global__ void __launch_bounds__(shape::threads) tile_kernel(attention_a
     constexpr int C = shape::C;
     const int unit = (int)blockIdx.z / (int)a.chunks, chunk = (int)blockIdx.z % (int)a.chunks;
     const attention_unit u = a.units[unit];
-    const tile_job j = pages_job<shape>(&a, &u, (int)(gridDim.x - 1 - blockIdx.x), (int)blockIdx.y, chunk);
+    const tile_job j = pages_job<shape>(&a, &u, (int)(gridDim.x - 1 - blockIdx.x), (int)blockIdx.y,
+                                        chunk);
     if (j.first >= j.rows) return; // the whole block
     tile_rows r[shape::tiles];
     float out[shape::tiles][C / 8][4] = {};
@@ -397,13 +413,15 @@ static __global__ void __launch_bounds__(shape::threads) tile_kernel(attention_a
             const int64_t slot = part_slot(&a, unit, chunk, j.g, row);
             row_store<C>(a.parts + slot * C, out[tile], half, 1.0f, C);
             if (threadIdx.x % 4 == 0) {
-                *(float2 *)(a.sums + 2 * slot) = make_float2(r[tile].largest[half], r[tile].sum[half]);
+                *(float2 *)(a.sums + 2 * slot) = make_float2(r[tile].largest[half],
+                                                             r[tile].sum[half]);
             }
         }
     }
 }
 
-template <typename shape, int type> static void launch_tile(cudaStream_t stream, const attention_args *a)
+template <typename shape, int type>
+static void launch_tile(cudaStream_t stream, const attention_args *a)
 {
     const int64_t rows = a->most_n * (a->H / a->G);
     const dim3 grid((unsigned)((rows + shape::rows - 1) / shape::rows), (unsigned)a->G,
@@ -434,7 +452,8 @@ void launch_attention_tile(cudaStream_t stream, const void *args)
 // Keys and values of the pairs of spans and heads, four components a thread.
 static __global__ void __launch_bounds__(PACK_THREADS) pack_kernel(spans_args a, int64_t padded)
 {
-    const int64_t each = a.span * (padded / 4), i = (int64_t)blockIdx.x * PACK_THREADS + threadIdx.x;
+    const int64_t each = a.span * (padded / 4);
+    const int64_t i = (int64_t)blockIdx.x * PACK_THREADS + threadIdx.x;
     if (i >= each) return; // no barrier follows
     const int64_t row = i / (padded / 4), c = i % (padded / 4) * 4;
     const int64_t pair = a.first + blockIdx.y, part = blockIdx.z;
@@ -476,7 +495,8 @@ static __global__ void __launch_bounds__(shape::threads) spans_kernel(spans_args
     for (int i = 0; i < 2 * shape::tiles; i++) {
         const int32_t row = lane_row<shape>(&j, i / 2, i % 2);
         if (row >= j.rows) continue;
-        row_store<C>(j.out + row * j.out_stride, out[i / 2], i % 2, 1.0f / r[i / 2].sum[i % 2], a.C);
+        row_store<C>(j.out + row * j.out_stride, out[i / 2], i % 2, 1.0f / r[i / 2].sum[i % 2],
+                     a.C);
     }
 }
 
@@ -485,11 +505,11 @@ template <int C> static void launch_spans(cudaStream_t stream, const spans_args 
     typedef tile_shape<C, 4, 2> shape;
     const int64_t pieces = (a->span * (C / 4) + PACK_THREADS - 1) / PACK_THREADS;
     const int64_t blocks = (a->span + shape::rows - 1) / shape::rows;
-    GPU_LAUNCH(pack_kernel, dim3((unsigned)pieces, (unsigned)a->pairs, 2), dim3(PACK_THREADS), 0, stream,
-               *a, C);
+    GPU_LAUNCH(pack_kernel, dim3((unsigned)pieces, (unsigned)a->pairs, 2), dim3(PACK_THREADS), 0,
+               stream, *a, C);
     GPU_ALLOW_SHARED((spans_kernel<shape>), shape::bytes);
-    GPU_LAUNCH((spans_kernel<shape>), dim3((unsigned)blocks, (unsigned)a->pairs), dim3(shape::threads),
-               shape::bytes, stream, *a);
+    GPU_LAUNCH((spans_kernel<shape>), dim3((unsigned)blocks, (unsigned)a->pairs),
+               dim3(shape::threads), shape::bytes, stream, *a);
 }
 
 void launch_spans_tile(cudaStream_t stream, const void *args)
