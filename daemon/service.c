@@ -130,9 +130,9 @@ static void send_early_end(service *s, ticket *t)
 static void finish(service *s, ticket *t)
 {
     scheduler_remove(s->queue, &t->job, s->now_s);
-    // A limit that cut the answer short is an error, not a result.
+    // A limit that cut the answer short is an error, not a result. Of a GPU that has failed all say the same.
     const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_STOPPING || t->why == WHY_LOST;
-    if (t->end && !(cut && t->end->event == SIGHT_DONE)) {
+    if (t->end && !(cut && t->end->event == SIGHT_DONE) && t->why != WHY_LOST) {
         send_event(s, t, t->end->event, t->end->json);
     }
     if (!t->ended) send_early_end(s, t);
