@@ -1,5 +1,7 @@
 #include "daemon/feed_frames.h"
 
+#include <stdlib.h>
+
 #include "decoder/orient.h"
 #include "decoder/resize_passes.h"
 
@@ -50,4 +52,36 @@ sight_err feed_frames_add(frames *f, float *rows, const planes *p, int slot, int
                                     .colours = {c->luma_gain, c->luma_zero, c->v_to_r, c->u_to_g,
                                                 c->v_to_g, c->u_to_b}};
     return frames_add(f, rows, &picture, slot, slots);
+}
+
+static sight_err note_place(void *arg, int32_t i, const planes *p, bool *taken)
+{
+    bool *on_gpu = arg;
+    *on_gpu = p->on_gpu;
+    *taken = true;
+    return SIGHT_OK;
+}
+
+static sight_err drop(void *arg, int32_t i, frame *f)
+{
+    frame_unref(&f);
+    return SIGHT_OK;
+}
+
+bool feed_frames_decodes(const task_media *m, device_id device)
+{
+    frames *f = NULL;
+    bool on_gpu = false;
+    if (device.kind == DEVICE_CPU || frames_create(&f, device)) return false;
+    const video_raw raw = {note_place, frames_context(f), frames_stream(f)};
+    if (raw.cuda_context) {
+        char *warning = NULL;
+        // What is wrong with the clip is told when it is read.
+        if (video_read_raw(m->clip, m->indices, 1, m->plan.width, m->plan.height, drop, &on_gpu, &raw, &warning)) {
+            on_gpu = false;
+        }
+        free(warning);
+    }
+    frames_destroy(&f);
+    return on_gpu;
 }

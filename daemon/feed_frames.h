@@ -15,4 +15,7 @@ sight_err feed_frames_shape(frames *f, const task_media *m, const model_config *
 // take. Codes of frames_add.
 sight_err feed_frames_add(frames *f, float *rows, const planes *p, int slot, int slots);
 
+// Whether the GPU decodes m's clip: its first chosen frame is tried. Threads: whoever has the clip.
+bool feed_frames_decodes(const task_media *m, device_id device);
+
 #endif

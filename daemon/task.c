@@ -5,10 +5,12 @@
 
 #include "base/buf.h"
 #include "daemon/feed.h"
+#include "daemon/feed_frames.h"
 #include "daemon/form.h"
 #include "daemon/request_media.h"
 #include "daemon/task_media.h"
 #include "ipc/text.h"
+#include "kernels/memory.h"
 #include "text/marks.h"
 
 // An answer's length when the request names none.
@@ -160,9 +162,11 @@ static sight_err bound_tokens(task *t, const request_limits *limits)
 
 // ---- memory ----
 
-// A piece's patches, what the tower takes, and the features that wait to be read.
+// A piece's patches, what the tower takes, and the features that wait to be read. Of a GPU's memory that is planned,
+// patches and frames take none.
 static int64_t vision_bytes(const task *t)
 {
+    const bool on_gpu = kernels_on_device(engine_kernels(t->model));
     const model_config *c = engine_config(t->model);
     const int64_t square = (int64_t)c->vision.merge * c->vision.merge;
     const int64_t row = (1 + c->vision.n_deepstack) * (int64_t)c->vision.out_hidden * 4;
@@ -171,9 +175,11 @@ static int64_t vision_bytes(const task *t)
         vision_grid piece = t->media[i].plan.grid;
         piece.t = feed_pairs(t, &t->media[i]);
         const int64_t patches = (int64_t)piece.t * piece.h * piece.w;
-        int64_t bytes = FEED_PIECES * patches * preprocess_row_size(&c->vision) * 4;
-        bytes += tower_workspace_bytes(engine_tower(t->model), &piece);
-        bytes += (int64_t)t->media[i].width * t->media[i].height * 3; // the frame as decoded
+        int64_t bytes = tower_workspace_bytes(engine_tower(t->model), &piece);
+        if (!on_gpu) {
+            bytes += FEED_PIECES * patches * preprocess_row_size(&c->vision) * 4;
+            bytes += (int64_t)t->media[i].width * t->media[i].height * 3; // the frame as decoded
+        }
         bytes += (patches / square + text_model_max_rows(engine_text(t->model))) * row;
         if (bytes > peak) peak = bytes;
     }
@@ -265,11 +271,22 @@ static void add_losses(json_t *warnings, const task *t)
     }
 }
 
+static json_t *describe_medium(const task *t, const task_media *m)
+{
+    json_t *about = task_media_describe(m);
+    if (!about || !m->clip || !engine_kernels(t->model)) return about;
+    const device_id device = kernels_device(engine_kernels(t->model)), cpu = {DEVICE_CPU, 0};
+    char name[16];
+    device_format(name, feed_frames_decodes(m, device) ? device : cpu);
+    json_object_set_new(about, "decoded_on", json_string(name));
+    return about;
+}
+
 json_t *task_describe(const task *t)
 {
     json_t *media = json_array();
     for (int32_t i = 0; i < t->asked->n_media; i++) {
-        json_array_append_new(media, task_media_describe(&t->media[i]));
+        json_array_append_new(media, describe_medium(t, &t->media[i]));
     }
     json_t *plan = json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:o}", "model",
                              engine_model_name(t->model), "prompt_tokens", t->prompt.n,

@@ -63,7 +63,8 @@ void task_destroy(task **t); // accepts NULL; leaves NULL
 
 // For `plan`: {"model", "prompt_tokens", "visual_tokens", "max_tokens", "context", "memory_bytes",
 // "memory": {"weights", "workspace", "kv", "states", "vision", "total", "allowed"}, "media": [{"kind", "name", "format", "source": {...}, "width", "height", "grid": [t, h, w],
-// "patches", "tokens", "frames": [{"index", "time_s"}]}], "warnings": [...]}. NULL: no memory.
+// "patches", "tokens", of clips "frames": [{"index", "time_s"}] and "decoded_on"}], "warnings": [...]}. Where a GPU
+// may decode a clip, its first frame is tried there. NULL: no memory.
 json_t *task_describe(const task *t);
 
 // The prompt's text before media are expanded, without marks. *out is malloced. Works on an engine

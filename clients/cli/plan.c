@@ -46,6 +46,7 @@ static void print_medium(const json_t *m)
     }
     printf("\n  looked at as %lldx%lld, %lld patches, %lld tokens", count(m, "width"),
            count(m, "height"), count(m, "patches"), count(m, "tokens"));
+    if (json_object_get(m, "decoded_on")) printf(", decoded on %s", text(m, "decoded_on"));
     if (json_array_size(frames)) printf(", %zu frames:\n", json_array_size(frames));
     else printf("\n");
     print_frames(frames);
