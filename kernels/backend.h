@@ -94,6 +94,9 @@ typedef struct backend_ops {
     // attention
     void (*kv_write)(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
                      int64_t n, int64_t G, int64_t C);
+    // NULL: one after another.
+    void (*kv_write_many)(kernels *kk, const kv_rows *seqs, int64_t S, const float *k,
+                          const float *v, int64_t G, int64_t C);
     void (*attention)(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G,
                       int64_t C, float scale);
     void (*attention_spans)(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,

@@ -464,6 +464,29 @@ void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v,
     end(kk, start, "cache write", FLOATS(3 * n * G * C), 0);
 }
 
+void op_kv_write_many(kernels *kk, const kv_rows *seqs, int64_t S, const float *k, const float *v,
+                      int64_t G, int64_t C)
+{
+    int64_t rows = 0;
+    for (int64_t s = 0; s < S; s++) {
+        check_kv(&seqs[s].kv);
+        assert(seqs[s].n > 0 && seqs[s].past >= 0 && seqs[s].first >= 0);
+        assert(seqs[s].kv.type == seqs[0].kv.type && seqs[s].kv.page_rows == seqs[0].kv.page_rows);
+        rows += seqs[s].n;
+    }
+    if (S <= 0) return;
+    const double start = begin(kk);
+    if (kk->ops.kv_write_many) {
+        kk->ops.kv_write_many(kk, seqs, S, k, v, G, C);
+    } else {
+        for (int64_t s = 0; s < S; s++) {
+            const int64_t at = seqs[s].first * G * C;
+            kk->ops.kv_write(kk, &seqs[s].kv, k + at, v + at, seqs[s].past, seqs[s].n, G, C);
+        }
+    }
+    end(kk, start, "cache write", FLOATS(3 * rows * G * C), 0);
+}
+
 static void end_attention(kernels *k, double start, const attention_seq *seqs, int64_t S, int64_t H,
                           int64_t G, int64_t C)
 {

@@ -184,6 +184,17 @@ typedef struct attention_seq {
 // Writes rows k, v [n, G, C] as tokens past .. past + n - 1.
 void op_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
                  int64_t n, int64_t G, int64_t C);
+// Rows of one sequence among those of a step.
+typedef struct kv_rows {
+    kv_view kv;
+    int64_t first; // of k and v
+    int64_t n, past;
+} kv_rows;
+
+// op_kv_write for S sequences, whose views are of one type and size of pages: k, v [N, G, C] hold the
+// rows of all of them.
+void op_kv_write_many(kernels *kk, const kv_rows *seqs, int64_t S, const float *k, const float *v,
+                      int64_t G, int64_t C);
 // Grouped-query causal softmax attention, H a multiple of G, over S sequences at once. Memory does
 // not grow with length.
 void op_attention(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G, int64_t C,

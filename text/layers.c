@@ -78,9 +78,8 @@ static void attend(text_model *m, const model_layer *l, const float *q, const fl
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         const int64_t n = unit_rows(p, c);
-        kv_view kv = sequence_kv(p->seq, l->slot);
-        op_kv_write(m->k, &kv, k + p->first * kv_floats(c), v + p->first * kv_floats(c), p->past,
-                    p->n, c->kv_heads, c->head_dim);
+        const kv_view kv = sequence_kv(p->seq, l->slot);
+        m->ws.written[i] = (kv_rows){.kv = kv, .first = p->first, .n = p->n, .past = p->past};
         for (int64_t row = 0; row < p->n; row += n) {
             m->ws.attention[units++] = (attention_seq){
                 .q = q + (p->first + row) * query_floats(c),
@@ -91,6 +90,7 @@ static void attend(text_model *m, const model_layer *l, const float *q, const fl
             };
         }
     }
+    op_kv_write_many(m->k, m->ws.written, n_parts, k, v, c->kv_heads, c->head_dim);
     op_attention(m->k, m->ws.attention, units, c->heads, c->kv_heads, c->head_dim,
                  (float)(1 / sqrt(c->head_dim)));
 }

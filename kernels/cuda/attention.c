@@ -1,16 +1,18 @@
-// kernels/cuda/attention.c - attention on a GPU: its entries of the table, and which kernel takes what.
+// kernels/cuda/attention.c - attention on a GPU: its entries of the table, and which kernel
+// takes what.
 //
-// Few rows and tiles take heads of 64, 128 or 256 over pages of whole tiles, and are for results that need not be
-// exact; the plain form takes all else.
+// Few rows and tiles take heads of 64, 128 or 256 over pages of whole tiles, and are for results
+// that need not be exact; the plain form takes all else.
 #include "kernels/cuda/attention.h"
 
 #include "kernels/cuda/device.h"
 
 #define UNITS_AT_ONCE  64
-#define FEW_TOKENS     8   // up to here a sequence's rows are few: each gives the same bits alone and with others
+#define FEW_TOKENS     8   // of a sequence: each row gives the same bits alone and with others
 #define TILE_KEYS      64  // of attention_tile.cu
 #define TILE_ROWS      128
-#define WIDE_BYTES     ((TILE_ROWS + 2 * TILE_KEYS) * (256 + 8) * 2) // of shared memory, for 128 rows of C 256
+// Of shared memory, for 128 rows at C 256.
+#define WIDE_BYTES     ((TILE_ROWS + 2 * TILE_KEYS) * (256 + 8) * 2)
 #define TILE_BLOCKS    256 // fewer than these would leave processors idle: keys are cut
 #define TILE_CUT_KEYS  512 // of a part, at least
 #define TILE_CUTS      16
@@ -21,8 +23,8 @@
 _Static_assert(ATTENTION_KV_GROUP == KV_GROUP, "one size of groups");
 _Static_assert(sizeof(attention_unit) == 48, "no padding");
 _Static_assert(sizeof(attention_args) == 13 * 8, "no padding");
-_Static_assert(sizeof(kv_write_args) == 8 * 8, "no padding");
-_Static_assert(sizeof(kv_write_place) == 3 * 8, "no padding");
+_Static_assert(sizeof(kv_write_args) == 9 * 8, "no padding");
+_Static_assert(sizeof(kv_write_place) == 5 * 8, "no padding");
 _Static_assert(sizeof(spans_args) == 9 * 8, "no padding");
 
 static bool aligned(const void *p)
@@ -32,13 +34,35 @@ static bool aligned(const void *p)
 
 // ---- writing ----
 
-static void cuda_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v, int64_t past,
-                          int64_t n, int64_t G, int64_t C)
+// Up to UNITS_AT_ONCE sequences.
+static void write_some(kernels *kk, const kv_rows *seqs, int64_t S, const float *k, const float *v,
+                       int64_t G, int64_t C)
 {
-    const kv_write_place place = {kv->blocks, kv->offset, past};
-    const kv_write_args a = {k, v, cuda_args(kk, &place, sizeof place), n, G, C, kv->type,
-                             kv->page_rows};
-    if (a.place) cuda_launch(kk, launch_kv_write, &a, sizeof a);
+    kv_write_place places[UNITS_AT_ONCE];
+    kv_write_args a = {.k = k, .v = v, .S = S, .G = G, .C = C, .type = seqs[0].kv.type,
+                       .page_rows = seqs[0].kv.page_rows};
+    for (int64_t s = 0; s < S; s++) {
+        const kv_rows *r = &seqs[s];
+        places[s] = (kv_write_place){r->kv.blocks, r->kv.offset, r->past, r->first, r->n};
+        if (r->n > a.most) a.most = r->n;
+    }
+    a.places = cuda_args(kk, places, (size_t)S * sizeof *places);
+    if (a.places) cuda_launch(kk, launch_kv_write, &a, sizeof a);
+}
+
+static void cuda_kv_write_many(kernels *kk, const kv_rows *seqs, int64_t S, const float *k,
+                               const float *v, int64_t G, int64_t C)
+{
+    for (int64_t s = 0; s < S; s += UNITS_AT_ONCE) {
+        write_some(kk, seqs + s, S - s < UNITS_AT_ONCE ? S - s : UNITS_AT_ONCE, k, v, G, C);
+    }
+}
+
+static void cuda_kv_write(kernels *kk, const kv_view *kv, const float *k, const float *v,
+                          int64_t past, int64_t n, int64_t G, int64_t C)
+{
+    const kv_rows rows = {.kv = *kv, .n = n, .past = past};
+    write_some(kk, &rows, 1, k, v, G, C);
 }
 
 // ---- causal ----
@@ -74,14 +98,15 @@ static int64_t coarse_chunks(int64_t tokens)
     return chunks <= bound / 4 * 3 ? bound / 4 * 3 : bound;
 }
 
-// At C 256 blocks of 128 rows move half the bytes, but do not fit every chip, nor fill it for few rows.
+// At C 256 blocks of 128 rows move half the bytes, but do not fit every chip, nor fill it
+// for few rows.
 static int64_t tile_rows(const attention_batch *b)
 {
     const attention_args *a = &b->a;
     const cuda_chip *chip = cuda_get_chip(b->k);
     const int64_t blocks = (a->most_n * (a->H / a->G) + TILE_ROWS - 1) / TILE_ROWS * a->G * a->U;
-    return a->C < 256 || (chip->shared_bytes >= WIDE_BYTES && blocks >= chip->processors) ? TILE_ROWS
-                                                                                         : TILE_ROWS / 2;
+    const bool wide = chip->shared_bytes >= WIDE_BYTES && blocks >= chip->processors;
+    return a->C < 256 || wide ? TILE_ROWS : TILE_ROWS / 2;
 }
 
 // Into how many parts the keys of each unit are cut.
@@ -105,12 +130,14 @@ static int64_t few_floats(const attention_args *a, int64_t U, int64_t most_n, in
 
 static void batch_launch(attention_batch *b)
 {
-    static cuda_launcher *const launchers[FORM_COUNT] = {launch_attention_few, launch_attention_tile,
-                                                         launch_attention_plain};
+    static cuda_launcher *const launchers[FORM_COUNT] = {
+        launch_attention_few, launch_attention_tile, launch_attention_plain};
     attention_args *a = &b->a;
     if (a->U == 0) return;
     a->tile_rows = b->form == FORM_TILE ? tile_rows(b) : 0;
-    a->chunks = b->form == FORM_FEW ? coarse_chunks(b->longest) : b->form == FORM_TILE ? tile_cuts(b) : 1;
+    a->chunks = b->form == FORM_FEW    ? coarse_chunks(b->longest)
+                : b->form == FORM_TILE ? tile_cuts(b)
+                                       : 1;
     a->units = cuda_args(b->k, b->units, (size_t)a->U * sizeof *b->units);
     bool good = a->units;
     if (b->form == FORM_FEW || a->chunks > 1) {
@@ -136,7 +163,8 @@ static void batch_add(attention_batch *b, const attention_seq *s, int64_t first,
                       (b->form == FORM_FEW &&
                        few_floats(a, a->U + 1, most_n, coarse_chunks(longest)) > SCRATCH_FLOATS);
     if (full) batch_launch(b);
-    b->units[a->U++] = (attention_unit){s->q + at, s->out + at, s->kv.blocks, s->kv.offset, n, past};
+    b->units[a->U++] =
+        (attention_unit){s->q + at, s->out + at, s->kv.blocks, s->kv.offset, n, past};
     a->type = s->kv.type;
     a->page_rows = s->kv.page_rows;
     if (past + n > b->longest) b->longest = past + n;
@@ -169,8 +197,8 @@ static void cuda_attention(kernels *k, const attention_seq *seqs, int64_t S, int
 
 // ---- inside spans ----
 
-static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans, int64_t span,
-                                 int64_t H, int64_t C, float scale)
+static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans,
+                                 int64_t span, int64_t H, int64_t C, float scale)
 {
     spans_args a = {.out = out, .qkv = qkv, .span = span, .H = H, .C = C, .scale = (double)scale};
     const bool tiles = !k->exact && C % 4 == 0 && C <= 128 && scale > 0 && span < MOST_ROWS &&
@@ -192,6 +220,7 @@ static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64
 void attention_cuda_fill(backend_ops *ops)
 {
     ops->kv_write = cuda_kv_write;
+    ops->kv_write_many = cuda_kv_write_many;
     ops->attention = cuda_attention;
     ops->attention_spans = cuda_attention_spans;
 }

@@ -1,8 +1,8 @@
 // kernels/cuda/attention.h - attention: what attention.c hands to the launchers of attention_*.cu.
 //
-// A unit is some rows of one sequence. Units change from step to step and come through cuda_args; the structs
-// hold what like steps share, with lengths as coarse bounds. Pointers are device memory. Numbers are as wide as
-// pointers, so that no struct has padding.
+// A unit is some rows of one sequence. Units change from step to step and come through cuda_args;
+// the structs hold what like steps share, with lengths as coarse bounds. Pointers are device
+// memory. Numbers are as wide as pointers, so that no struct has padding.
 #ifndef SIGHT_KERNELS_CUDA_ATTENTION_H
 #define SIGHT_KERNELS_CUDA_ATTENTION_H
 
@@ -30,7 +30,8 @@ typedef struct attention_unit {
 
 typedef struct attention_args {
     const attention_unit *units; // [U]
-    float *parts;                // few: [U][chunks][G][rows, all n H / G][C], not yet divided by sums
+    // few: [U][chunks][G][rows, all n H / G][C], not yet divided by sums
+    float *parts;
     float *sums;                 // few: [U][chunks][G][rows][2]: largest score (of exp2), sum
     int64_t U, most_n;           // most_n: the largest n
     int64_t H, G, C;
@@ -44,12 +45,14 @@ typedef struct attention_args {
 typedef struct kv_write_place {
     void *const *blocks;
     int64_t offset, past;
+    int64_t first, n; // rows of k and v
 } kv_write_place;
 
 typedef struct kv_write_args {
-    const float *k, *v; // [n, G, C]
-    const kv_write_place *place;
-    int64_t n, G, C, type, page_rows;
+    const float *k, *v; // [., G, C]
+    const kv_write_place *places; // [S]
+    int64_t S, most;              // most: the largest n
+    int64_t G, C, type, page_rows;
 } kv_write_args;
 
 typedef struct spans_args {
@@ -74,8 +77,9 @@ void launch_spans_tile(cudaStream_t stream, const void *spans_args);          //
 
 // ---- chunks of keys ----
 
-// Few rows: keys are cut at fixed places into chunks, whose sums are added in a fixed order, so a row gives the
-// same bits alone, with others and with any bound on lengths. Narrow ones first: short pasts need many blocks too.
+// Few rows: keys are cut at fixed places into chunks, whose sums are added in a fixed order, so a
+// row gives the same bits alone, with others and with any bound on lengths. Narrow ones first:
+// short pasts need many blocks too.
 #define ATTENTION_CHUNK_KEYS 32 // of the narrowest; all are multiples of it
 
 ATTENTION_BOTH int64_t attention_chunk_first(int64_t chunk)

@@ -1,11 +1,11 @@
-// kernels/cuda/attention_plain.cu - keys and values into their pages, and attention in float32 throughout:
-// for exact results, and for shapes that the other kernels do not take.
+// kernels/cuda/attention_plain.cu - keys and values into their pages, and attention in float32
+// throughout: for exact results, and for shapes that the other kernels do not take.
 //
-// kv_write          bytes: 8 n G C read, 2 n G C of the pages' type written; nothing to compute. A warp has 64
-//                   components of a row; at 1 row it is the launch that counts
-// attention, spans  4 C operations a visible (row, head, key) in float32. A block has one row and head and runs
-//                   over its keys in tiles of 128, a thread each; values a column each. Every head of a group
-//                   reads the keys anew (from the caches): the plain form, not the fast one
+// kv_write  bytes: 8 n G C read, 2 n G C of the pages' type written; nothing to compute. A warp has
+//           64 components of a row; at 1 row it is the launch that counts
+// plain     4 C operations a visible (row, head, key) in float32. A block has one row and head and
+//           runs over its keys in tiles of 128, a thread each; values a column each. Every head of
+//           a group reads the keys anew (from the caches): the plain form, not the fast one
 #include "kernels/cuda/attention.h"
 
 #include "kernels/cuda/gpu.h"
@@ -16,7 +16,8 @@
 // ---- keys and values into their pages ----
 
 // As group_to_i8 (kernels/cpu/rows_split.h), bit for bit: a warp's 64 components, two a lane.
-static __device__ void write_i8(int8_t *to, float *scale, const float *from, int64_t n, uint32_t lane)
+static __device__ void write_i8(int8_t *to, float *scale, const float *from, int64_t n,
+                                uint32_t lane)
 {
     float x[2];
     uint32_t largest = 0;
@@ -46,14 +47,14 @@ static __global__ void kv_write_kernel(kv_write_args a)
     const int64_t task = (int64_t)blockIdx.x * WRITE_WARPS + threadIdx.x / GPU_WARP;
     const int64_t group = task % groups, g = task / groups % a.G, part = task / groups / a.G % 2;
     const int64_t i = task / groups / a.G / 2;
-    if (i >= a.n) return; // a whole warp, and no barrier follows
+    const kv_write_place p = a.places[blockIdx.y];
+    if (i >= p.n) return; // a whole warp, and no barrier follows
     const uint32_t lane = threadIdx.x % GPU_WARP;
-    const kv_write_place p = *a.place;
     const int64_t token = p.past + i, c0 = group * ATTENTION_KV_GROUP;
     const int64_t n = a.C - c0 < ATTENTION_KV_GROUP ? a.C - c0 : ATTENTION_KV_GROUP;
     char *page = (char *)p.blocks[token / a.page_rows] + p.offset;
     const int64_t row = (part * a.G + g) * a.page_rows + token % a.page_rows;
-    const float *from = (part ? a.v : a.k) + (i * a.G + g) * a.C + c0;
+    const float *from = (part ? a.v : a.k) + ((p.first + i) * a.G + g) * a.C + c0;
     if (a.type == TENSOR_I8) {
         float *scales = (float *)(page + (2 * a.G * a.page_rows * a.C + 63) / 64 * 64);
         write_i8((int8_t *)page + row * a.C + c0, scales + row * groups + group, from, n, lane);
@@ -69,8 +70,10 @@ static __global__ void kv_write_kernel(kv_write_args a)
 void launch_kv_write(cudaStream_t stream, const void *args)
 {
     const kv_write_args *a = (const kv_write_args *)args;
-    const int64_t tasks = a->n * 2 * a->G * ((a->C + ATTENTION_KV_GROUP - 1) / ATTENTION_KV_GROUP);
-    GPU_LAUNCH(kv_write_kernel, dim3((unsigned)((tasks + WRITE_WARPS - 1) / WRITE_WARPS)),
+    const int64_t groups = (a->C + ATTENTION_KV_GROUP - 1) / ATTENTION_KV_GROUP;
+    const int64_t tasks = a->most * 2 * a->G * groups;
+    const unsigned blocks = (unsigned)((tasks + WRITE_WARPS - 1) / WRITE_WARPS);
+    GPU_LAUNCH(kv_write_kernel, dim3(blocks, (unsigned)a->S),
                dim3(WRITE_WARPS * GPU_WARP), 0, stream, *a);
 }
 
@@ -84,14 +87,15 @@ typedef struct stored_row {
 template <int type> static __device__ __forceinline__ float stored_get(stored_row r, int64_t c)
 {
     if (type == TENSOR_BF16) return gpu_bf16_to_f32(((const uint16_t *)r.at)[c]);
-    if (type == TENSOR_I8) return (float)((const int8_t *)r.at)[c] * r.scales[c / ATTENTION_KV_GROUP];
+    if (type == TENSOR_I8) return (float)((const int8_t *)r.at)[c]
+        * r.scales[c / ATTENTION_KV_GROUP];
     return ((const float *)r.at)[c];
 }
 
 // Row `row` of a page: over both parts and all heads.
 template <int type>
-static __device__ __forceinline__ stored_row page_row(const char *page, int64_t row, int64_t page_rows,
-                                                      int64_t G, int64_t C)
+static __device__ __forceinline__ stored_row page_row(const char *page, int64_t row,
+                                                      int64_t page_rows, int64_t G, int64_t C)
 {
     const int bytes = type == TENSOR_BF16 ? 2 : type == TENSOR_I8 ? 1 : 4;
     stored_row r = {page + row * C * bytes, NULL};
@@ -145,8 +149,8 @@ template <int type> static __device__ float plain_score(plain_room m, stored_row
     return score;
 }
 
-// A tile's n keys, the thread's with this score; their values lie in m.values. largest and sum, the same in all
-// threads, move on.
+// A tile's n keys, the thread's with this score; their values lie in m.values. largest and sum, the
+// same in all threads, move on.
 template <int type>
 static __device__ void plain_add(plain_room m, float score, int64_t n, int64_t C, float *largest,
                                  float *sum)

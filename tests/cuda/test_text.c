@@ -1,10 +1,11 @@
 // The text model on a device: golden cases, and the ways of cutting the same work into steps, beside the CPU.
 //
 // Features come from the CPU's tower: the tower on a device has a test of its own.
+#include "text/golden.h" // first: a parameter of it is called threads
+
 #include "kernels/cuda/state.h"
 #include "kernels/memory.h"
 #include "text/draft.h"
-#include "text/golden.h"
 
 #define MAX_ROWS 256
 #define ROOM     ((int64_t)512 << 20)
