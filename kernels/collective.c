@@ -48,15 +48,21 @@ static sight_err check(kernels *const *k, int32_t ranks)
     return SIGHT_OK;
 }
 
-static sight_err open_group(collective *c)
+static sight_err open_group(collective *c, const struct nccl_calls *calls)
 {
 #ifdef SIGHT_CUDA
-    if (kernels_on_device(c->k[0])) return cuda_group_create(&c->group, c->k, c->ranks);
+    if (kernels_on_device(c->k[0])) return cuda_group_create(&c->group, c->k, c->ranks, calls);
 #endif
     return SIGHT_OK;
 }
 
 sight_err collective_create(collective **out, kernels *const *k, int32_t ranks)
+{
+    return collective_create_with(out, k, ranks, NULL);
+}
+
+sight_err collective_create_with(collective **out, kernels *const *k, int32_t ranks,
+                                 const struct nccl_calls *calls)
 {
     sight_err err = check(k, ranks);
     if (err) return err;
@@ -66,7 +72,7 @@ sight_err collective_create(collective **out, kernels *const *k, int32_t ranks)
     memcpy(c->k, k, (size_t)ranks * sizeof *k);
     c->has_lock = pthread_mutex_init(&c->lock, NULL) == 0;
     c->has_all = pthread_cond_init(&c->all, NULL) == 0;
-    err = c->has_lock && c->has_all ? open_group(c)
+    err = c->has_lock && c->has_all ? open_group(c, calls)
                                     : sight_fail(SIGHT_E_MEMORY, "no memory for a group of devices");
     if (err) collective_destroy(&c);
     else *out = c;

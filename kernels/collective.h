@@ -18,6 +18,10 @@ typedef struct collective collective;
 // One rank per kernels object, all of them on the CPU, or each on another GPU; they outlive it. SIGHT_E_ARGUMENT,
 // SIGHT_E_UNSUPPORTED (no NCCL), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
 sight_err collective_create(collective **out, kernels *const *k, int32_t ranks);
+// With GPUs, for tests: calls stands in NCCL's place (kernels/cuda/nccl.h).
+struct nccl_calls;
+sight_err collective_create_with(collective **out, kernels *const *k, int32_t ranks,
+                                 const struct nccl_calls *calls);
 // When no rank is in a call. Accepts NULL; leaves NULL.
 void collective_destroy(collective **c);
 

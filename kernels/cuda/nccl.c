@@ -11,19 +11,6 @@
 #define NCCL_FLOAT32 7
 #define NCCL_SUM 0
 
-typedef struct nccl_comm nccl_comm; // ncclComm
-
-typedef struct nccl_calls {
-    int (*init_all)(nccl_comm **comms, int n, const int *devices);
-    int (*destroy)(nccl_comm *comm);
-    int (*abort)(nccl_comm *comm);
-    int (*all_reduce)(const void *from, void *to, size_t n, int type, int op, nccl_comm *comm,
-                      cudaStream_t stream);
-    int (*all_gather)(const void *from, void *to, size_t n, int type, nccl_comm *comm,
-                      cudaStream_t stream);
-    const char *(*error)(int result);
-} nccl_calls;
-
 struct cuda_group {
     void *library;
     nccl_calls nccl;
@@ -58,7 +45,7 @@ static sight_err open_library(cuda_group *g)
     return sight_fail(SIGHT_E_UNSUPPORTED, "libnccl.so.2 lacks a function: %s", dlerror());
 }
 
-sight_err cuda_group_create(cuda_group **out, kernels *const *k, int32_t ranks)
+sight_err cuda_group_create(cuda_group **out, kernels *const *k, int32_t ranks, const nccl_calls *calls)
 {
     int devices[MAX_RANKS];
     if (ranks < 1 || ranks > MAX_RANKS) {
@@ -72,8 +59,9 @@ sight_err cuda_group_create(cuda_group **out, kernels *const *k, int32_t ranks)
         devices[i] = kernels_device(k[i]).index;
     }
     g->has_lock = pthread_mutex_init(&g->lock, NULL) == 0;
-    sight_err err = g->has_lock ? open_library(g)
-                                : sight_fail(SIGHT_E_MEMORY, "no memory for a group of GPUs");
+    sight_err err = g->has_lock ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a group of GPUs");
+    if (calls) g->nccl = *calls;
+    else if (!err) err = open_library(g);
     if (!err) {
         const int result = g->nccl.init_all(g->comms, ranks, devices);
         if (result) err = sight_fail(SIGHT_E_INTERNAL, "connecting GPUs: %s", g->nccl.error(result));
@@ -110,10 +98,7 @@ void cuda_group_end(cuda_group *g)
 
 typedef struct group_args {
     nccl_comm *comm;
-    int (*all_reduce)(const void *from, void *to, size_t n, int type, int op, nccl_comm *comm,
-                      cudaStream_t stream);
-    int (*all_gather)(const void *from, void *to, size_t n, int type, nccl_comm *comm,
-                      cudaStream_t stream);
+    const nccl_calls *nccl;
     int *result;
     float *to;
     const float *from;
@@ -128,13 +113,13 @@ static void keep(int *first, int result)
 static void launch_add(cudaStream_t stream, const void *args)
 {
     const group_args *a = args;
-    keep(a->result, a->all_reduce(a->from, a->to, (size_t)a->n, NCCL_FLOAT32, NCCL_SUM, a->comm, stream));
+    keep(a->result, a->nccl->all_reduce(a->from, a->to, (size_t)a->n, NCCL_FLOAT32, NCCL_SUM, a->comm, stream));
 }
 
 static void launch_gather(cudaStream_t stream, const void *args)
 {
     const group_args *a = args;
-    keep(a->result, a->all_gather(a->from, a->to, (size_t)a->n, NCCL_FLOAT32, a->comm, stream));
+    keep(a->result, a->nccl->all_gather(a->from, a->to, (size_t)a->n, NCCL_FLOAT32, a->comm, stream));
 }
 
 static void launch(cuda_group *g, int32_t rank, cuda_launcher *launcher, float *to, const float *from, int64_t n)
@@ -146,8 +131,7 @@ static void launch(cuda_group *g, int32_t rank, cuda_launcher *launcher, float *
         cuda_fail(g->k[rank], SIGHT_E_INTERNAL, "another GPU of the group has given up");
         return;
     }
-    const group_args a = {comm, g->nccl.all_reduce, g->nccl.all_gather, &g->results[rank],
-                          to, from, n};
+    const group_args a = {comm, &g->nccl, &g->results[rank], to, from, n};
     cuda_launch(g->k[rank], launcher, &a, sizeof a);
 }
 

@@ -5,12 +5,28 @@
 #ifndef SIGHT_KERNELS_CUDA_NCCL_H
 #define SIGHT_KERNELS_CUDA_NCCL_H
 
+#include <cuda_runtime_api.h>
+
 #include "kernels/ops.h"
 
 typedef struct cuda_group cuda_group;
 
-// k [ranks], each on a GPU of its own. SIGHT_E_UNSUPPORTED: there is no NCCL; SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
-sight_err cuda_group_create(cuda_group **out, kernels *const *k, int32_t ranks);
+// What is called of the library; results are 0 or an error.
+typedef struct nccl_comm nccl_comm;
+typedef struct nccl_calls {
+    int (*init_all)(nccl_comm **comms, int n, const int *devices);
+    int (*destroy)(nccl_comm *comm);
+    int (*abort)(nccl_comm *comm);
+    int (*all_reduce)(const void *from, void *to, size_t n, int type, int op, nccl_comm *comm,
+                      cudaStream_t stream);
+    int (*all_gather)(const void *from, void *to, size_t n, int type, nccl_comm *comm,
+                      cudaStream_t stream);
+    const char *(*error)(int result);
+} nccl_calls;
+
+// k [ranks], each on a GPU of its own. calls: what stands in NCCL's place, for tests; NULL: NCCL itself.
+// SIGHT_E_UNSUPPORTED: there is no NCCL; SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
+sight_err cuda_group_create(cuda_group **out, kernels *const *k, int32_t ranks, const nccl_calls *calls);
 void cuda_group_destroy(cuda_group **g); // accepts NULL; leaves NULL
 
 // x [n] becomes the sum over the ranks.
