@@ -2,7 +2,8 @@
 
 #ifdef SIGHT_CUDA_SHIM
 
-bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride, bool add)
+bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride,
+                      bool add)
 {
     return false;
 }
@@ -15,23 +16,23 @@ bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t 
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKSPACE_SLOT 5
+#define WORKSPACE_SLOT  5
 #define WORKSPACE_BYTES ((size_t)32 << 20) // what NVIDIA advises for its newer GPUs
-#define MAX_PLANS 128
+#define MAX_PLANS       128
 
 // The library's functions that are used, by name.
-#define FUNCTIONS(F) \
-    F(cublasLtCreate) \
-    F(cublasLtDestroy) \
-    F(cublasLtMatmul) \
-    F(cublasLtMatmulAlgoGetHeuristic) \
-    F(cublasLtMatmulDescCreate) \
-    F(cublasLtMatmulDescDestroy) \
-    F(cublasLtMatmulDescSetAttribute) \
-    F(cublasLtMatrixLayoutCreate) \
-    F(cublasLtMatrixLayoutDestroy) \
-    F(cublasLtMatmulPreferenceCreate) \
-    F(cublasLtMatmulPreferenceDestroy) \
+#define FUNCTIONS(F)                                                                               \
+    F(cublasLtCreate)                                                                              \
+    F(cublasLtDestroy)                                                                             \
+    F(cublasLtMatmul)                                                                              \
+    F(cublasLtMatmulAlgoGetHeuristic)                                                              \
+    F(cublasLtMatmulDescCreate)                                                                    \
+    F(cublasLtMatmulDescDestroy)                                                                   \
+    F(cublasLtMatmulDescSetAttribute)                                                              \
+    F(cublasLtMatrixLayoutCreate)                                                                  \
+    F(cublasLtMatrixLayoutDestroy)                                                                 \
+    F(cublasLtMatmulPreferenceCreate)                                                              \
+    F(cublasLtMatmulPreferenceDestroy)                                                             \
     F(cublasLtMatmulPreferenceSetAttribute)
 
 typedef struct library {
@@ -70,8 +71,8 @@ typedef struct products {
 
 static bool find_functions(library *l)
 {
-#define FIND(name) \
-    *(void **)&l->name##_ = dlsym(l->so, #name); \
+#define FIND(name)                                                                                 \
+    *(void **)&l->name##_ = dlsym(l->so, #name);                                                   \
     if (!l->name##_) return false;
     FUNCTIONS(FIND)
 #undef FIND
@@ -81,7 +82,8 @@ static bool find_functions(library *l)
 static void open_library(library *l)
 {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
-    for (size_t i = 0; i < sizeof names / sizeof *names && !l->so; i++) l->so = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; i < sizeof names / sizeof *names && !l->so; i++)
+        l->so = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!l->so) return;
     if (find_functions(l) && l->cublasLtCreate_(&l->handle) == CUBLAS_STATUS_SUCCESS) return;
     dlclose(l->so);
@@ -99,14 +101,15 @@ static void drop_plan(const library *l, plan *p)
     *p = (plan){0};
 }
 
-static bool set_product(const library *l, cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what, const void *value,
-                        size_t bytes)
+static bool set_product(const library *l, cublasLtMatmulDesc_t d,
+                        cublasLtMatmulDescAttributes_t what, const void *value, size_t bytes)
 {
     return l->cublasLtMatmulDescSetAttribute_(d, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
 }
 
-static bool set_preference(const library *l, cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t what,
-                           const void *value, size_t bytes)
+static bool set_preference(const library *l, cublasLtMatmulPreference_t p,
+                           cublasLtMatmulPreferenceAttributes_t what, const void *value,
+                           size_t bytes)
 {
     return l->cublasLtMatmulPreferenceSetAttribute_(p, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
 }
@@ -117,15 +120,17 @@ static bool describe(const library *l, plan *p)
     const shape *s = &p->shape;
     const cublasOperation_t turned = CUBLAS_OP_T;
     const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
-    return l->cublasLtMatmulDescCreate_(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+    return l->cublasLtMatmulDescCreate_(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
+               CUBLAS_STATUS_SUCCESS &&
            set_product(l, p->product, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned) &&
-           (!s->bias_alignment || set_product(l, p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias)) &&
-           l->cublasLtMatrixLayoutCreate_(&p->w, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->M, s->stride) ==
-               CUBLAS_STATUS_SUCCESS &&
-           l->cublasLtMatrixLayoutCreate_(&p->x, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->N, s->stride) ==
-               CUBLAS_STATUS_SUCCESS &&
-           l->cublasLtMatrixLayoutCreate_(&p->y, CUDA_R_32F, (uint64_t)s->M, (uint64_t)s->N, s->y_stride) ==
-               CUBLAS_STATUS_SUCCESS;
+           (!s->bias_alignment ||
+            set_product(l, p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias)) &&
+           l->cublasLtMatrixLayoutCreate_(&p->w, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->M,
+                                          s->stride) == CUBLAS_STATUS_SUCCESS &&
+           l->cublasLtMatrixLayoutCreate_(&p->x, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->N,
+                                          s->stride) == CUBLAS_STATUS_SUCCESS &&
+           l->cublasLtMatrixLayoutCreate_(&p->y, CUDA_R_32F, (uint64_t)s->M, (uint64_t)s->N,
+                                          s->y_stride) == CUBLAS_STATUS_SUCCESS;
 }
 
 static bool choose(const library *l, plan *p)
@@ -137,18 +142,20 @@ static bool choose(const library *l, plan *p)
     cublasLtMatmulHeuristicResult_t best;
     int found = 0;
     const bool good =
-        set_preference(l, wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace) &&
+        set_preference(l, wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                       sizeof workspace) &&
         set_preference(l, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &y, sizeof y) &&
         set_preference(l, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &y, sizeof y) &&
-        l->cublasLtMatmulAlgoGetHeuristic_(l->handle, p->product, p->w, p->x, p->y, p->y, wish, 1, &best, &found) ==
-            CUBLAS_STATUS_SUCCESS;
+        l->cublasLtMatmulAlgoGetHeuristic_(l->handle, p->product, p->w, p->x, p->y, p->y, wish, 1,
+                                           &best, &found) == CUBLAS_STATUS_SUCCESS;
     l->cublasLtMatmulPreferenceDestroy_(wish);
     if (!good || found < 1 || best.state != CUBLAS_STATUS_SUCCESS) return false;
     p->algorithm = best.algo;
     return true;
 }
 
-// The plan of that shape, made if need be in place of the one not used for longest. A place's address stays.
+// The plan of that shape, made if need be in place of the one not used for longest. A place's
+// address stays.
 static plan *plan_for(products *all, const shape *s)
 {
     plan *oldest = &all->plans[0];
@@ -170,7 +177,8 @@ static plan *plan_for(products *all, const shape *s)
 static void close_products(void *p)
 {
     products *all = p;
-    for (int i = 0; i < MAX_PLANS && all->lib.so; i++) drop_plan(&all->lib, &all->plans[i]);
+    for (int i = 0; i < MAX_PLANS && all->lib.so; i++)
+        drop_plan(&all->lib, &all->plans[i]);
     if (all->lib.so) {
         all->lib.cublasLtDestroy_(all->lib.handle);
         dlclose(all->lib.so);
@@ -208,14 +216,17 @@ static void launch_product(cudaStream_t stream, const void *args)
     const library *l = &a->all->lib;
     const float one = 1, beta = a->plan.shape.add ? 1 : 0;
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-    if (a->bias && !set_product(l, a->plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias)) {
+    if (a->bias && !set_product(l, a->plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias,
+                                sizeof a->bias)) {
         status = CUBLAS_STATUS_INVALID_VALUE;
     }
     if (status == CUBLAS_STATUS_SUCCESS) {
-        status = l->cublasLtMatmul_(l->handle, a->plan.product, &one, a->w, a->plan.w, a->x, a->plan.x, &beta, a->y,
-                                    a->plan.y, a->y, a->plan.y, &a->plan.algorithm, a->workspace, WORKSPACE_BYTES, stream);
+        status = l->cublasLtMatmul_(l->handle, a->plan.product, &one, a->w, a->plan.w, a->x,
+                                    a->plan.x, &beta, a->y, a->plan.y, a->y, a->plan.y,
+                                    &a->plan.algorithm, a->workspace, WORKSPACE_BYTES, stream);
     }
-    if (status != CUBLAS_STATUS_SUCCESS && a->all->failed == CUBLAS_STATUS_SUCCESS) a->all->failed = status;
+    if (status != CUBLAS_STATUS_SUCCESS && a->all->failed == CUBLAS_STATUS_SUCCESS)
+        a->all->failed = status;
 }
 
 static uint32_t alignment_of(const void *p)
@@ -224,16 +235,24 @@ static uint32_t alignment_of(const void *p)
     return (uint32_t)(at & ~(at - 1));
 }
 
-bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride, bool add)
+bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride,
+                      bool add)
 {
     products *all = products_of(k);
-    if (!all || !all->lib.so || cuda_in_step(k)) return false; // in a step descriptors would have to outlive it
+    if (!all || !all->lib.so || cuda_in_step(k))
+        return false; // in a step descriptors would have to outlive it
     if (all->failed != CUBLAS_STATUS_SUCCESS) {
         cuda_fail(k, SIGHT_E_INTERNAL, "a product by cuBLASLt: status %d", (int)all->failed);
         return true;
     }
-    const shape s = {job->M, N, stride, job->y_stride, alignment_of(job->y),
-                     job->bias ? alignment_of(job->bias) : 0, add, 0};
+    const shape s = {job->M,
+                     N,
+                     stride,
+                     job->y_stride,
+                     alignment_of(job->y),
+                     job->bias ? alignment_of(job->bias) : 0,
+                     add,
+                     0};
     plan *p = plan_for(all, &s);
     void *workspace = p->possible ? cuda_scratch(k, WORKSPACE_SLOT, WORKSPACE_BYTES) : NULL;
     if (!workspace) return false;

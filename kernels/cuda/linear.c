@@ -1,4 +1,5 @@
-// Which kernel a product takes is in linear.h. Consecutive products of a call that take the same one share a launch.
+// Which kernel a product takes is in linear.h. Consecutive products of a call that take the same
+// one share a launch.
 #include "kernels/cuda/linear.h"
 
 #include <assert.h>
@@ -8,14 +9,18 @@
 #include "kernels/cuda/linear_weights.h"
 #include "kernels/memory.h"
 
-// Scratch. Rows in bf16, and weights made into bf16 (or float32), are cut into pieces of so many bytes.
+// Scratch. Rows in bf16, and weights made into bf16 (or float32), are cut into pieces of so many
+// bytes; the second sums of a gated product take twice that at most.
 enum { SLOT_ROWS, SLOT_WEIGHTS, SLOT_WEIGHTS_UP, SLOT_UP, SLOT_RANK };
-#define PIECE_BYTES ((int64_t)64 << 20)
+#define PIECE_BYTES       ((int64_t)64 << 20)
+#define SMALL_PIECE_BYTES ((int64_t)48 << 10) // so that tests have several
 
 static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 376, "no padding");
-static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 392, "no padding");
+static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 392,
+              "no padding");
 static_assert(sizeof(unpack_args) == 120 && sizeof(packed_embed_args) == 104, "no padding");
-static_assert(sizeof(round_args) == 40 && sizeof(silu_mul_args) == 24 && sizeof(embed_args) == 56, "no padding");
+static_assert(sizeof(round_args) == 40 && sizeof(silu_mul_args) == 40 && sizeof(embed_args) == 56,
+              "no padding");
 static_assert((int)LINEAR_F32 == (int)TENSOR_F32 && (int)LINEAR_BF16 == (int)TENSOR_BF16 &&
                   (int)LINEAR_F16 == (int)TENSOR_F16 && LINEAR_MODE_ADD == (int)LINEAR_ADD &&
                   LINEAR_MODE_SILU_MUL == (int)LINEAR_SILU_MUL,
@@ -26,6 +31,7 @@ typedef struct product {
     kernels *k;
     const void *x; // float32, or bf16 where rows were rounded
     int64_t N, K;
+    int64_t all; // rows of the whole call, of which N are a piece: they choose the kernel
     double alpha;
     linear_mode mode;
     bool exact; // float32 arithmetic
@@ -36,12 +42,18 @@ static bool aligned16(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
+static int64_t piece_bytes(const product *p)
+{
+    return cuda_get_chip(p->k)->emulated ? SMALL_PIECE_BYTES : PIECE_BYTES;
+}
+
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static void launch(const product *p, cuda_launcher *launcher, linear_args *a, int64_t stride, int type)
+static void launch(const product *p, cuda_launcher *launcher, linear_args *a, int64_t stride,
+                   int type)
 {
     a->N = p->N;
     a->K = p->K;
@@ -70,46 +82,56 @@ static int kind_of(const weight *w)
 static int run_of(const weight *const *w, int n_w, int most)
 {
     int n = 1;
-    while (n < n_w && n < most && kind_of(w[n]) == kind_of(w[0])) n++;
+    while (n < n_w && n < most && kind_of(w[n]) == kind_of(w[0]))
+        n++;
     return n;
 }
 
 // ---- plain weights as they are ----
 
-static void plain_run(const product *p, cuda_launcher *launcher, float *const *y, const weight *const *w,
-                      int n_w)
+static void plain_run(const product *p, cuda_launcher *launcher, float *const *y,
+                      const weight *const *w, int n_w)
 {
     linear_args a = {.x = p->x, .n_jobs = n_w};
-    for (int i = 0; i < n_w; i++) set_job(&a.jobs[i], y[p->mode == LINEAR_SILU_MUL ? 0 : i], w[i]);
+    for (int i = 0; i < n_w; i++)
+        set_job(&a.jobs[i], y[p->mode == LINEAR_SILU_MUL ? 0 : i], w[i]);
     launch(p, launcher, &a, linear_stride(w[0]->w.type, p->K), (int)w[0]->w.type);
 }
 
 // ---- packed weights as they are ----
 
-static void packed_run(const product *p, cuda_launcher *launcher, float *const *y, const weight *const *w, int n_w)
+static void packed_run(const product *p, cuda_launcher *launcher, float *const *y,
+                       const weight *const *w, int n_w)
 {
     packed_args a = {.x = p->x, .N = p->N, .K = p->K, .n_jobs = n_w, .mode = (int32_t)p->mode};
     a.kind = linear_packed(w[0])->kind;
     a.wide = p->K % 4 == 0 && aligned16(p->x);
     for (int i = 0; i < n_w; i++) {
-        a.jobs[i] = (packed_job){*linear_packed(w[i]), w[i]->bias, y[p->mode == LINEAR_SILU_MUL ? 0 : i]};
+        a.jobs[i] =
+            (packed_job){*linear_packed(w[i]), w[i]->bias, y[p->mode == LINEAR_SILU_MUL ? 0 : i]};
     }
     cuda_launch(p->k, launcher, &a, sizeof a);
 }
 
 // ---- weights as other numbers, in pieces ----
 
-// Rows first .. first + n - 1 of a weight: where they lie as bf16 (f32: as float32), made so in scratch if need be.
-static const void *piece_of(const product *p, const weight *w, int slot, int64_t first, int64_t n, bool f32)
+// Rows first .. first + n - 1 of a weight: where they lie as bf16 (f32: as float32), made so in
+// scratch if need be.
+static const void *piece_of(const product *p, const weight *w, int slot, int64_t first, int64_t n,
+                            bool f32)
 {
     const int64_t stride = linear_stride(f32 ? TENSOR_F32 : TENSOR_BF16, p->K);
-    if (!w->packed && w->w.type != TENSOR_F16) return (const char *)w->w.data + first * stride * (f32 ? 4 : 2);
+    if (!w->packed && w->w.type != TENSOR_F16)
+        return (const char *)w->w.data + first * stride * (f32 ? 4 : 2);
     void *room = cuda_scratch(p->k, slot, (size_t)(n * stride) * (f32 ? 4 : 2));
     if (!room) return NULL;
     if (w->packed) {
-        unpack_args a = {.w = *linear_packed(w), .K = p->K, .first = first, .n = n, .stride = stride};
-        if (f32) a.f32 = room;
-        else a.bf16 = room;
+        unpack_args a = {
+            .w = *linear_packed(w), .K = p->K, .first = first, .n = n, .stride = stride};
+        if (f32)
+            a.f32 = room;
+        else
+            a.bf16 = room;
         cuda_launch(p->k, launch_packed_unpack, &a, sizeof a);
     } else {
         const widen_args a = {room, (const uint16_t *)w->w.data + first * stride, n * stride};
@@ -122,11 +144,30 @@ static const void *piece_of(const product *p, const weight *w, int slot, int64_t
 static int64_t piece_rows(const product *p, const weight *w, bool f32)
 {
     if (!w->packed && w->w.type != TENSOR_F16) return w->w.shape[0];
-    const int64_t rows = PIECE_BYTES / (p->K * (f32 ? 4 : 2)) / PACKED_PANEL * PACKED_PANEL;
+    const int64_t rows = piece_bytes(p) / (p->K * (f32 ? 4 : 2)) / PACKED_PANEL * PACKED_PANEL;
     return rows > PACKED_PANEL ? rows : PACKED_PANEL;
 }
 
-static void run_pieces(const product *p, cuda_launcher *launcher, const void *x, float *y, const weight *const *w, bool f32)
+// The library for one piece as launch_linear_big has it. false: nothing was done that stays.
+static bool library_takes(const product *p, const linear_args *a)
+{
+    const linear_job *job = &a->jobs[0];
+    const int64_t stride = linear_stride(TENSOR_BF16, p->K);
+    if (p->mode != LINEAR_SILU_MUL) {
+        return cublaslt_product(p->k, job, a->x, p->N, stride, p->mode == LINEAR_ADD);
+    }
+    if (!cublaslt_product(p->k, job, a->x, p->N, stride, false)) return false;
+    linear_job up = a->jobs[1];
+    up.y = cuda_scratch(p->k, SLOT_UP, (size_t)(p->N * job->M) * sizeof *up.y);
+    up.y_stride = job->M;
+    if (!up.y || !cublaslt_product(p->k, &up, a->x, p->N, stride, false)) return false;
+    const silu_mul_args gate = {job->y, up.y, p->N, job->M, job->y_stride};
+    cuda_launch(p->k, launch_silu_mul, &gate, sizeof gate);
+    return true;
+}
+
+static void run_pieces(const product *p, cuda_launcher *launcher, float *y, const weight *const *w,
+                       bool f32)
 {
     const int n_w = p->mode == LINEAR_SILU_MUL ? 2 : 1;
     const int64_t M = w[0]->w.shape[0];
@@ -134,77 +175,65 @@ static void run_pieces(const product *p, cuda_launcher *launcher, const void *x,
     if (n_w == 2) rows = least(rows, piece_rows(p, w[1], f32));
     for (int64_t first = 0; first < M; first += rows) {
         const int64_t n = least(rows, M - first);
-        linear_args a = {.x = x, .n_jobs = n_w};
+        linear_args a = {.x = p->x, .n_jobs = n_w};
         for (int i = 0; i < n_w; i++) {
-            const void *piece = piece_of(p, w[i], i ? SLOT_WEIGHTS_UP : SLOT_WEIGHTS, first, n, f32);
+            const void *piece =
+                piece_of(p, w[i], i ? SLOT_WEIGHTS_UP : SLOT_WEIGHTS, first, n, f32);
             if (!piece) return;
-            a.jobs[i] = (linear_job){piece, w[i]->bias ? w[i]->bias + first : NULL, y + first, n, M};
+            a.jobs[i] =
+                (linear_job){piece, w[i]->bias ? w[i]->bias + first : NULL, y + first, n, M};
         }
-        launch(p, launcher, &a, linear_stride(f32 ? TENSOR_F32 : TENSOR_BF16, p->K), f32 ? LINEAR_F32 : LINEAR_BF16);
+        if (launcher == launch_linear_big && library_takes(p, &a)) continue;
+        launch(p, launcher, &a, linear_stride(f32 ? TENSOR_F32 : TENSOR_BF16, p->K),
+               f32 ? LINEAR_F32 : LINEAR_BF16);
     }
 }
 
-// ---- many rows on the tensor cores ----
+// ---- rows in bf16 ----
 
-static bool library(const product *p, const void *x, float *y, const weight *w, bool add)
+// One kind of weights. few: LINEAR_MID_ROWS at most.
+static void rounded_products(const product *p, float *const *y, const weight *const *w, int n_w,
+                             bool few)
 {
-    linear_job job;
-    set_job(&job, y, w);
-    job.w = piece_of(p, w, SLOT_WEIGHTS, 0, job.M, false);
-    return job.w && cublaslt_product(p->k, &job, x, p->N, linear_stride(TENSOR_BF16, p->K), add);
-}
-
-// Large products by the library. false: nothing was done.
-static bool run_library(const product *p, const void *x, float *y, const weight *const *w)
-{
-    const int64_t M = w[0]->w.shape[0];
-    if (M > piece_rows(p, w[0], false)) return false;
-    if (p->mode != LINEAR_SILU_MUL) return library(p, x, y, w[0], p->mode == LINEAR_ADD);
-    if (M > piece_rows(p, w[1], false)) return false;
-    if (!library(p, x, y, w[0], false)) return false;
-    float *up = cuda_scratch(p->k, SLOT_UP, (size_t)(p->N * M) * sizeof *up);
-    if (!up || !library(p, x, up, w[1], false)) return false;
-    const silu_mul_args a = {y, up, p->N * M};
-    cuda_launch(p->k, launch_silu_mul, &a, sizeof a);
-    return true;
-}
-
-// One kind of weights, rows x in bf16.
-static void rounded_products(const product *p, const void *x, float *const *y, const weight *const *w, int n_w, bool few)
-{
-    product rounded = *p;
-    rounded.x = x;
     if (few && w[0]->packed) {
-        packed_run(&rounded, launch_packed_mid, y, w, n_w);
+        packed_run(p, launch_packed_mid, y, w, n_w);
         return;
     }
     if (few && w[0]->w.type == TENSOR_BF16) {
-        plain_run(&rounded, launch_linear_mid, y, w, n_w);
+        plain_run(p, launch_linear_mid, y, w, n_w);
         return;
     }
     const int step = p->mode == LINEAR_SILU_MUL ? 2 : 1;
-    for (int i = 0; i < n_w; i += step) {
-        if (few) run_pieces(p, launch_linear_mid, x, y[i], w + i, false);
-        else if (!run_library(p, x, y[i], w + i)) run_pieces(p, launch_linear_big, x, y[i], w + i, false);
-    }
+    for (int i = 0; i < n_w; i += step)
+        run_pieces(p, few ? launch_linear_mid : launch_linear_big, y[i], w + i, false);
+}
+
+// Rows to take at once: those whose bf16 form (and gated, whose second sums) fits a piece of
+// scratch.
+static int64_t rows_at_once(const product *p, const weight *w)
+{
+    int64_t bytes = linear_stride(TENSOR_BF16, p->K) * 2;
+    if (p->mode == LINEAR_SILU_MUL && w->w.shape[0] * 2 > bytes) bytes = w->w.shape[0] * 2;
+    const int64_t fit = piece_bytes(p) / bytes;
+    return fit > 128 ? fit / 128 * 128 : 128;
 }
 
 static void rounded_run(const product *whole, float *const *y, const weight *const *w, int n_w)
 {
-    const int64_t stride = linear_stride(TENSOR_BF16, whole->K);
-    const int64_t fit = PIECE_BYTES / (stride * 2), most = fit > 128 ? fit / 128 * 128 : 128;
+    const int64_t stride = linear_stride(TENSOR_BF16, whole->K), most = rows_at_once(whole, w[0]);
     for (int64_t first = 0; first < whole->N; first += most) {
         product p = *whole;
         p.N = least(most, whole->N - first);
         uint16_t *x = cuda_scratch(p.k, SLOT_ROWS, (size_t)(p.N * stride) * sizeof *x);
         if (!x) return;
-        const round_args round = {x, (const float *)p.x + first * p.K, p.N, p.K, stride};
+        const round_args round = {x, (const float *)whole->x + first * p.K, p.N, p.K, stride};
         cuda_launch(p.k, launch_round, &round, sizeof round);
+        p.x = x;
         float *at[LINEAR_JOBS];
         for (int i = 0; i < n_w; i++) {
             at[i] = p.mode == LINEAR_SILU_MUL && i ? NULL : y[i] + first * w[i]->w.shape[0];
         }
-        rounded_products(&p, x, at, w, n_w, whole->N <= LINEAR_MID_ROWS);
+        rounded_products(&p, at, w, n_w, whole->all <= LINEAR_MID_ROWS);
     }
 }
 
@@ -212,7 +241,7 @@ static void rounded_run(const product *whole, float *const *y, const weight *con
 
 static void run_same(const product *p, float *const *y, const weight *const *w, int n_w)
 {
-    const bool few = p->N <= LINEAR_FEW_ROWS, is_packed = w[0]->packed;
+    const bool few = p->all <= LINEAR_FEW_ROWS, is_packed = w[0]->packed;
     if (few && is_packed) {
         packed_run(p, launch_packed_few, y, w, n_w);
     } else if (few) {
@@ -221,35 +250,42 @@ static void run_same(const product *p, float *const *y, const weight *const *w, 
         plain_run(p, launch_linear_tile, y, w, n_w);
     } else {
         const int step = p->mode == LINEAR_SILU_MUL ? 2 : 1;
-        for (int i = 0; i < n_w && p->exact; i += step) run_pieces(p, launch_linear_tile, p->x, y[i], w + i, true);
+        for (int i = 0; i < n_w && p->exact; i += step)
+            run_pieces(p, launch_linear_tile, y[i], w + i, true);
         if (!p->exact) rounded_run(p, y, w, n_w);
     }
 }
 
 // Gate and up of kinds that no kernel takes together, or with additions.
-static void gated_apart(const product *p, float *y, const weight *const *w)
+static void gated_apart(const product *whole, float *y, const weight *const *w)
 {
-    const int64_t M = w[0]->w.shape[0];
-    float *up = cuda_scratch(p->k, SLOT_UP, (size_t)(p->N * M) * sizeof *up), *out[] = {y, up};
-    if (!up) return;
-    product one = *p;
-    one.mode = LINEAR_SET;
-    for (int i = 0; i < 2; i++) {
-        run_same(&one, &out[i], w + i, 1);
-        p->k->ops.low_rank(p->k, out[i], p->x, w[i], p->N);
+    const int64_t M = w[0]->w.shape[0], most = rows_at_once(whole, w[0]);
+    for (int64_t first = 0; first < whole->N; first += most, y += most * M) {
+        product p = *whole;
+        p.N = least(most, whole->N - first);
+        p.x = (const float *)whole->x + first * p.K;
+        p.mode = LINEAR_SET;
+        float *up = cuda_scratch(p.k, SLOT_UP, (size_t)(p.N * M) * sizeof *up), *out[] = {y, up};
+        if (!up) return;
+        for (int i = 0; i < 2; i++) {
+            run_same(&p, &out[i], w + i, 1);
+            p.k->ops.low_rank(p.k, out[i], p.x, w[i], p.N);
+        }
+        const silu_mul_args a = {y, up, p.N, M, M};
+        cuda_launch(p.k, launch_silu_mul, &a, sizeof a);
     }
-    const silu_mul_args a = {y, up, p->N * M};
-    cuda_launch(p->k, launch_silu_mul, &a, sizeof a);
 }
 
-static void cuda_linear(kernels *k, float *const *y, const float *x, const weight *const *w, int n_w, int64_t N,
-                        linear_mode mode)
+static void cuda_linear(kernels *k, float *const *y, const float *x, const weight *const *w,
+                        int n_w, int64_t N, linear_mode mode)
 {
-    const product p = {k, x, N, w[0]->w.shape[1], 1, mode, k->exact};
+    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact};
     if (cuda_failed(k)) return;
     if (mode == LINEAR_SILU_MUL) {
-        if (kind_of(w[0]) != kind_of(w[1]) || w[0]->lora || w[1]->lora) gated_apart(&p, y[0], w);
-        else run_same(&p, y, w, 2);
+        if (kind_of(w[0]) != kind_of(w[1]) || w[0]->lora || w[1]->lora)
+            gated_apart(&p, y[0], w);
+        else
+            run_same(&p, y, w, 2);
         return;
     }
     for (int i = 0, n; i < n_w; i += n) {
@@ -268,8 +304,9 @@ static void cuda_low_rank(kernels *k, float *y, const float *x, const weight *w,
         const int64_t r = l->a.shape[0];
         float *t = cuda_scratch(k, SLOT_RANK, (size_t)(N * r) * sizeof *t);
         if (!t) return;
-        const product first = {k, x, N, w->w.shape[1], (double)l->scale, LINEAR_SET, true};
-        const product second = {k, t, N, r, 1, LINEAR_ADD, true};
+        const product first = {k, x, N, w->w.shape[1], N, (double)l->scale,
+                               LINEAR_SET, true};
+        const product second = {k, t, N, r, N, 1, LINEAR_ADD, true};
         run_same(&first, &t, &pa, 1);
         run_same(&second, &y, &pb, 1);
     }
@@ -285,7 +322,8 @@ static void cuda_embed(kernels *k, float *y, const int32_t *ids, const weight *t
         cuda_launch(k, launch_packed_embed, &a, sizeof a);
         return;
     }
-    const embed_args a = {y, table->w.data, there, N, D, linear_stride(table->w.type, D), (int64_t)table->w.type};
+    const embed_args a = {
+        y, table->w.data, there, N, D, linear_stride(table->w.type, D), (int64_t)table->w.type};
     cuda_launch(k, launch_embed, &a, sizeof a);
 }
 

@@ -1,14 +1,18 @@
-// kernels/cuda/linear.h - products of plain weights: what linear.c hands to the launchers of linear_*.cu.
+// kernels/cuda/linear.h - products of plain weights: what linear.c hands to the launchers of
+// linear_*.cu.
 //
-// A weight on the device is row-major [M, K] like the checkpoint's, but its rows begin at multiples of 16 bytes
-// (linear_stride; what lies between is 0), so that every kernel reads 16 bytes at a time. x and y have no gaps.
+// A weight on the device is row-major [M, K] like the checkpoint's, but its rows begin at multiples
+// of 16 bytes (linear_stride; what lies between is 0), so that every kernel reads 16 bytes at a
+// time. x and y have no gaps.
 //
 // Which kernel, by rows N and the weights' type:
 //   linear_few    N <= 8, any type: float32 arithmetic on float32 rows
 //   linear_mid    N <= 64, bf16: tensor cores, rows rounded to bf16
 //   linear_big    above: tensor cores, rows rounded to bf16 (or cuBLASLt: cublaslt.h)
-//   linear_tile   any N, any type, float32 arithmetic: exact products, float32 weights, low-rank additions
-// f16 weights become bf16 in scratch for more than 8 rows (packed_unpack does that), packed ones too.
+//   linear_tile   any N, any type, float32 arithmetic: exact products, float32 weights, low-rank
+//   additions
+// f16 weights become bf16 in scratch for more than 8 rows (packed_unpack does that), packed ones
+// too.
 //
 // A row's result does not depend on the rows beside it as long as it comes from the same kernel.
 //
@@ -23,11 +27,12 @@
 extern "C" {
 #endif
 
-#define LINEAR_JOBS 8      // products of one input that a launch takes
+#define LINEAR_JOBS     8 // products of one input that a launch takes
 #define LINEAR_FEW_ROWS 8
 #define LINEAR_MID_ROWS 64
 
-// Types as in tensor_type, and modes as in linear_mode; numbers, since C++ does not read those headers.
+// Types as in tensor_type, and modes as in linear_mode; numbers, since C++ does not read those
+// headers.
 enum { LINEAR_F32, LINEAR_BF16, LINEAR_F16 };
 enum { LINEAR_MODE_SET, LINEAR_MODE_ADD, LINEAR_MODE_SILU_MUL };
 
@@ -41,12 +46,12 @@ typedef struct linear_job {
 // With LINEAR_MODE_SILU_MUL there are two jobs, gate and up, and y is the first one's.
 typedef struct linear_args {
     linear_job jobs[LINEAR_JOBS];
-    const void *x;  // [N, K] float32; mid and big: [N, stride] bf16, zeros past K
+    const void *x; // [N, K] float32; mid and big: [N, stride] bf16, zeros past K
     int64_t N, K;
     int64_t stride; // elements from row to row of the weights
     double alpha;   // a float's value: y = alpha x w^T + bias
     int32_t n_jobs, type, mode;
-    int32_t wide;   // rows of x begin at multiples of 16 bytes
+    int32_t wide; // rows of x begin at multiples of 16 bytes
 } linear_args;
 
 typedef struct round_args { // y = bf16(x), rows padded with zeros
@@ -56,9 +61,9 @@ typedef struct round_args { // y = bf16(x), rows padded with zeros
 } round_args;
 
 typedef struct silu_mul_args { // y = silu(y) * up
-    float *y;
-    const float *up;
-    int64_t n;
+    float *y;                  // [N, y_stride], of which M columns
+    const float *up;           // [N, M]
+    int64_t N, M, y_stride;
 } silu_mul_args;
 
 typedef struct embed_args { // rows of a plain table

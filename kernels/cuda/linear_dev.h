@@ -1,5 +1,5 @@
-// kernels/cuda/linear_dev.h - what the product kernels share: reading weights, finding a block's job, the end of
-// a product. For linear_*.cu and packed_*.cu.
+// kernels/cuda/linear_dev.h - what the product kernels share: reading weights, finding a block's
+// job, the end of a product. For linear_*.cu and packed_*.cu.
 #ifndef SIGHT_KERNELS_CUDA_LINEAR_DEV_H
 #define SIGHT_KERNELS_CUDA_LINEAR_DEV_H
 
@@ -33,7 +33,8 @@ static __device__ __forceinline__ uint32_t linear_pair(float low, float high)
 
 static __device__ __forceinline__ uint4 linear_round8(const float v[8])
 {
-    return make_uint4(linear_pair(v[0], v[1]), linear_pair(v[2], v[3]), linear_pair(v[4], v[5]), linear_pair(v[6], v[7]));
+    return make_uint4(linear_pair(v[0], v[1]), linear_pair(v[2], v[3]), linear_pair(v[4], v[5]),
+                      linear_pair(v[6], v[7]));
 }
 
 // Numbers of a weight's type from 16 bytes.
@@ -60,7 +61,8 @@ template <int type> static __device__ __forceinline__ void linear_widen(float *o
 
 // n floats of a row from k on, zeros past K.
 template <int n>
-static __device__ __forceinline__ void linear_row(float *out, const float *row, int64_t k, int64_t K, bool wide)
+static __device__ __forceinline__ void linear_row(float *out, const float *row, int64_t k,
+                                                  int64_t K, bool wide)
 {
     if (wide && k + n <= K) {
 #pragma unroll
@@ -74,7 +76,8 @@ static __device__ __forceinline__ void linear_row(float *out, const float *row, 
         return;
     }
 #pragma unroll
-    for (int i = 0; i < n; i++) out[i] = k + i < K ? row[k + i] : 0.0f;
+    for (int i = 0; i < n; i++)
+        out[i] = k + i < K ? row[k + i] : 0.0f;
 }
 
 static __device__ __forceinline__ float linear_silu(float g)
@@ -82,7 +85,8 @@ static __device__ __forceinline__ float linear_silu(float g)
     return g / (1.0f + expf(-g));
 }
 
-// Which job block `b` works on, and its number among that job's blocks; a block takes `rows` outputs.
+// Which job block `b` works on, and its number among that job's blocks; a block takes `rows`
+// outputs.
 static __device__ __forceinline__ int linear_find(const linear_args &a, int64_t *b, int64_t rows)
 {
     int j = 0;
@@ -96,8 +100,8 @@ static __device__ __forceinline__ int linear_find(const linear_args &a, int64_t 
 }
 
 // Output m of row n; up: the second sum of a gated product.
-static __device__ __forceinline__ void linear_end(const linear_args &a, const linear_job &job, int64_t n, int64_t m,
-                                                  float sum, float up)
+static __device__ __forceinline__ void linear_end(const linear_args &a, const linear_job &job,
+                                                  int64_t n, int64_t m, float sum, float up)
 {
     float *y = job.y + n * job.y_stride + m;
     float v = (float)a.alpha * sum + (job.bias ? job.bias[m] : 0.0f);
@@ -114,7 +118,8 @@ static inline int64_t linear_blocks(const linear_args *a, int64_t rows)
 {
     int64_t blocks = 0;
     const int n = a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs;
-    for (int j = 0; j < n; j++) blocks += (a->jobs[j].M + rows - 1) / rows;
+    for (int j = 0; j < n; j++)
+        blocks += (a->jobs[j].M + rows - 1) / rows;
     return blocks;
 }
 

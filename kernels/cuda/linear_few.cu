@@ -1,29 +1,32 @@
 // kernels/cuda/linear_few.cu - products of 1 to 8 rows: decoding, drafts being checked.
 //
-// Must move the weights once, M K bytes times their size; x is small and stays in the first-level cache (read
-// again by each group of R outputs), y smaller. 2 N M K operations in float32. Bound by memory for N up to 4, near
-// the float32 units' limit at 8.
+// Must move the weights once, M K bytes times their size; x is small and stays in the first-level
+// cache (read again by each group of R outputs), y smaller. 2 N M K operations in float32. Bound by
+// memory for N up to 4, near the float32 units' limit at 8.
 //
-// A warp takes R outputs (with a gated product R / 2 of gate and the same of up), lane l the 16 bytes l of every 512 of
-// their rows; 2 R such loads are under way. Warps split K between them where it is long.
+// A warp takes R outputs (with a gated product R / 2 of gate and the same of up), lane l the 16
+// bytes l of every 512 of their rows; 2 R such loads are under way. Warps split K between them
+// where it is long.
 //
-// The order of sums: within a lane by rising k; over the lanes by halves (16, 8, 4, 2, 1); then the warps that share
-// K, in order. How many do depends on K alone. So the result of an output depends neither on N nor on what else is in
-// the launch, bit for bit.
+// The order of sums: within a lane by rising k; over the lanes by halves (16, 8, 4, 2, 1); then the
+// warps that share K, in order. How many do depends on K alone. So the result of an output depends
+// neither on N nor on what else is in the launch, bit for bit.
 #include "kernels/cuda/linear_dev.h"
 
 #define FEW_OUTPUTS 4 // of a warp
-#define FEW_WARPS 8   // of a block at most
-#define FEW_AHEAD 2   // chunks loaded at once
+#define FEW_WARPS   8 // of a block at most
+#define FEW_AHEAD   2 // chunks loaded at once
 
-// Sums of v[count] over the lanes: the lane gets that of index *at (lanes that share an index all have it).
+// Sums of v[count] over the lanes: the lane gets that of index *at (lanes that share an index all
+// have it).
 template <int count, int d> struct few_sums {
     static __device__ __forceinline__ float run(float *v, int *at)
     {
         const bool high = (int)threadIdx.x & d;
 #pragma unroll
         for (int i = 0; i < count / 2; i++) {
-            const float keep = high ? v[i + count / 2] : v[i], give = high ? v[i] : v[i + count / 2];
+            const float keep = high ? v[i + count / 2] : v[i],
+                        give = high ? v[i] : v[i + count / 2];
             v[i] = keep + __shfl_xor_sync(GPU_ALL_LANES, give, d);
         }
         if (high) *at += count / 2;
@@ -47,12 +50,14 @@ template <> struct few_sums<1, 0> {
 };
 
 template <int type, int rows>
-static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS], const linear_args &a, const uint4 *v, int64_t k)
+static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS],
+                                               const linear_args &a, const uint4 *v, int64_t k)
 {
     const int E = linear_pack<type>::count;
     float w[FEW_OUTPUTS][E];
 #pragma unroll
-    for (int r = 0; r < FEW_OUTPUTS; r++) linear_widen<type>(w[r], v[r]);
+    for (int r = 0; r < FEW_OUTPUTS; r++)
+        linear_widen<type>(w[r], v[r]);
 #pragma unroll
     for (int n = 0; n < rows; n++) {
         float x[E];
@@ -60,14 +65,16 @@ static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS], 
 #pragma unroll
         for (int r = 0; r < FEW_OUTPUTS && n < a.N; r++) {
 #pragma unroll
-            for (int e = 0; e < E; e++) sum[n][r] += x[e] * w[r][e];
+            for (int e = 0; e < E; e++)
+                sum[n][r] += x[e] * w[r][e];
         }
     }
 }
 
 // Grid: groups of FEW_OUTPUTS outputs, blockDim.x / 32 / split of them in a block. rows: N at most.
 template <int type, int rows>
-static __global__ void __launch_bounds__(FEW_WARPS * GPU_WARP) linear_few_kernel(linear_args a, int split)
+static __global__ void __launch_bounds__(FEW_WARPS *GPU_WARP)
+    linear_few_kernel(linear_args a, int split)
 {
     __shared__ float parts[FEW_WARPS][rows * FEW_OUTPUTS];
     const int E = linear_pack<type>::count;
@@ -94,7 +101,8 @@ static __global__ void __launch_bounds__(FEW_WARPS * GPU_WARP) linear_few_kernel
 #pragma unroll
             for (int r = 0; r < FEW_OUTPUTS; r++) {
                 v[i][r] = make_uint4(0, 0, 0, 0);
-                if (k + i * step < a.stride) v[i][r] = load_stream16(w[r] + 16 / E * (k + i * step));
+                if (k + i * step < a.stride)
+                    v[i][r] = load_stream16(w[r] + 16 / E * (k + i * step));
             }
         }
 #pragma unroll
@@ -121,7 +129,8 @@ static int few_split(const linear_args *a)
 {
     const int64_t chunks = a->stride / (GPU_WARP * (a->type == LINEAR_F32 ? 4 : 8));
     int split = 1;
-    while (split < FEW_WARPS && chunks >= 4 * split) split *= 2;
+    while (split < FEW_WARPS && chunks >= 4 * split)
+        split *= 2;
     return split;
 }
 
@@ -129,17 +138,25 @@ template <int type> static void few_launch(cudaStream_t stream, const linear_arg
 {
     const int split = few_split(a), warps = split > FEW_WARPS / 2 ? split : FEW_WARPS / 2;
     const int wanted = a->mode == LINEAR_MODE_SILU_MUL ? FEW_OUTPUTS / 2 : FEW_OUTPUTS;
-    const dim3 grid((unsigned)linear_blocks(a, (int64_t)(warps / split) * wanted)), block((unsigned)(warps * GPU_WARP));
-    if (a->N == 1) GPU_LAUNCH((linear_few_kernel<type, 1>), grid, block, 0, stream, *a, split);
-    else if (a->N == 2) GPU_LAUNCH((linear_few_kernel<type, 2>), grid, block, 0, stream, *a, split);
-    else if (a->N <= 4) GPU_LAUNCH((linear_few_kernel<type, 4>), grid, block, 0, stream, *a, split);
-    else GPU_LAUNCH((linear_few_kernel<type, 8>), grid, block, 0, stream, *a, split);
+    const dim3 grid((unsigned)linear_blocks(a, (int64_t)(warps / split) * wanted)),
+        block((unsigned)(warps * GPU_WARP));
+    if (a->N == 1)
+        GPU_LAUNCH((linear_few_kernel<type, 1>), grid, block, 0, stream, *a, split);
+    else if (a->N == 2)
+        GPU_LAUNCH((linear_few_kernel<type, 2>), grid, block, 0, stream, *a, split);
+    else if (a->N <= 4)
+        GPU_LAUNCH((linear_few_kernel<type, 4>), grid, block, 0, stream, *a, split);
+    else
+        GPU_LAUNCH((linear_few_kernel<type, 8>), grid, block, 0, stream, *a, split);
 }
 
 extern "C" void launch_linear_few(cudaStream_t stream, const void *args)
 {
     const linear_args *a = (const linear_args *)args;
-    if (a->type == LINEAR_F32) few_launch<LINEAR_F32>(stream, a);
-    else if (a->type == LINEAR_BF16) few_launch<LINEAR_BF16>(stream, a);
-    else few_launch<LINEAR_F16>(stream, a);
+    if (a->type == LINEAR_F32)
+        few_launch<LINEAR_F32>(stream, a);
+    else if (a->type == LINEAR_BF16)
+        few_launch<LINEAR_BF16>(stream, a);
+    else
+        few_launch<LINEAR_F16>(stream, a);
 }

@@ -1,17 +1,20 @@
-// kernels/cuda/linear_mid.cu - products of 9 to 64 rows on the tensor cores: steps of many sequences, short pieces of
-// prompts.
+// kernels/cuda/linear_mid.cu - products of 9 to 64 rows on the tensor cores: steps of many
+// sequences, short pieces of prompts.
 //
-// Must move the weights once, 2 M K bytes, and is bound by that: the rows, 2 N K bytes in bf16, come from the caches, once
-// for every 16 (32) outputs. Weights go from memory to registers by 16-byte loads, 64 bytes of a row side by side and
-// 512 in a block; 8 (16) such loads a lane are under way.
+// Must move the weights once, 2 M K bytes, and is bound by that: the rows, 2 N K bytes in bf16,
+// come from the caches, once for every 16 (32) outputs. Weights go from memory to registers by
+// 16-byte loads, 64 bytes of a row side by side and 512 in a block; 8 (16) such loads a lane are
+// under way.
 #include "kernels/cuda/linear_mid.h"
 
 #define MID_AHEAD 4 // steps loaded at once
 
 // tiles: of 8 rows of x. high: of 16 outputs; a gated product has 16 of gate and 16 of up.
-template <int tiles, int high> static __global__ void __launch_bounds__(MID_THREADS) linear_mid_kernel(linear_args a)
+template <int tiles, int high>
+static __global__ void __launch_bounds__(MID_THREADS) linear_mid_kernel(linear_args a)
 {
-    const int warp = (int)threadIdx.x / GPU_WARP, group = (int)threadIdx.x % GPU_WARP / 4, t = (int)threadIdx.x % 4;
+    const int warp = (int)threadIdx.x / GPU_WARP, group = (int)threadIdx.x % GPU_WARP / 4,
+              t = (int)threadIdx.x % 4;
     const bool gated = a.mode == LINEAR_MODE_SILU_MUL;
     const int outputs = gated ? 16 : 16 * high;
     int64_t b = blockIdx.x;
@@ -57,16 +60,22 @@ template <int tiles, int high> static __global__ void __launch_bounds__(MID_THRE
 template <int tiles> static void mid_launch(cudaStream_t stream, const linear_args *a)
 {
     // 32 outputs a block halve what the rows cost, where there are enough blocks then.
-    const bool gated = a->mode == LINEAR_MODE_SILU_MUL, high = gated || (tiles == 8 && linear_blocks(a, 32) >= 128);
+    const bool gated = a->mode == LINEAR_MODE_SILU_MUL,
+               high = gated || (tiles == 8 && linear_blocks(a, 32) >= 128);
     const dim3 block(MID_THREADS), grid((unsigned)linear_blocks(a, high && !gated ? 32 : 16));
-    if (high) GPU_LAUNCH((linear_mid_kernel<tiles, 2>), grid, block, 0, stream, *a);
-    else GPU_LAUNCH((linear_mid_kernel<tiles, 1>), grid, block, 0, stream, *a);
+    if (high)
+        GPU_LAUNCH((linear_mid_kernel<tiles, 2>), grid, block, 0, stream, *a);
+    else
+        GPU_LAUNCH((linear_mid_kernel<tiles, 1>), grid, block, 0, stream, *a);
 }
 
 extern "C" void launch_linear_mid(cudaStream_t stream, const void *args)
 {
     const linear_args *a = (const linear_args *)args;
-    if (a->N <= 16) mid_launch<2>(stream, a);
-    else if (a->N <= 32) mid_launch<4>(stream, a);
-    else mid_launch<8>(stream, a);
+    if (a->N <= 16)
+        mid_launch<2>(stream, a);
+    else if (a->N <= 32)
+        mid_launch<4>(stream, a);
+    else
+        mid_launch<8>(stream, a);
 }

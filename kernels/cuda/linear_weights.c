@@ -11,14 +11,16 @@
 // ---- plain matrices ----
 
 // Rows whose ends are padded with zeros, in pieces.
-static sight_err write_padded(kernels *k, char *to, const char *from, int64_t rows, size_t row, size_t stride)
+static sight_err write_padded(kernels *k, char *to, const char *from, int64_t rows, size_t row,
+                              size_t stride)
 {
     const int64_t fit = (int64_t)(STAGE_BYTES / stride), most = fit > 0 ? fit : 1;
     char *stage = calloc((size_t)(most < rows ? most : rows), stride);
     if (!stage) return sight_fail(SIGHT_E_MEMORY, "no memory to lay out weights");
     for (int64_t i = 0; i < rows; i += most) {
         const int64_t n = rows - i < most ? rows - i : most;
-        for (int64_t j = 0; j < n; j++) memcpy(stage + (size_t)j * stride, from + (size_t)(i + j) * row, row);
+        for (int64_t j = 0; j < n; j++)
+            memcpy(stage + (size_t)j * stride, from + (size_t)(i + j) * row, row);
         kernels_write(k, to + (size_t)i * stride, stage, (size_t)n * stride);
     }
     free(stage);
@@ -32,8 +34,10 @@ static sight_err take_matrix(kernels *k, tensor_view *out, const tensor_view *v)
     void *taken;
     sight_err err = kernels_alloc(&taken, k, (size_t)v->shape[0] * stride, "weights");
     if (err) return err;
-    if (row == stride) kernels_write(k, taken, v->data, (size_t)v->shape[0] * row);
-    else err = write_padded(k, taken, v->data, v->shape[0], row, stride);
+    if (row == stride)
+        kernels_write(k, taken, v->data, (size_t)v->shape[0] * row);
+    else
+        err = write_padded(k, taken, v->data, v->shape[0], row, stride);
     if (err) {
         kernels_free(k, taken);
         return err;
@@ -67,10 +71,16 @@ static void describe(packed_matrix *out, const packed *p)
         .super_min_at = plane_at(p, p->super_min),
         .factor = f->factor,
         .M = (int32_t)p->M,
-        .kind = f->f8 ? PACKED_KIND_F8 : f->bits == 8 ? PACKED_KIND_8 : f->has_table ? PACKED_KIND_TABLE : PACKED_KIND_4,
+        .kind = f->f8          ? PACKED_KIND_F8
+                : f->bits == 8 ? PACKED_KIND_8
+                : f->has_table ? PACKED_KIND_TABLE
+                               : PACKED_KIND_4,
         .offset = f->f8 ? 0 : f->offset,
         .scales = scales[f->scales],
-        .group_shift = f->group == 16 ? 4 : f->group == 32 ? 5 : f->group == 64 ? 6 : 7,
+        .group_shift = f->group == 16   ? 4
+                       : f->group == 32 ? 5
+                       : f->group == 64 ? 6
+                                        : 7,
         .signed_sub = f->signed_sub,
         .has_min = f->has_min,
         .groups = (int32_t)packed_groups(f, p->K),
@@ -85,11 +95,13 @@ static sight_err take_packed(kernels *k, const packed **out, const packed *p)
 {
     const char *why;
     if (!packed_format_check(&p->format, &why)) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "packed weights on a GPU: %s is not one that it has a product for", why);
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "packed weights on a GPU: %s is not one that it has a product for", why);
     }
     const size_t bytes = packed_bytes(&p->format, p->M, p->K);
     if (p->M > INT32_MAX || bytes / 64 > UINT32_MAX) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "packed weights on a GPU: %lld rows of %lld inputs are too many",
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "packed weights on a GPU: %lld rows of %lld inputs are too many",
                           (long long)p->M, (long long)p->K);
     }
     taken_packed *t = malloc(sizeof *t);
@@ -157,7 +169,8 @@ static sight_err take_ranks(kernels *k, const low_rank **out, const low_rank *l)
 
 // ---- both ----
 
-// Weights that were not taken (a load that ended early) point into mappings and to what was malloced.
+// Weights that were not taken (a load that ended early) point into mappings and to what was
+// malloced.
 static bool on_device(const kernels *k, const void *p)
 {
     const cuda_heap *heap = k->cuda->heap;
@@ -178,8 +191,10 @@ static sight_err take_bias(kernels *k, const float **out, const float *bias, int
 // Frees what stands in a weight whose parts are all on the device, or NULL.
 static void drop_parts(kernels *k, weight *w)
 {
-    if (w->packed) drop_packed(k, w->packed);
-    else kernels_free(k, (void *)w->w.data);
+    if (w->packed)
+        drop_packed(k, w->packed);
+    else
+        kernels_free(k, (void *)w->w.data);
     kernels_free(k, (float *)w->bias);
     drop_ranks(k, w->lora);
 }
@@ -188,7 +203,8 @@ sight_err linear_take_weight(kernels *k, weight *w)
 {
     weight taken = {.w = w->w};
     taken.w.data = NULL;
-    sight_err err = w->packed ? take_packed(k, &taken.packed, w->packed) : take_matrix(k, &taken.w, &w->w);
+    sight_err err =
+        w->packed ? take_packed(k, &taken.packed, w->packed) : take_matrix(k, &taken.w, &w->w);
     if (!err && w->bias) err = take_bias(k, &taken.bias, w->bias, w->w.shape[0]);
     if (!err && w->lora) err = take_ranks(k, &taken.lora, w->lora);
     if (err) {
@@ -202,6 +218,8 @@ sight_err linear_take_weight(kernels *k, weight *w)
 
 void linear_drop_weight(kernels *k, weight *w)
 {
-    if (on_device(k, w->packed ? (const void *)w->packed->codes : w->w.data)) drop_parts(k, w);
-    else free((float *)w->bias);
+    if (on_device(k, w->packed ? (const void *)w->packed->codes : w->w.data))
+        drop_parts(k, w);
+    else
+        free((float *)w->bias);
 }

@@ -1,4 +1,5 @@
-// kernels/cuda/linear_weights.h - weights on the device: how they lie there, and how they get there.
+// kernels/cuda/linear_weights.h - weights on the device: how they lie there, and how they get
+// there.
 #ifndef SIGHT_KERNELS_CUDA_LINEAR_WEIGHTS_H
 #define SIGHT_KERNELS_CUDA_LINEAR_WEIGHTS_H
 

@@ -1,8 +1,10 @@
-// kernels/cuda/packed.h - products of packed weights on the device: what linear.c hands to packed_*.cu.
+// kernels/cuda/packed.h - products of packed weights on the device: what linear.c hands to
+// packed_*.cu.
 //
-// A packed matrix keeps the CPU's layout (kernels/packed.h): a 64-byte line of 16 rows by 4 inputs (8 bits) or 8 inputs
-// (4 bits) suits a GPU as well. A warp's 16-byte loads take 8 lines: lane l has rows 4 (l % 4) .. + 3 of line l / 4,
-// so a number of x serves four products in the lane, and eight neighbouring lines' x are one coalesced access.
+// A packed matrix keeps the CPU's layout (kernels/packed.h): a 64-byte line of 16 rows by 4 inputs
+// (8 bits) or 8 inputs (4 bits) suits a GPU as well. A warp's 16-byte loads take 8 lines: lane l
+// has rows 4 (l % 4) .. + 3 of line l / 4, so a number of x serves four products in the lane, and
+// eight neighbouring lines' x are one coalesced access.
 //
 // Structs have no padding. Pointers are device memory.
 #ifndef SIGHT_KERNELS_CUDA_PACKED_H
@@ -44,7 +46,8 @@ typedef struct packed_job {
 // As linear_args; all jobs are of one kind.
 typedef struct packed_args {
     packed_job jobs[PACKED_JOBS];
-    const void *x; // [N, K] float32; packed_mid: [N, K to the next multiple of 8] bf16, zeros past K
+    const void
+        *x; // [N, K] float32; packed_mid: [N, K to the next multiple of 8] bf16, zeros past K
     int64_t N, K;
     int32_t n_jobs, mode, kind, wide;
 } packed_args;

@@ -23,10 +23,12 @@ static __device__ __forceinline__ int64_t packed_panel_bytes(const packed_matrix
     return ((int64_t)w.groups << w.group_shift) / packed_inputs(w.kind) * 64;
 }
 
-// Byte i of u less `offset` (0 to 255 both) as a float: it becomes the last bits of 2^23 + v. Exact.
+// Byte i of u less `offset` (0 to 255 both) as a float: it becomes the last bits of 2^23 + v.
+// Exact.
 static __device__ __forceinline__ float packed_byte(uint32_t u, int i, float offset)
 {
-    return __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7540u | (uint32_t)i)) - (8388608.0f + offset);
+    return __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7540u | (uint32_t)i)) -
+           (8388608.0f + offset);
 }
 
 // E4M3 in the upper bits of a float is 2^120 too small and otherwise right, subnormal numbers too.
@@ -36,10 +38,13 @@ static __device__ __forceinline__ float packed_f8(uint32_t b)
     return (b & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : v;
 }
 
-// Entries of the table for the four bytes of u: out[i] has the low and the high half of byte 2 i, then of the next.
-static __device__ __forceinline__ void packed_look(uint32_t out[2], uint32_t u, const uint32_t table[4])
+// Entries of the table for the four bytes of u: out[i] has the low and the high half of byte 2 i,
+// then of the next.
+static __device__ __forceinline__ void packed_look(uint32_t out[2], uint32_t u,
+                                                   const uint32_t table[4])
 {
-    // __byte_perm takes its bytes by four selectors of 4 bits, of which 3 count: bit 3 chooses between two of them.
+    // __byte_perm takes its bytes by four selectors of 4 bits, of which 3 count: bit 3 chooses
+    // between two of them.
     const uint32_t low = u & 0x77777777u, pick = (u & 0x88888888u) >> 1 | 0x32103210u;
     for (int i = 0; i < 2; i++) {
         const uint32_t first = __byte_perm(table[0], table[1], low >> 16 * i);
@@ -50,32 +55,37 @@ static __device__ __forceinline__ void packed_look(uint32_t out[2], uint32_t u, 
 
 // The numbers of one row's word of a line, before scales: 4 or 8 neighbouring inputs.
 template <int kind>
-static __device__ __forceinline__ void packed_numbers(float *out, uint32_t u, float offset, const uint32_t table[4])
+static __device__ __forceinline__ void packed_numbers(float *out, uint32_t u, float offset,
+                                                      const uint32_t table[4])
 {
     if (kind == PACKED_KIND_F8) {
-        for (int i = 0; i < 4; i++) out[i] = packed_f8(u >> 8 * i & 255u);
+        for (int i = 0; i < 4; i++)
+            out[i] = packed_f8(u >> 8 * i & 255u);
         return;
     }
     if (kind == PACKED_KIND_8) {
-        for (int i = 0; i < 4; i++) out[i] = packed_byte(u, i, offset);
+        for (int i = 0; i < 4; i++)
+            out[i] = packed_byte(u, i, offset);
         return;
     }
     uint32_t half[2];
     if (kind == PACKED_KIND_TABLE) {
         packed_look(half, u, table);
-        for (int i = 0; i < 8; i++) out[i] = packed_byte(half[i % 4 / 2], i % 2 * 2 + i / 4, offset);
+        for (int i = 0; i < 8; i++)
+            out[i] = packed_byte(half[i % 4 / 2], i % 2 * 2 + i / 4, offset);
         return;
     }
     half[0] = u & 0x0f0f0f0fu;
     half[1] = u >> 4 & 0x0f0f0f0fu;
-    for (int i = 0; i < packed_line<kind>::inputs; i++) out[i] = packed_byte(half[i / 4], i % 4, offset);
+    for (int i = 0; i < packed_line<kind>::inputs; i++)
+        out[i] = packed_byte(half[i / 4], i % 4, offset);
 }
 
 static __device__ __forceinline__ void packed_table(uint32_t out[4], const packed_matrix &w)
 {
     for (int i = 0; i < 4; i++) {
-        out[i] = (uint32_t)w.table[4 * i] | (uint32_t)w.table[4 * i + 1] << 8 | (uint32_t)w.table[4 * i + 2] << 16 |
-                 (uint32_t)w.table[4 * i + 3] << 24;
+        out[i] = (uint32_t)w.table[4 * i] | (uint32_t)w.table[4 * i + 1] << 8 |
+                 (uint32_t)w.table[4 * i + 2] << 16 | (uint32_t)w.table[4 * i + 3] << 24;
     }
 }
 
@@ -87,7 +97,8 @@ typedef struct packed_row {
     const float *super, *super_min;
 } packed_row;
 
-static __device__ __forceinline__ packed_row packed_row_of(const packed_matrix &w, int64_t panel, int r)
+static __device__ __forceinline__ packed_row packed_row_of(const packed_matrix &w, int64_t panel,
+                                                           int r)
 {
     const int64_t at = panel * w.groups * PANEL + r, super = panel * w.supers * PANEL + r;
     const int bytes = w.scales == PACKED_SCALES_BYTES ? 1 : w.scales == PACKED_SCALES_F16 ? 2 : 4;
@@ -104,11 +115,13 @@ static __device__ __forceinline__ int packed_super(const packed_matrix &w, int g
     return w.super_magic ? (int)__umulhi((uint32_t)g, w.super_magic) : g;
 }
 
-// Scales and shifts of rows r .. r + 3 (r a multiple of 4) of a panel in group g. Without minima shifts are 0.
-static __device__ __forceinline__ void packed_scales(float scale[4], float shift[4], const packed_matrix &w,
-                                                     const packed_row &row, int g)
+// Scales and shifts of rows r .. r + 3 (r a multiple of 4) of a panel in group g. Without minima
+// shifts are 0.
+static __device__ __forceinline__ void
+packed_scales(float scale[4], float shift[4], const packed_matrix &w, const packed_row &row, int g)
 {
-    for (int i = 0; i < 4; i++) shift[i] = 0;
+    for (int i = 0; i < 4; i++)
+        shift[i] = 0;
     if (w.scales == PACKED_SCALES_F16) {
         const uint2 v = *reinterpret_cast<const uint2 *>(row.scales + g * (2 * PANEL));
         scale[0] = w.factor * linear_half(v.x & 0xffffu);
@@ -132,22 +145,26 @@ static __device__ __forceinline__ void packed_scales(float scale[4], float shift
     // A signed byte plus 128 is its bits with the sign turned.
     const uint32_t turned = w.signed_sub ? sub ^ 0x80808080u : sub;
     const float centre = w.signed_sub ? 128.0f : 0.0f;
-    for (int i = 0; i < 4; i++) scale[i] = s[i] * packed_byte(turned, i, centre);
+    for (int i = 0; i < 4; i++)
+        scale[i] = s[i] * packed_byte(turned, i, centre);
     if (!w.has_min) return;
     const uint32_t mins = *reinterpret_cast<const uint32_t *>(row.mins + g * PANEL);
     const float4 low = *reinterpret_cast<const float4 *>(row.super_min + super);
     const float l[4] = {low.x, low.y, low.z, low.w};
-    for (int i = 0; i < 4; i++) shift[i] = l[i] * packed_byte(mins, i, 0);
+    for (int i = 0; i < 4; i++)
+        shift[i] = l[i] * packed_byte(mins, i, 0);
 }
 
 // The same of one row.
-static __device__ __forceinline__ float packed_scale(float *shift, const packed_matrix &w, const packed_row &row, int g)
+static __device__ __forceinline__ float packed_scale(float *shift, const packed_matrix &w,
+                                                     const packed_row &row, int g)
 {
     *shift = 0;
     if (w.scales == PACKED_SCALES_F16) {
         return w.factor * linear_half(reinterpret_cast<const uint16_t *>(row.scales)[g * PANEL]);
     }
-    if (w.scales == PACKED_SCALES_F32) return w.factor * reinterpret_cast<const float *>(row.scales)[g * PANEL];
+    if (w.scales == PACKED_SCALES_F32)
+        return w.factor * reinterpret_cast<const float *>(row.scales)[g * PANEL];
     const int super = packed_super(w, g) * PANEL;
     const uint8_t byte = row.scales[g * PANEL];
     const float sub = w.signed_sub ? (float)(int8_t)byte : (float)byte;
@@ -174,13 +191,14 @@ static inline int64_t packed_all_panels(const packed_args *a)
 {
     int64_t panels = 0;
     const int n = a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs;
-    for (int j = 0; j < n; j++) panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
+    for (int j = 0; j < n; j++)
+        panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
     return panels;
 }
 
 // Output m of row n, as linear_end.
-static __device__ __forceinline__ void packed_end(const packed_args &a, const packed_job &job, int64_t n, int64_t m, float sum,
-                                                  float up)
+static __device__ __forceinline__ void packed_end(const packed_args &a, const packed_job &job,
+                                                  int64_t n, int64_t m, float sum, float up)
 {
     float *y = job.y + n * (int64_t)job.w.M + m;
     float v = sum + (job.bias ? job.bias[m] : 0.0f);

@@ -1,14 +1,17 @@
 // kernels/cuda/packed_few.cu - products of 1 to 8 rows with packed weights: decoding.
 //
-// Must move the codes and scales once (4.5 to 8.5 bits a weight) and is bound by that for one row in 8 bits; in 4 bits
-// the integer units, which turn codes into floats (1.5 to 2.5 operations a weight, 64 a cycle and multiprocessor), come
-// close to it, and from 4 rows on the float32 units bound it. Arithmetic is float32 on float32 rows throughout.
+// Must move the codes and scales once (4.5 to 8.5 bits a weight) and is bound by that for one row
+// in 8 bits; in 4 bits the integer units, which turn codes into floats (1.5 to 2.5 operations a
+// weight, 64 a cycle and multiprocessor), come close to it, and from 4 rows on the float32 units
+// bound it. Arithmetic is float32 on float32 rows throughout.
 //
-// A panel of 16 rows is shared by 8 warps, each taking every eighth step of 8 lines (512 bytes); four loads of 16 bytes a
-// lane are under way. In a lane a line's products are summed before the scale meets them.
+// A panel of 16 rows is shared by 8 warps, each taking every eighth step of 8 lines (512 bytes);
+// four loads of 16 bytes a lane are under way. In a lane a line's products are summed before the
+// scale meets them.
 //
-// The order of sums: in a lane by rising line; over the eight lanes of the same rows by halves; over the warps in order.
-// It depends on nothing but K, so neither N nor what else is in the launch changes a result.
+// The order of sums: in a lane by rising line; over the eight lanes of the same rows by halves;
+// over the warps in order. It depends on nothing but K, so neither N nor what else is in the launch
+// changes a result.
 #include "kernels/cuda/packed_dev.h"
 
 #define PF_WARPS 8
@@ -17,9 +20,9 @@
 
 // Adds what 16 bytes of codes (4 rows of line `line`) give with the rows of x.
 template <int kind, int rows>
-static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4 &v, const packed_args &a,
-                                              const packed_matrix &w, const packed_row &row, const uint32_t table[4],
-                                              int64_t line)
+static __device__ __forceinline__ void
+pf_add(float (&sum)[rows][4], const uint4 &v, const packed_args &a, const packed_matrix &w,
+       const packed_row &row, const uint32_t table[4], int64_t line)
 {
     const int inputs = packed_line<kind>::inputs;
     const int64_t k = line * inputs;
@@ -27,7 +30,8 @@ static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4
     packed_scales(scale, shift, w, row, (int)k >> w.group_shift);
     const uint32_t u[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-    for (int i = 0; i < 4; i++) packed_numbers<kind>(number[i], u[i], (float)w.offset, table);
+    for (int i = 0; i < 4; i++)
+        packed_numbers<kind>(number[i], u[i], (float)w.offset, table);
 #pragma unroll
     for (int n = 0; n < rows; n++) {
         if (n >= a.N) break;
@@ -35,13 +39,15 @@ static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4
         linear_row<inputs>(x, (const float *)a.x + n * a.K, k, a.K, a.wide);
         if (w.has_min) {
 #pragma unroll
-            for (int j = 0; j < inputs; j++) all += x[j];
+            for (int j = 0; j < inputs; j++)
+                all += x[j];
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float part = 0;
 #pragma unroll
-            for (int j = 0; j < inputs; j++) part += x[j] * number[i][j];
+            for (int j = 0; j < inputs; j++)
+                part += x[j] * number[i][j];
             sum[n][i] += scale[i] * part;
             if (w.has_min) sum[n][i] -= shift[i] * all;
         }
@@ -50,8 +56,8 @@ static __device__ __forceinline__ void pf_add(float (&sum)[rows][4], const uint4
 
 // This warp's part of a panel, into parts[n][row].
 template <int kind, int rows>
-static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const packed_args &a, const packed_matrix &w,
-                                                int64_t panel, int warp)
+static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const packed_args &a,
+                                                const packed_matrix &w, int64_t panel, int warp)
 {
     const int lane = (int)threadIdx.x % GPU_WARP, r = lane % 4 * 4;
     const int64_t lines = ((int64_t)w.groups << w.group_shift) / packed_line<kind>::inputs;
@@ -60,7 +66,8 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
     uint32_t table[4] = {};
     if (kind == PACKED_KIND_TABLE) packed_table(table, w);
     float sum[rows][4] = {};
-    for (int64_t line = warp * PF_LINES + lane / 4; line < lines; line += PF_AHEAD * PF_WARPS * PF_LINES) {
+    for (int64_t line = warp * PF_LINES + lane / 4; line < lines;
+         line += PF_AHEAD * PF_WARPS * PF_LINES) {
         uint4 v[PF_AHEAD];
 #pragma unroll
         for (int i = 0; i < PF_AHEAD; i++) {
@@ -78,7 +85,8 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
     for (int n = 0; n < rows; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            for (int d = GPU_WARP / 2; d >= 4; d /= 2) sum[n][i] += __shfl_xor_sync(GPU_ALL_LANES, sum[n][i], d);
+            for (int d = GPU_WARP / 2; d >= 4; d /= 2)
+                sum[n][i] += __shfl_xor_sync(GPU_ALL_LANES, sum[n][i], d);
             if (lane < 4) parts[n][r + i] = sum[n][i];
         }
     }
@@ -86,7 +94,8 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], const pac
 
 // A block is a panel; with a gated product of gate, and the same of up.
 template <int kind, int rows>
-static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP, rows == 1 ? 3 : 2) packed_few_kernel(packed_args a)
+static __global__ void __launch_bounds__(PF_WARPS *GPU_WARP, rows == 1 ? 3 : 2)
+    packed_few_kernel(packed_args a)
 {
     __shared__ float parts[2][PF_WARPS][rows][PANEL];
     const bool gated = a.mode == LINEAR_MODE_SILU_MUL;
@@ -110,17 +119,25 @@ static __global__ void __launch_bounds__(PF_WARPS * GPU_WARP, rows == 1 ? 3 : 2)
 template <int kind> static void pf_launch(cudaStream_t stream, const packed_args *a)
 {
     const dim3 grid((unsigned)packed_all_panels(a)), block(PF_WARPS * GPU_WARP);
-    if (a->N == 1) GPU_LAUNCH((packed_few_kernel<kind, 1>), grid, block, 0, stream, *a);
-    else if (a->N == 2) GPU_LAUNCH((packed_few_kernel<kind, 2>), grid, block, 0, stream, *a);
-    else if (a->N <= 4) GPU_LAUNCH((packed_few_kernel<kind, 4>), grid, block, 0, stream, *a);
-    else GPU_LAUNCH((packed_few_kernel<kind, 8>), grid, block, 0, stream, *a);
+    if (a->N == 1)
+        GPU_LAUNCH((packed_few_kernel<kind, 1>), grid, block, 0, stream, *a);
+    else if (a->N == 2)
+        GPU_LAUNCH((packed_few_kernel<kind, 2>), grid, block, 0, stream, *a);
+    else if (a->N <= 4)
+        GPU_LAUNCH((packed_few_kernel<kind, 4>), grid, block, 0, stream, *a);
+    else
+        GPU_LAUNCH((packed_few_kernel<kind, 8>), grid, block, 0, stream, *a);
 }
 
 extern "C" void launch_packed_few(cudaStream_t stream, const void *args)
 {
     const packed_args *a = (const packed_args *)args;
-    if (a->kind == PACKED_KIND_8) pf_launch<PACKED_KIND_8>(stream, a);
-    else if (a->kind == PACKED_KIND_F8) pf_launch<PACKED_KIND_F8>(stream, a);
-    else if (a->kind == PACKED_KIND_4) pf_launch<PACKED_KIND_4>(stream, a);
-    else pf_launch<PACKED_KIND_TABLE>(stream, a);
+    if (a->kind == PACKED_KIND_8)
+        pf_launch<PACKED_KIND_8>(stream, a);
+    else if (a->kind == PACKED_KIND_F8)
+        pf_launch<PACKED_KIND_F8>(stream, a);
+    else if (a->kind == PACKED_KIND_4)
+        pf_launch<PACKED_KIND_4>(stream, a);
+    else
+        pf_launch<PACKED_KIND_TABLE>(stream, a);
 }

@@ -1,22 +1,26 @@
-// kernels/cuda/packed_unpack.cu - packed and f16 weights as numbers: for products of more than 8 rows, which then run as
-// those of bf16 weights do, and rows of a table.
+// kernels/cuda/packed_unpack.cu - packed and f16 weights as numbers: for products of more than 8
+// rows, which then run as those of bf16 weights do, and rows of a table.
 //
-// Bound by memory: a weight's bits in, 2 bytes out (4 exact). From 512 rows on the product itself takes ten times as
-// long; turning codes into numbers within it would repeat the work for every 128 rows.
+// Bound by memory: a weight's bits in, 2 bytes out (4 exact). From 512 rows on the product itself
+// takes ten times as long; turning codes into numbers within it would repeat the work for every 128
+// rows.
 #include "kernels/cuda/packed_dev.h"
 
 #define UNPACK_THREADS 256
 
 // 8 neighbouring inputs from k on (a multiple of 8) of row m; those past K are 0.
-static __device__ __forceinline__ void unpack_row(float out[8], const packed_matrix &w, int64_t K, int64_t m, int64_t k)
+static __device__ __forceinline__ void unpack_row(float out[8], const packed_matrix &w, int64_t K,
+                                                  int64_t m, int64_t k)
 {
     const int64_t panel = m / PANEL;
     const int r = (int)(m % PANEL);
-    const uint8_t *codes = w.codes + panel * packed_panel_bytes(w) + k / packed_inputs(w.kind) * 64 + 4 * r;
+    const uint8_t *codes =
+        w.codes + panel * packed_panel_bytes(w) + k / packed_inputs(w.kind) * 64 + 4 * r;
     const uint32_t *u = reinterpret_cast<const uint32_t *>(codes);
     uint32_t table[4];
     float shift;
-    const float scale = packed_scale(&shift, w, packed_row_of(w, panel, r), (int)k >> w.group_shift);
+    const float scale =
+        packed_scale(&shift, w, packed_row_of(w, panel, r), (int)k >> w.group_shift);
     if (w.kind == PACKED_KIND_8) {
         packed_numbers<PACKED_KIND_8>(out, u[0], (float)w.offset, table);
         packed_numbers<PACKED_KIND_8>(out + 4, u[16], (float)w.offset, table);
@@ -29,7 +33,8 @@ static __device__ __forceinline__ void unpack_row(float out[8], const packed_mat
         packed_table(table, w);
         packed_numbers<PACKED_KIND_TABLE>(out, u[0], (float)w.offset, table);
     }
-    for (int j = 0; j < 8; j++) out[j] = k + j < K ? scale * out[j] - shift : 0.0f;
+    for (int j = 0; j < 8; j++)
+        out[j] = k + j < K ? scale * out[j] - shift : 0.0f;
 }
 
 // A thread takes 8 inputs of a row; 16 neighbouring threads the rows of a panel, which share lines.

@@ -1,7 +1,9 @@
-// tests/cuda/products.h - products on a GPU against double: matrices that lie on both sides, rows, and the three modes.
+// tests/cuda/products.h - products on a GPU against double: matrices that lie on both sides, rows,
+// and the three modes.
 //
-// What is allowed is derived from what a kernel is said to do: float32 sums of K products are off by at most K last
-// places of the sum of magnitudes; where rows (and packed weights) are rounded to bf16, so are the answer's.
+// What is allowed is derived from what a kernel is said to do: float32 sums of K products are off
+// by at most K last places of the sum of magnitudes; where rows (and packed weights) are rounded to
+// bf16, so are the answer's.
 #ifndef TESTS_CUDA_PRODUCTS_H
 #define TESTS_CUDA_PRODUCTS_H
 
@@ -15,7 +17,8 @@ typedef struct matrix {
     float *values; // [M, K], as the host reads them
     float *bias;   // [M] or NULL
     bool rounded;  // numbers become bf16 for more than 8 rows
-    bool shifted;  // packed with minima: a chip's fused multiply-add may round the last place otherwise
+    bool shifted;  // packed with minima: a chip's fused multiply-add may round the last place
+                   // otherwise
     bool exact;    // float32 arithmetic whatever the number of rows
     weight taken;
 } matrix;
@@ -27,7 +30,10 @@ typedef struct products_test {
 static inline kernels *products_kernels(bool exact)
 {
     kernels *k = NULL;
-    const kernels_options o = {.threads = 1, .simd = SIMD_PLAIN, .exact = exact, .device = {DEVICE_CUDA, 0},
+    const kernels_options o = {.threads = 1,
+                               .simd = SIMD_PLAIN,
+                               .exact = exact,
+                               .device = {DEVICE_CUDA, 0},
                                .device_bytes = (int64_t)1 << 30};
     assert_ok(kernels_create(&k, &o));
     return k;
@@ -52,7 +58,8 @@ static inline int products_close(void **state)
 static inline float *normals(test_random *r, int64_t n)
 {
     float *x = malloc((size_t)n * sizeof *x);
-    for (int64_t i = 0; i < n; i++) x[i] = test_random_normal(r);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = test_random_normal(r);
     return x;
 }
 
@@ -81,19 +88,24 @@ static inline answer answer_of(const matrix *m, const float *x, int64_t row, boo
     }
     // Tensor cores cut their sums off: twice the error of rounding.
     const double each = bf16 ? ldexp(1, -23) : ldexp(1, -24);
-    return (answer){sum, scale * each * (double)(m->K + 8) + (bf16 && m->shifted ? largest / 256 : 0)};
+    return (answer){sum,
+                    scale * each * (double)(m->K + 8) + (bf16 && m->shifted ? largest / 256 : 0)};
 }
 
-static inline void check_one(const char *what, float got, double expected, double allowed, int64_t n, int64_t m)
+static inline void check_one(const char *what, float got, double expected, double allowed,
+                             int64_t n, int64_t m)
 {
     if (fabs(got - expected) <= allowed + 1e-30) return;
-    fail_msg("%s: row %d, output %d is %.9g, not %.9g; allowed %g", what, (int)n, (int)m, (double)got, expected, allowed);
+    fail_msg("%s: row %d, output %d is %.9g, not %.9g; allowed %g", what, (int)n, (int)m,
+             (double)got, expected, allowed);
 }
 
-static inline void check_gated(const char *what, float got, answer g, answer u, int64_t n, int64_t m)
+static inline void check_gated(const char *what, float got, answer g, answer u, int64_t n,
+                               int64_t m)
 {
     const double s = g.sum / (1 + exp(-g.sum));
-    const double allowed = 1.1 * g.allowed * (fabs(u.sum) + u.allowed) + fabs(s) * u.allowed + 4e-7 * fabs(s * u.sum);
+    const double allowed =
+        1.1 * g.allowed * (fabs(u.sum) + u.allowed) + fabs(s) * u.allowed + 4e-7 * fabs(s * u.sum);
     check_one(what, got, s * u.sum, allowed, n, m);
 }
 
@@ -144,8 +156,8 @@ static inline bool in_bf16(const matrix *m, int64_t N)
 }
 
 // Set, add and (with up) the gated form of N rows; x and y are shifted by some floats.
-static inline void check_modes(kernels *k, const matrix *m, const matrix *up, const char *what, test_random *r, int64_t N,
-                               int64_t shift)
+static inline void check_modes(kernels *k, const matrix *m, const matrix *up, const char *what,
+                               test_random *r, int64_t N, int64_t shift)
 {
     const int64_t M = m->M, K = m->K, size = N * M;
     const bool bf16 = in_bf16(m, N);
@@ -162,17 +174,20 @@ static inline void check_modes(kernels *k, const matrix *m, const matrix *up, co
         const answer a = answer_of(m, row, i % M, bf16);
         check_one(what, ys[i], a.sum, a.allowed, i / M, i % M);
         check_one(what, ya[i], a.sum + start[i], a.allowed + 1e-6 * fabs(start[i]), i / M, i % M);
-        if (up) check_gated(what, yg[i], a, answer_of(up, row, i % M, in_bf16(up, N)), i / M, i % M);
+        if (up)
+            check_gated(what, yg[i], a, answer_of(up, row, i % M, in_bf16(up, N)), i / M, i % M);
     }
     free(x), free(start), free(ys), free(ya), free(yg);
-    kernels_free(k, dx.block), kernels_free(k, set.block), kernels_free(k, add.block), kernels_free(k, gated.block);
+    kernels_free(k, dx.block), kernels_free(k, set.block), kernels_free(k, add.block),
+        kernels_free(k, gated.block);
 }
 
 // N rows give, each, the bits that it gives alone.
 static inline void check_alone(kernels *k, const matrix *m, test_random *r, int64_t N)
 {
     float *x = normals(r, N * m->K);
-    rows_there dx = rows_send(k, x, N * m->K, 0), all = rows_send(k, NULL, N * m->M, 0), one = rows_send(k, NULL, m->M, 0);
+    rows_there dx = rows_send(k, x, N * m->K, 0), all = rows_send(k, NULL, N * m->M, 0),
+               one = rows_send(k, NULL, m->M, 0);
     op_linear(k, all.at, dx.at, &m->taken, N);
     float *y = rows_fetch(k, &all, N * m->M);
     for (int64_t n = 0; n < N; n++) {

@@ -28,10 +28,15 @@ static void fill(void *data, float *values, tensor_type type, test_random *r, in
     }
 }
 
-static matrix plain_matrix(kernels *k, test_random *r, tensor_type type, int64_t M, int64_t K, bool bias, bool exact)
+static matrix plain_matrix(kernels *k, test_random *r, tensor_type type, int64_t M, int64_t K,
+                           bool bias, bool exact)
 {
-    matrix m = {.M = M, .K = K, .values = malloc((size_t)(M * K) * sizeof(float)), .rounded = type == TENSOR_F16,
-                .exact = exact || type == TENSOR_F32, .bias = bias ? normals(r, M) : NULL};
+    matrix m = {.M = M,
+                .K = K,
+                .values = malloc((size_t)(M * K) * sizeof(float)),
+                .rounded = type == TENSOR_F16,
+                .exact = exact || type == TENSOR_F32,
+                .bias = bias ? normals(r, M) : NULL};
     void *data = malloc((size_t)(M * K) * tensor_type_bytes(type)); // gone when it was taken
     fill(data, m.values, type, r, M * K);
     matrix_take(&m, k, (weight){.w = {data, type, 2, {M, K}}});
@@ -41,10 +46,12 @@ static matrix plain_matrix(kernels *k, test_random *r, tensor_type type, int64_t
 
 // ---- every shape ----
 
-static void check_shape(kernels *k, test_random *r, tensor_type type, int64_t N, int64_t K, int64_t M, int i, bool exact)
+static void check_shape(kernels *k, test_random *r, tensor_type type, int64_t N, int64_t K,
+                        int64_t M, int i, bool exact)
 {
     char what[96];
-    snprintf(what, sizeof what, "type %d N %d K %d M %d%s", (int)type, (int)N, (int)K, (int)M, exact ? " exact" : "");
+    snprintf(what, sizeof what, "type %d N %d K %d M %d%s", (int)type, (int)N, (int)K, (int)M,
+             exact ? " exact" : "");
     const tensor_type second = i % 5 == 4 ? types[i % 3] : type;
     matrix gate = plain_matrix(k, r, type, M, K, i & 1, exact);
     matrix up = plain_matrix(k, r, second, M, K, i & 2, exact);
@@ -58,8 +65,8 @@ static void every_shape(void **state)
     const products_test *t = *state;
     test_random r = {11};
     for (int i = 0; i < 3 * 11 * 3; i++) {
-        check_shape(t->k, &r, types[i / 11 % 3], PICK(edge_N, i), PICK(edge_K, 3 * i + i / 11), PICK(edge_M, 5 * i + i / 11),
-                    i, false);
+        check_shape(t->k, &r, types[i / 11 % 3], PICK(edge_N, i), PICK(edge_K, 3 * i + i / 11),
+                    PICK(edge_M, 5 * i + i / 11), i, false);
     }
 }
 
@@ -68,7 +75,8 @@ static void every_shape_exact(void **state)
     const products_test *t = *state;
     test_random r = {12};
     for (int i = 0; i < 2 * 11; i++) {
-        check_shape(t->exact, &r, types[i / 11 % 2], PICK(edge_N, i), PICK(edge_K, 3 * i), PICK(edge_M, 5 * i), i, true);
+        check_shape(t->exact, &r, types[i / 11 % 2], PICK(edge_N, i), PICK(edge_K, 3 * i),
+                    PICK(edge_M, 5 * i), i, true);
     }
 }
 
@@ -79,7 +87,8 @@ static void long_rows(void **state)
     test_random r = {13};
     static const int64_t lengths[] = {1024, 2056, 4104, 8200, 3001};
     static const int64_t rows[] = {1, 3, 8, 12, 70};
-    for (int i = 0; i < 10; i++) check_shape(t->k, &r, TENSOR_BF16, rows[i % 5], lengths[i / 2], 9, i, false);
+    for (int i = 0; i < 10; i++)
+        check_shape(t->k, &r, TENSOR_BF16, rows[i % 5], lengths[i / 2], 9, i, false);
 }
 
 // Tiles of 128 rows and outputs in both directions, 32 outputs of 64 rows.
@@ -106,7 +115,8 @@ static void many(const products_test *t, int64_t N, test_random *r)
     float *y[WEIGHTS], *x = normals(r, N * K);
     rows_there dx = rows_send(k, x, N * K, 0);
     for (int i = 0; i < WEIGHTS; i++) {
-        m[i] = plain_matrix(k, r, i == 4 ? TENSOR_F32 : TENSOR_BF16, PICK(edge_M, 3 * i), K, i & 1, false);
+        m[i] = plain_matrix(k, r, i == 4 ? TENSOR_F32 : TENSOR_BF16, PICK(edge_M, 3 * i), K, i & 1,
+                            false);
         w[i] = &m[i].taken;
         there[i] = rows_send(k, NULL, N * m[i].M, 0);
         y[i] = there[i].at;
@@ -133,7 +143,8 @@ static void many_are_the_same_as_one_by_one(void **state)
 {
     test_random r = {15};
     static const int64_t rows[] = {1, 5, 20, 70};
-    for (int i = 0; i < 4; i++) many(*state, rows[i], &r);
+    for (int i = 0; i < 4; i++)
+        many(*state, rows[i], &r);
 }
 
 static void a_row_is_the_same_alone_and_among_eight(void **state)
@@ -143,7 +154,8 @@ static void a_row_is_the_same_alone_and_among_eight(void **state)
     static const int64_t lengths[] = {100, 1024, 3000};
     for (int i = 0; i < 9; i++) {
         matrix m = plain_matrix(t->k, &r, types[i % 3], 21, lengths[i / 3], true, false);
-        for (int64_t N = 2; N <= 8; N += 3) check_alone(t->k, &m, &r, N);
+        for (int64_t N = 2; N <= 8; N += 3)
+            check_alone(t->k, &m, &r, N);
         matrix_drop(&m, t->k);
     }
 }
@@ -155,7 +167,8 @@ static double low_rank_sum(const float *a, const float *b, const float *x, int64
     double sum = 0;
     for (int64_t j = 0; j < rank; j++) {
         double t = 0;
-        for (int64_t i = 0; i < K; i++) t += (double)a[j * K + i] * x[i];
+        for (int64_t i = 0; i < K; i++)
+            t += (double)a[j * K + i] * x[i];
         sum += t * b[j];
     }
     return sum;
@@ -165,25 +178,31 @@ static void check_adapted(kernels *k, test_random *r, int64_t N)
 {
     enum { M = 37, K = 50, RANK = 5 };
     const float scale = -0.5f;
-    float *a = normals(r, RANK * K), *b = normals(r, M * RANK), *w = normals(r, M * K), *x = normals(r, N * K);
-    const low_rank second = {{a, TENSOR_F32, 2, {RANK, K}}, {b, TENSOR_F32, 2, {M, RANK}}, scale, NULL};
+    float *a = normals(r, RANK * K), *b = normals(r, M * RANK), *w = normals(r, M * K),
+          *x = normals(r, N * K);
+    const low_rank second = {
+        {a, TENSOR_F32, 2, {RANK, K}}, {b, TENSOR_F32, 2, {M, RANK}}, scale, NULL};
     low_rank first = second;
     first.next = &second; // twice the same
     weight taken = {.w = {w, TENSOR_F32, 2, {M, K}}, .lora = &first}, other = {.w = taken.w};
     assert_ok(kernels_take_weight(k, &taken));
     assert_ok(kernels_take_weight(k, &other));
-    rows_there dx = rows_send(k, x, N * K, 0), y = rows_send(k, NULL, N * M, 0), z = rows_send(k, NULL, N * M, 0);
+    rows_there dx = rows_send(k, x, N * K, 0), y = rows_send(k, NULL, N * M, 0),
+               z = rows_send(k, NULL, N * M, 0);
     op_linear(k, y.at, dx.at, &taken, N);
     op_linear_silu_mul(k, z.at, dx.at, &other, &taken, N);
     float *got = rows_fetch(k, &y, N * M), *gated = rows_fetch(k, &z, N * M);
     for (int64_t i = 0; i < N * M; i++) {
         const float *row = x + i / M * K;
         double plain = 0;
-        for (int64_t j = 0; j < K; j++) plain += (double)w[i % M * K + j] * row[j];
-        const double sum = plain + 2 * (double)scale * low_rank_sum(a, b + i % M * RANK, row, K, RANK);
+        for (int64_t j = 0; j < K; j++)
+            plain += (double)w[i % M * K + j] * row[j];
+        const double sum =
+            plain + 2 * (double)scale * low_rank_sum(a, b + i % M * RANK, row, K, RANK);
         check_one("adapted", got[i], sum, 2e-4, i / M, i % M);
         const double s = plain / (1 + exp(-plain));
-        check_one("adapted and gated", gated[i], s * sum, 2e-4 * (1 + fabs(s)) + 2e-5 * fabs(sum), i / M, i % M);
+        check_one("adapted and gated", gated[i], s * sum, 2e-4 * (1 + fabs(s)) + 2e-5 * fabs(sum),
+                  i / M, i % M);
     }
     kernels_drop_weight(k, &taken);
     kernels_drop_weight(k, &other);
@@ -210,7 +229,8 @@ static void rows_of_a_table(void **state)
         const int64_t V = 50, D = i & 1 ? 300 : 37, N = 9;
         matrix m = plain_matrix(t->k, &r, types[i % 3], V, D, false, false);
         int32_t ids[9];
-        for (int j = 0; j < N; j++) ids[j] = j ? (int32_t)test_random_range(&r, 0, V - 1) : 49;
+        for (int j = 0; j < N; j++)
+            ids[j] = j ? (int32_t)test_random_range(&r, 0, V - 1) : 49;
         rows_there y = rows_send(t->k, NULL, N * D, 0);
         op_embed(t->k, y.at, ids, &m.taken, N);
         memset(ids, 0, sizeof ids);
@@ -218,7 +238,8 @@ static void rows_of_a_table(void **state)
         assert_memory_equal(got, m.values + 49 * D, (size_t)D * sizeof *got);
         for (int64_t j = 0; j < N; j++) { // each is some row of the table
             bool found = false;
-            for (int64_t v = 0; v < V && !found; v++) found = !memcmp(got + j * D, m.values + v * D, (size_t)D * 4);
+            for (int64_t v = 0; v < V && !found; v++)
+                found = !memcmp(got + j * D, m.values + v * D, (size_t)D * 4);
             assert_true(found);
         }
         free(got);
@@ -237,7 +258,8 @@ static void nan_goes_where_it_belongs(void **state)
         const int64_t N = rows[i], K = 45, M = 37;
         float *x = normals(&r, N * K);
         uint16_t *w = malloc((size_t)(M * K) * 2);
-        for (int64_t j = 0; j < M * K; j++) w[j] = f32_to_bf16(test_random_normal(&r));
+        for (int64_t j = 0; j < M * K; j++)
+            w[j] = f32_to_bf16(test_random_normal(&r));
         x[(N - 1) * K + K - 1] = NAN;
         w[5 * K + K - 1] = 0x7fc0;
         weight taken = {.w = {w, TENSOR_BF16, 2, {M, K}}};
@@ -245,7 +267,8 @@ static void nan_goes_where_it_belongs(void **state)
         rows_there dx = rows_send(t->k, x, N * K, 0), y = rows_send(t->k, NULL, N * M, 0);
         op_linear(t->k, y.at, dx.at, &taken, N);
         float *got = rows_fetch(t->k, &y, N * M);
-        for (int64_t j = 0; j < N * M; j++) assert_int_equal(isnan(got[j]) != 0, j / M == N - 1 || j % M == 5);
+        for (int64_t j = 0; j < N * M; j++)
+            assert_int_equal(isnan(got[j]) != 0, j / M == N - 1 || j % M == 5);
         free(x), free(w), free(got);
         kernels_drop_weight(t->k, &taken);
         kernels_free(t->k, dx.block), kernels_free(t->k, y.block);
@@ -259,7 +282,8 @@ static void weights_that_do_not_fit(void **state)
     static uint16_t few[16];
     float *bias = calloc(1 << 20, sizeof *bias);
     weight w = {.w = {few, TENSOR_BF16, 2, {1 << 20, 1 << 12}}, .bias = bias};
-    assert_fails(kernels_take_weight(t->k, &w), SIGHT_E_MEMORY, "no memory for 8192.0 MiB of weights");
+    assert_fails(kernels_take_weight(t->k, &w), SIGHT_E_MEMORY,
+                 "no memory for 8192.0 MiB of weights");
     assert_ptr_equal(w.w.data, few);
     assert_ptr_equal(w.bias, bias);
     kernels_drop_weight(t->k, &w); // never taken

@@ -5,30 +5,58 @@
 // ---- formats: those of tests/kernels/test_packed.c ----
 
 static const packed_format formats[] = {
-    {.bits = 8, .offset = 128, .group = 32, .scales = PACKED_FLAT, .factor = 1},                // Q8_0
-    {.bits = 4, .offset = 8, .group = 32, .scales = PACKED_FLAT, .factor = 1},                  // Q4_0
-    {.bits = 8, .offset = 32, .group = 16, .scales = PACKED_TWO_LEVEL, .per_super = 16,
-     .signed_sub = true, .factor = 1},                                                          // Q6_K
-    {.bits = 4, .group = 32, .scales = PACKED_TWO_LEVEL, .per_super = 8, .has_min = true,
-     .factor = 1},                                                                              // Q4_K
-    {.bits = 8, .group = 32, .scales = PACKED_TWO_LEVEL, .per_super = 8, .has_min = true,
-     .factor = 1},                                                                              // Q5_K
-    {.bits = 4, .has_table = true, .offset = 128, .group = 32, .scales = PACKED_TWO_LEVEL,
-     .per_super = 8, .signed_sub = true, .factor = 1,
-     .table = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241}},       // IQ4_XS
-    {.bits = 4, .has_table = true, .offset = 128, .group = 16, .scales = PACKED_FLAT_F32,
+    {.bits = 8, .offset = 128, .group = 32, .scales = PACKED_FLAT, .factor = 1}, // Q8_0
+    {.bits = 4, .offset = 8, .group = 32, .scales = PACKED_FLAT, .factor = 1},   // Q4_0
+    {.bits = 8,
+     .offset = 32,
+     .group = 16,
+     .scales = PACKED_TWO_LEVEL,
+     .per_super = 16,
+     .signed_sub = true,
+     .factor = 1}, // Q6_K
+    {.bits = 4,
+     .group = 32,
+     .scales = PACKED_TWO_LEVEL,
+     .per_super = 8,
+     .has_min = true,
+     .factor = 1}, // Q4_K
+    {.bits = 8,
+     .group = 32,
+     .scales = PACKED_TWO_LEVEL,
+     .per_super = 8,
+     .has_min = true,
+     .factor = 1}, // Q5_K
+    {.bits = 4,
+     .has_table = true,
+     .offset = 128,
+     .group = 32,
+     .scales = PACKED_TWO_LEVEL,
+     .per_super = 8,
+     .signed_sub = true,
+     .factor = 1,
+     .table = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241}}, // IQ4_XS
+    {.bits = 4,
+     .has_table = true,
+     .offset = 128,
+     .group = 16,
+     .scales = PACKED_FLAT_F32,
      .factor = 0.37f,
-     .table = {128, 129, 130, 131, 132, 134, 136, 140, 128, 127, 126, 125, 124, 122, 120, 116}}, // NVFP4
-    {.bits = 4, .offset = 8, .group = 128, .scales = PACKED_FLAT, .factor = 1},                 // GPTQ
-    {.bits = 4, .group = 64, .scales = PACKED_TWO_LEVEL, .per_super = 1, .has_min = true,
-     .factor = 1},                                                                              // AWQ
-    {.bits = 8, .group = 16, .offset = 200, .scales = PACKED_FLAT_F32, .factor = -2},           // any
-    {.bits = 8, .f8 = true, .group = 128, .scales = PACKED_FLAT_F32, .factor = 1.5f},           // FP8
+     .table = {128, 129, 130, 131, 132, 134, 136, 140, 128, 127, 126, 125, 124, 122, 120,
+               116}},                                                           // NVFP4
+    {.bits = 4, .offset = 8, .group = 128, .scales = PACKED_FLAT, .factor = 1}, // GPTQ
+    {.bits = 4,
+     .group = 64,
+     .scales = PACKED_TWO_LEVEL,
+     .per_super = 1,
+     .has_min = true,
+     .factor = 1},                                                                    // AWQ
+    {.bits = 8, .group = 16, .offset = 200, .scales = PACKED_FLAT_F32, .factor = -2}, // any
+    {.bits = 8, .f8 = true, .group = 128, .scales = PACKED_FLAT_F32, .factor = 1.5f}, // FP8
     {.bits = 8, .f8 = true, .group = 32, .scales = PACKED_FLAT, .factor = 1},
     {.bits = 8, .f8 = true, .group = 16, .scales = PACKED_FLAT, .factor = 1},
 };
 #define N_FORMATS ((int)(sizeof formats / sizeof *formats))
-#define N_ALL (N_FORMATS + 2) // and those that quantise.c makes
+#define N_ALL     (N_FORMATS + 2) // and those that quantise.c makes
 
 static packed_format format(int i)
 {
@@ -39,13 +67,17 @@ static packed_format format(int i)
 
 static const uint16_t half_scales[] = {0x3c00, 0x2e66, 0xb555, 0x0123, 0x3001, 0x0000};
 
-static void random_scales(packed_rows *rows, const packed_format *f, test_random *r, int64_t n, int64_t supers)
+static void random_scales(packed_rows *rows, const packed_format *f, test_random *r, int64_t n,
+                          int64_t supers)
 {
     for (int64_t i = 0; i < n; i++) {
         const uint64_t bits = test_random_bits(r) >> 13;
-        if (f->scales == PACKED_FLAT) ((uint16_t *)rows->scales)[i] = half_scales[bits % 6];
-        else if (f->scales == PACKED_FLAT_F32) ((float *)rows->scales)[i] = test_random_normal(r);
-        else ((uint8_t *)rows->scales)[i] = (uint8_t)bits;
+        if (f->scales == PACKED_FLAT)
+            ((uint16_t *)rows->scales)[i] = half_scales[bits % 6];
+        else if (f->scales == PACKED_FLAT_F32)
+            ((float *)rows->scales)[i] = test_random_normal(r);
+        else
+            ((uint8_t *)rows->scales)[i] = (uint8_t)bits;
         if (f->has_min) rows->mins[i] = (uint8_t)(bits >> 8);
     }
     for (int64_t i = 0; i < supers; i++) {
@@ -55,7 +87,8 @@ static void random_scales(packed_rows *rows, const packed_format *f, test_random
 }
 
 // Random codes and scales; what the host reads of them is what packed_get_row says.
-static matrix packed_matrix_of(kernels *k, test_random *r, int which, int64_t M, int64_t K, bool bias, bool exact)
+static matrix packed_matrix_of(kernels *k, test_random *r, int which, int64_t M, int64_t K,
+                               bool bias, bool exact)
 {
     const packed_format f = format(which);
     const size_t bytes = (packed_bytes(&f, M, K) + 63) / 64 * 64;
@@ -72,8 +105,13 @@ static matrix packed_matrix_of(kernels *k, test_random *r, int which, int64_t M,
     }
     random_scales(&rows, &f, r, M * packed_groups(&f, K), M * packed_supers(&f, K));
     packed_put(&p, 0, M, &rows);
-    matrix m = {.M = M, .K = K, .values = malloc((size_t)(M * K) * sizeof(float)), .rounded = true,
-                .shifted = f.has_min, .exact = exact, .bias = bias ? normals(r, M) : NULL};
+    matrix m = {.M = M,
+                .K = K,
+                .values = malloc((size_t)(M * K) * sizeof(float)),
+                .rounded = true,
+                .shifted = f.has_min,
+                .exact = exact,
+                .bias = bias ? normals(r, M) : NULL};
     packed_get_rows(&p, m.values, 0, M);
     matrix_take(&m, k, (weight){.w = {NULL, TENSOR_BF16, 2, {M, K}}, .packed = &p});
     free(rows.codes);
@@ -87,10 +125,12 @@ static const int64_t edge_N[] = {1, 2, 3, 7, 8, 9, 16, 33, 64, 65, 130};
 static const int64_t edge_K[] = {1, 3, 15, 16, 17, 31, 33, 64, 97, 130, 300, 700};
 static const int64_t edge_M[] = {1, 3, 15, 16, 17, 31, 33, 47, 50, 67, 130};
 
-static void check_shape(kernels *k, test_random *r, int which, int64_t N, int64_t K, int64_t M, int i, bool exact)
+static void check_shape(kernels *k, test_random *r, int which, int64_t N, int64_t K, int64_t M,
+                        int i, bool exact)
 {
     char what[96];
-    snprintf(what, sizeof what, "format %d N %d K %d M %d%s", which, (int)N, (int)K, (int)M, exact ? " exact" : "");
+    snprintf(what, sizeof what, "format %d N %d K %d M %d%s", which, (int)N, (int)K, (int)M,
+             exact ? " exact" : "");
     matrix gate = packed_matrix_of(k, r, which, M, K, i & 1, exact);
     matrix up = packed_matrix_of(k, r, i % 4 ? which : (which + 1) % N_ALL, M, K, i & 2, exact);
     check_modes(k, &gate, &up, what, r, N, i % 3);
@@ -103,7 +143,8 @@ static void every_format_and_shape(void **state)
     const products_test *t = *state;
     test_random r = {42};
     for (int i = 0; i < N_ALL * 11; i++) {
-        check_shape(t->k, &r, i / 11, PICK(edge_N, i), PICK(edge_K, 5 * i + i / 11), PICK(edge_M, 3 * i + i / 11), i, false);
+        check_shape(t->k, &r, i / 11, PICK(edge_N, i), PICK(edge_K, 5 * i + i / 11),
+                    PICK(edge_M, 3 * i + i / 11), i, false);
     }
 }
 
@@ -113,7 +154,8 @@ static void every_format_exact(void **state)
     test_random r = {43};
     static const int64_t rows[] = {1, 4, 9, 70};
     for (int i = 0; i < N_ALL * 2; i++) {
-        check_shape(t->exact, &r, i % N_ALL, PICK(rows, i), PICK(edge_K, 5 * i), PICK(edge_M, 3 * i), i, true);
+        check_shape(t->exact, &r, i % N_ALL, PICK(rows, i), PICK(edge_K, 5 * i),
+                    PICK(edge_M, 3 * i), i, true);
     }
 }
 
@@ -122,7 +164,8 @@ static void long_rows(void **state)
     const products_test *t = *state;
     test_random r = {44};
     static const int64_t rows[] = {1, 2, 5, 20, 70};
-    for (int i = 0; i < N_ALL; i++) check_shape(t->k, &r, i, PICK(rows, i), 2600 + 3 * i, 18, i, false);
+    for (int i = 0; i < N_ALL; i++)
+        check_shape(t->k, &r, i, PICK(rows, i), 2600 + 3 * i, 18, i, false);
 }
 
 static void a_row_is_the_same_alone_and_among_eight(void **state)
@@ -131,7 +174,8 @@ static void a_row_is_the_same_alone_and_among_eight(void **state)
     test_random r = {45};
     for (int i = 0; i < N_ALL; i++) {
         matrix m = packed_matrix_of(t->k, &r, i, 21, 1111, true, false);
-        for (int64_t N = 2; N <= 8; N += 3) check_alone(t->k, &m, &r, N);
+        for (int64_t N = 2; N <= 8; N += 3)
+            check_alone(t->k, &m, &r, N);
         matrix_drop(&m, t->k);
     }
 }
@@ -207,7 +251,8 @@ static void nan_goes_where_it_belongs(void **state)
         rows_there dx = rows_send(t->k, x, N * K, 0), y = rows_send(t->k, NULL, N * M, 0);
         op_linear(t->k, y.at, dx.at, &m.taken, N);
         float *got = rows_fetch(t->k, &y, N * M);
-        for (int64_t j = 0; j < N * M; j++) assert_int_equal(isnan(got[j]) != 0, j / M == N - 1);
+        for (int64_t j = 0; j < N * M; j++)
+            assert_int_equal(isnan(got[j]) != 0, j / M == N - 1);
         free(x), free(got);
         kernels_free(t->k, dx.block), kernels_free(t->k, y.block);
         matrix_drop(&m, t->k);
