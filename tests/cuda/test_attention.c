@@ -1,5 +1,6 @@
-// kv_write, causal attention over pages and attention inside spans on a GPU: exact results against plain C, fast
-// ones against double, where they may be off by what rounding in their precision gives.
+// kv_write, causal attention over pages and attention inside spans on a GPU: exact results against
+// plain C, fast ones against double, where they may be off by what rounding in their precision
+// gives.
 #include "cuda/pair.h"
 #include "kernels/tensor.h"
 
@@ -53,8 +54,8 @@ typedef struct paged {
 #define BLOCK_OFFSET 64 // a page does not begin where its block does
 
 // All bytes 0xff, which as numbers are NaN: what was not written must not be read into results.
-static paged paged_new(const sides *s, tensor_type type, int64_t tokens, int32_t page_rows, int64_t G,
-                       int64_t C)
+static paged paged_new(const sides *s, tensor_type type, int64_t tokens, int32_t page_rows,
+                       int64_t G, int64_t C)
 {
     paged p = {.s = s, .n = (tokens + page_rows - 1) / page_rows, .G = G, .C = C};
     p.bytes = BLOCK_OFFSET + (size_t)kv_page_bytes(type, page_rows, G, C);
@@ -104,12 +105,13 @@ static void paged_check(const paged *p)
 static double stored(const paged *p, int part, int64_t t, int64_t g, int64_t c)
 {
     const int64_t rows = p->plain.page_rows, row = (part * p->G + g) * rows + t % rows;
-    const char *page = (const char *)p->pages[t / rows] + BLOCK_OFFSET;
+    const void *page = (const char *)p->pages[t / rows] + BLOCK_OFFSET;
     const int64_t at = row * p->C + c;
-    if (p->plain.type == TENSOR_BF16) return (double)bf16_to_f32(((const uint16_t *)(const void *)page)[at]);
-    if (p->plain.type == TENSOR_F32) return (double)((const float *)(const void *)page)[at];
-    const float *scales = (const float *)(const void *)(page + kv_scales_at(rows, p->G, p->C));
-    return (double)((const int8_t *)page)[at] * (double)scales[row * kv_groups(p->C) + c / KV_GROUP];
+    if (p->plain.type == TENSOR_BF16) return (double)bf16_to_f32(((const uint16_t *)page)[at]);
+    if (p->plain.type == TENSOR_F32) return (double)((const float *)page)[at];
+    const void *scales = (const char *)page + kv_scales_at(rows, p->G, p->C);
+    const float scale = ((const float *)scales)[row * kv_groups(p->C) + c / KV_GROUP];
+    return (double)((const int8_t *)page)[at] * (double)scale;
 }
 
 static void kv_write_gives_the_same_bytes(void **state)
@@ -122,9 +124,11 @@ static void kv_write_gives_the_same_bytes(void **state)
                  {3, 21, 2, 150, 16}, {0, 9, 1, 1, 5},   {100, 33, 2, 72, 32}};
     static const tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_I8};
     for (size_t i = 0; i < 3 * sizeof cases / sizeof *cases; i++) {
-        const int64_t past = cases[i / 3].past, n = cases[i / 3].n, G = cases[i / 3].G, C = cases[i / 3].C;
+        const int64_t past = cases[i / 3].past, n = cases[i / 3].n;
+        const int64_t G = cases[i / 3].G, C = cases[i / 3].C;
         paged p = paged_new(s, types[i % 3], past + n, cases[i / 3].page_rows, G, C);
-        pair k = pair_normal(s, n * G * C, 2, 8 + i, 1), v = pair_normal(s, n * G * C, 0.01f, 90 + i, 0);
+        pair k = pair_normal(s, n * G * C, 2, 8 + i, 1);
+        pair v = pair_normal(s, n * G * C, 0.01f, 90 + i, 0);
         static const float odd[] = {INFINITY, -0.0f, 1.00390625f, 3.3999999e38f, 1e-31f};
         for (int64_t j = 0; j < 5 && j * 31 < n * G * C; j++) k.plain[j * 31] = odd[j];
         for (int64_t j = 64; j < 140 && j < n * G * C; j++) v.plain[j] = 0; // a group of zeros
@@ -134,6 +138,33 @@ static void kv_write_gives_the_same_bytes(void **state)
         paged_check(&p);
         pair_free(&k), pair_free(&v);
         paged_free(&p);
+    }
+}
+
+// Sequences of different lengths, their rows in one array in another order.
+static void kv_write_many_writes_each(void **state)
+{
+    const sides *s = &((rig *)*state)->exact;
+    enum { S = 3, N = 13, G = 2, C = 72 };
+    static const int64_t first[S] = {4, 0, 5}, n[S] = {1, 4, 8}, past[S] = {0, 14, 30};
+    for (int type = 0; type < 3; type++) {
+        static const tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_I8};
+        pair k = pair_normal(s, N * G * C, 2, 5, 0), v = pair_normal(s, N * G * C, 3, 6, 1);
+        paged pages[S];
+        kv_rows plain[S], device[S];
+        for (int i = 0; i < S; i++) {
+            pages[i] = paged_new(s, types[type], past[i] + n[i], 16, G, C);
+            pages[i].plain.blocks = pages[i].pages;
+            plain[i] = (kv_rows){pages[i].plain, first[i], n[i], past[i]};
+            device[i] = (kv_rows){pages[i].device, first[i], n[i], past[i]};
+        }
+        op_kv_write_many(s->cpu, plain, S, k.plain, v.plain, G, C);
+        op_kv_write_many(s->gpu, device, S, k.device, v.device, G, C);
+        for (int i = 0; i < S; i++) {
+            paged_check(&pages[i]);
+            paged_free(&pages[i]);
+        }
+        pair_free(&k), pair_free(&v);
     }
 }
 
@@ -148,8 +179,9 @@ typedef struct causal {
     pair q, out; // all sequences' rows, one after another
 } causal;
 
-static causal causal_new(const sides *s, tensor_type type, int64_t S, const int64_t *n, const int64_t *past,
-                         int64_t H, int64_t G, int64_t C, int32_t page_rows, float spread)
+static causal causal_new(const sides *s, tensor_type type, int64_t S, const int64_t *n,
+                         const int64_t *past, int64_t H, int64_t G, int64_t C, int32_t page_rows,
+                         float spread)
 {
     causal c = {.s = s, .S = S, .H = H, .G = G, .C = C, .n = n, .past = past};
     c.scale = 1 / sqrtf((float)C);
@@ -267,7 +299,8 @@ static double *device_numbers(const pair *p)
     return wide;
 }
 
-// The device's numbers are off by at most twice what bf16 gives, divided by `finer`, and what plain C is off by.
+// The device's numbers are off by at most twice what bf16 gives, divided by `finer`, and what plain
+// C is off by.
 static void check_errors(const pair *out, const double *reference, const double *bf16, double finer,
                          const char *what)
 {
@@ -295,8 +328,9 @@ typedef struct causal_case {
 static void causal_check(const sides *s, const causal_case *x, tensor_type type, double finer)
 {
     char what[120];
-    snprintf(what, sizeof what, "n %lld, past %lld, H %lld, G %lld, C %lld, type %d", (long long)x->n[0],
-             (long long)x->past[0], (long long)x->H, (long long)x->G, (long long)x->C, (int)type);
+    snprintf(what, sizeof what, "n %lld, past %lld, H %lld, G %lld, C %lld, type %d",
+             (long long)x->n[0], (long long)x->past[0], (long long)x->H, (long long)x->G,
+             (long long)x->C, (int)type);
     causal c = causal_new(s, type, x->S, x->n, x->past, x->H, x->G, x->C, x->page_rows, 2);
     double *reference = doubles(c.out.n), *bf16 = doubles(c.out.n);
     causal_formula(&c, reference, false);
@@ -316,10 +350,10 @@ static void exact_causal_agrees(void **state)
 {
     const rig *r = *state;
     static const causal_case cases[] = {
-        {1, {1}, {0}, 2, 1, 8, 64},       {1, {2}, {63}, 4, 2, 256, 64}, {1, {5}, {300}, 4, 1, 64, 64},
-        {1, {8}, {65}, 6, 3, 33, 5},      {1, {17}, {130}, 3, 1, 72, 100}, {1, {65}, {1}, 2, 2, 40, 16},
-        {3, {1, 20, 2}, {200, 0, 9}, 4, 2, 32, 64}, {1, {3}, {30}, 1, 1, 1, 7}, {1, {1}, {127}, 2, 1, 80, 64},
-        {1, {1}, {128}, 2, 1, 300, 64},
+        {1, {1}, {0}, 2, 1, 8, 64}, {1, {2}, {63}, 4, 2, 256, 64}, {1, {5}, {300}, 4, 1, 64, 64},
+        {1, {8}, {65}, 6, 3, 33, 5}, {1, {17}, {130}, 3, 1, 72, 100}, {1, {65}, {1}, 2, 2, 40, 16},
+        {3, {1, 20, 2}, {200, 0, 9}, 4, 2, 32, 64}, {1, {3}, {30}, 1, 1, 1, 7},
+        {1, {1}, {127}, 2, 1, 80, 64}, {1, {1}, {128}, 2, 1, 300, 64},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         causal_check(&r->exact, &cases[i], kv_types[i % 3], 0);
@@ -334,9 +368,10 @@ static void few_rows_agree(void **state)
 {
     const sides *s = &((rig *)*state)->fast;
     static const causal_case cases[] = {
-        {1, {1}, {0}, 2, 1, 64, 64},    {1, {1}, {1}, 4, 1, 256, 64},   {1, {2}, {63}, 8, 2, 128, 64},
-        {1, {5}, {64}, 4, 1, 256, 64},  {1, {8}, {65}, 4, 2, 64, 128},  {1, {8}, {300}, 6, 1, 128, 64},
-        {1, {1}, {1000}, 4, 2, 256, 64}, {1, {3}, {1100}, 5, 1, 64, 64}, {1, {7}, {1022}, 16, 2, 64, 64},
+        {1, {1}, {0}, 2, 1, 64, 64}, {1, {1}, {1}, 4, 1, 256, 64}, {1, {2}, {63}, 8, 2, 128, 64},
+        {1, {5}, {64}, 4, 1, 256, 64}, {1, {8}, {65}, 4, 2, 64, 128},
+        {1, {8}, {300}, 6, 1, 128, 64}, {1, {1}, {1000}, 4, 2, 256, 64},
+        {1, {3}, {1100}, 5, 1, 64, 64}, {1, {7}, {1022}, 16, 2, 64, 64},
         {4, {1, 2, 1, 8}, {500, 0, 31, 90}, 4, 2, 64, 64}, {1, {1}, {31}, 1, 1, 64, 64},
         {1, {1}, {32}, 17, 1, 128, 64}, {1, {8}, {20}, 8, 1, 64, 64},
     };
@@ -351,11 +386,13 @@ static void many_rows_agree(void **state)
 {
     const sides *s = &((rig *)*state)->fast;
     static const causal_case cases[] = {
-        {1, {9}, {0}, 2, 1, 64, 64},    {1, {17}, {63}, 4, 1, 256, 64}, {1, {64}, {0}, 4, 2, 64, 64},
-        {1, {65}, {64}, 2, 1, 128, 64}, {1, {100}, {65}, 3, 1, 64, 128}, {1, {64}, {300}, 1, 1, 128, 64},
-        {1, {17}, {1000}, 2, 1, 256, 64}, {1, {12}, {1025}, 6, 2, 64, 64}, {1, {63}, {1}, 5, 1, 64, 64},
+        // the last two in blocks of 128 rows on the shim
+        {1, {9}, {0}, 2, 1, 64, 64}, {1, {17}, {63}, 4, 1, 256, 64}, {1, {64}, {0}, 4, 2, 64, 64},
+        {1, {65}, {64}, 2, 1, 128, 64}, {1, {100}, {65}, 3, 1, 64, 128},
+        {1, {64}, {300}, 1, 1, 128, 64}, {1, {17}, {1000}, 2, 1, 256, 64},
+        {1, {12}, {1025}, 6, 2, 64, 64}, {1, {63}, {1}, 5, 1, 64, 64},
         {4, {10, 70, 1, 33}, {500, 0, 30, 128}, 4, 2, 64, 64}, {1, {16}, {1520}, 4, 1, 64, 64},
-        {1, {34}, {100}, 4, 4, 256, 64}, {1, {70}, {3}, 4, 2, 256, 64}, // blocks of 128 rows, on the shim
+        {1, {34}, {100}, 4, 4, 256, 64}, {1, {70}, {3}, 4, 2, 256, 64},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         causal_check(s, &cases[i], TENSOR_BF16, 1);
@@ -376,7 +413,8 @@ static void sharp_scores_stay_finite(void **state)
         causal_run(&c, true);
         got = device_numbers(&c.out);
         const error_size e = error_of(got, reference, c.out.n);
-        // scores near 1,000 round by 6e-5 (few rows cut queries at 2^-17: by 8e-3), and so do weights of near-ties
+        // scores near 1,000 round by 6e-5 (few rows cut queries at 2^-17: by 8e-3), and so do
+        // weights of near-ties
         const double allowed = i == 2 ? 0.05 : 2e-3;
         if (!(e.largest <= (i == 3 ? 0.05 : allowed))) fail_msg("way %d: off by %g", i, e.largest);
         free(reference), free(got);
@@ -384,15 +422,16 @@ static void sharp_scores_stay_finite(void **state)
     }
 }
 
-// Rows of a step of few give the bits that they give one at a time, over borders of pages and chunks and of tiles of
-// rows, and beside other sequences.
+// Rows of a step of few give the bits that they give one at a time, over borders of pages and
+// chunks and of tiles of rows, and beside other sequences.
 static void few_rows_are_each_alone(void **state)
 {
     const sides *s = &((rig *)*state)->fast;
     static const int64_t pasts[] = {0, 25, 60, 1020, 2044};
     enum { N = 7, H = 8, G = 2 };
     for (int i = 0; i < 10; i++) {
-        const int64_t n[] = {N, 1, 2}, past[] = {pasts[i / 2], 700 - pasts[i / 2] / 4, 5}, C = i % 3 ? 64 : 128;
+        const int64_t n[] = {N, 1, 2}, past[] = {pasts[i / 2], 700 - pasts[i / 2] / 4, 5};
+        const int64_t C = i % 3 ? 64 : 128;
         causal c = causal_new(s, i % 2 ? TENSOR_BF16 : TENSOR_I8, 3, n, past, H, G, C, 64, 1);
         causal_run(&c, true);
         double *together = device_numbers(&c.out);
@@ -419,7 +458,10 @@ static void steps_take_new_lengths(void **state)
     paged_write(&p, &k, &v, 0, PAST);
     for (int64_t i = 0; i < STEPS; i++) {
         test_random r = {(uint64_t)i + 5};
-        for (int64_t j = 0; j < G * C; j++) k.plain[j] = test_random_normal(&r), v.plain[j] = k.plain[j] + 1;
+        for (int64_t j = 0; j < G * C; j++) {
+            k.plain[j] = test_random_normal(&r);
+            v.plain[j] = k.plain[j] + 1;
+        }
         for (int64_t j = 0; j < H * C; j++) q.plain[j] = test_random_normal(&r);
         pair_send(&k), pair_send(&v), pair_send(&q);
         attention_seq seq = {q.device, out.device, 1, PAST + i, p.device};
@@ -438,8 +480,8 @@ static void steps_take_new_lengths(void **state)
 
 // ---- spans ----
 
-static void spans_formula(double *out, const float *qkv, int64_t spans, int64_t span, int64_t H, int64_t C,
-                          double scale, bool bf16)
+static void spans_formula(double *out, const float *qkv, int64_t spans, int64_t span, int64_t H,
+                          int64_t C, double scale, bool bf16)
 {
     const int64_t D = H * C;
     double *score = doubles(span);
@@ -463,7 +505,9 @@ static void spans_formula(double *out, const float *qkv, int64_t spans, int64_t 
             score[t] = exp(score[t] - largest);
             sum += score[t];
             if (bf16) score[t] = bf16_of(score[t]);
-            for (int64_t c = 0; c < C; c++) out[c] += score[t] * (bf16 ? bf16_of((double)v[c]) : (double)v[c]);
+            for (int64_t c = 0; c < C; c++) {
+                out[c] += score[t] * (bf16 ? bf16_of((double)v[c]) : (double)v[c]);
+            }
         }
         for (int64_t c = 0; c < C; c++) out[c] /= sum;
     }
@@ -475,11 +519,13 @@ static void spans_agree(void **state)
     const rig *r = *state;
     static const int64_t cases[][4] = {
         // spans, span, H, C
-        {1, 1, 1, 64}, {3, 2, 2, 64}, {2, 63, 2, 72}, {1, 64, 3, 80}, {2, 65, 1, 128}, {1, 200, 2, 64},
-        {1, 130, 1, 72}, {5, 16, 2, 8}, {2, 70, 1, 100}, {1, 129, 1, 112}, {4, 20, 2, 37}, {1, 40, 1, 160},
+        {1, 1, 1, 64}, {3, 2, 2, 64}, {2, 63, 2, 72}, {1, 64, 3, 80}, {2, 65, 1, 128},
+        {1, 200, 2, 64}, {1, 130, 1, 72}, {5, 16, 2, 8}, {2, 70, 1, 100}, {1, 129, 1, 112},
+        {4, 20, 2, 37}, {1, 40, 1, 160},
     };
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
-        const int64_t spans = cases[i / 2][0], span = cases[i / 2][1], H = cases[i / 2][2], C = cases[i / 2][3];
+        const int64_t spans = cases[i / 2][0], span = cases[i / 2][1];
+        const int64_t H = cases[i / 2][2], C = cases[i / 2][3];
         const bool exact = i % 2, plain = exact || C % 4 || C > 128;
         const sides *s = exact ? &r->exact : &r->fast;
         const float scale = 1 / sqrtf((float)C);
@@ -487,8 +533,8 @@ static void spans_agree(void **state)
         pair out = pair_room(s, spans * span * H * C, exact ? 3 : 0);
         double *reference = doubles(out.n), *bf16 = doubles(out.n);
         char what[80];
-        snprintf(what, sizeof what, "%lld spans of %lld, H %lld, C %lld", (long long)spans, (long long)span,
-                 (long long)H, (long long)C);
+        snprintf(what, sizeof what, "%lld spans of %lld, H %lld, C %lld", (long long)spans,
+                 (long long)span, (long long)H, (long long)C);
         spans_formula(reference, qkv.plain, spans, span, H, C, (double)scale, false);
         spans_formula(bf16, qkv.plain, spans, span, H, C, (double)scale, !plain);
         op_attention_spans(s->cpu, out.plain, qkv.plain, spans, span, H, C, scale);
@@ -502,10 +548,15 @@ static void spans_agree(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kv_write_gives_the_same_bytes), cmocka_unit_test(exact_causal_agrees),
-        cmocka_unit_test(few_rows_agree),                cmocka_unit_test(many_rows_agree),
-        cmocka_unit_test(sharp_scores_stay_finite),      cmocka_unit_test(few_rows_are_each_alone),
-        cmocka_unit_test(steps_take_new_lengths),        cmocka_unit_test(spans_agree),
+        cmocka_unit_test(kv_write_gives_the_same_bytes),
+        cmocka_unit_test(kv_write_many_writes_each),
+        cmocka_unit_test(exact_causal_agrees),
+        cmocka_unit_test(few_rows_agree),
+        cmocka_unit_test(many_rows_agree),
+        cmocka_unit_test(sharp_scores_stay_finite),
+        cmocka_unit_test(few_rows_are_each_alone),
+        cmocka_unit_test(steps_take_new_lengths),
+        cmocka_unit_test(spans_agree),
     };
     return cmocka_run_group_tests(tests, rig_open, rig_close);
 }
