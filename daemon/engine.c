@@ -258,10 +258,15 @@ static int64_t workspace_bytes(const engine *e)
     return e->memory.text_workspace + e->memory.reserved;
 }
 
-static const char *workspace_words(const engine *e)
+// Nothing is left for caches.
+static sight_err refuse_model(const engine *e)
 {
-    return on_device(e) && e->eyes ? "the model with its workspace, the largest picture's included,"
-                                   : "the model with its workspace";
+    const engine_memory *m = &e->memory;
+    char what[160];
+    if (!m->reserved) return too_little(e, "the model with its workspace", m->weights + workspace_bytes(e));
+    snprintf(what, sizeof what, "the model (weights %.0f MiB, workspace %.0f, the largest picture %.0f)",
+             mib(m->weights), mib(m->text_workspace), mib(m->reserved));
+    return too_little(e, what, m->weights + workspace_bytes(e));
 }
 
 // A context that was asked for by number and does not fit.
@@ -283,7 +288,7 @@ static sight_err open_cache(engine *e, const engine_options *o)
     m->vision = vision_bytes(e, o);
     m->reserved = on_device(e) ? m->vision : 0;
     const int64_t beside = m->weights + workspace_bytes(e), room = m->budget - beside;
-    if (room <= 0) return too_little(e, workspace_words(e), beside);
+    if (room <= 0) return refuse_model(e);
     m->cache_budget = room;
     const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room, .k = e->k};
     sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);

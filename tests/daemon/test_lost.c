@@ -135,7 +135,7 @@ static void a_healthy_one_ends_as_asked(void **state)
 static void what_does_not_fit_is_refused(void **state)
 {
     service_thread s = {0};
-    assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)64 << 20), SIGHT_E_MEMORY, "MiB");
+    assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)66 << 20), SIGHT_E_MEMORY, "cuda:0");
     assert_null(s.model);
     options_done(&s.o);
     assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)1 << 46), SIGHT_E_MEMORY, "cuda:0 has");
