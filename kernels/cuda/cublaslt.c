@@ -63,7 +63,7 @@ typedef struct plan {
 typedef struct products {
     library lib; // so NULL: this machine has none
     uint64_t uses;
-    cublasStatus_t failed; // the first failure of a launch
+    cublasStatus_t status; // of the last launch
     plan plans[MAX_PLANS];
 } products;
 
@@ -205,7 +205,7 @@ typedef struct product_args {
     const void *w, *x;
     const float *bias;
     void *workspace;
-    plan plan; // a copy: its place may be another shape's by the time a step is run
+    const plan *plan;
 } product_args;
 
 static_assert(sizeof(product_args) <= CUDA_MAX_ARGS, "fits");
@@ -214,19 +214,18 @@ static void launch_product(cudaStream_t stream, const void *args)
 {
     const product_args *a = args;
     const library *l = &a->all->lib;
-    const float one = 1, beta = a->plan.shape.add ? 1 : 0;
+    const float one = 1, beta = a->plan->shape.add ? 1 : 0;
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-    if (a->bias && !set_product(l, a->plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias,
+    if (a->bias && !set_product(l, a->plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias,
                                 sizeof a->bias)) {
         status = CUBLAS_STATUS_INVALID_VALUE;
     }
     if (status == CUBLAS_STATUS_SUCCESS) {
-        status = l->cublasLtMatmul_(l->handle, a->plan.product, &one, a->w, a->plan.w, a->x,
-                                    a->plan.x, &beta, a->y, a->plan.y, a->y, a->plan.y,
-                                    &a->plan.algorithm, a->workspace, WORKSPACE_BYTES, stream);
+        status = l->cublasLtMatmul_(l->handle, a->plan->product, &one, a->w, a->plan->w, a->x,
+                                    a->plan->x, &beta, a->y, a->plan->y, a->y, a->plan->y,
+                                    &a->plan->algorithm, a->workspace, WORKSPACE_BYTES, stream);
     }
-    if (status != CUBLAS_STATUS_SUCCESS && a->all->failed == CUBLAS_STATUS_SUCCESS)
-        a->all->failed = status;
+    a->all->status = status;
 }
 
 static uint32_t alignment_of(const void *p)
@@ -239,26 +238,25 @@ bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t 
                       bool add)
 {
     products *all = products_of(k);
-    if (!all || !all->lib.so || cuda_in_step(k))
-        return false; // in a step descriptors would have to outlive it
-    if (all->failed != CUBLAS_STATUS_SUCCESS) {
-        cuda_fail(k, SIGHT_E_INTERNAL, "a product by cuBLASLt: status %d", (int)all->failed);
-        return true;
-    }
-    const shape s = {job->M,
-                     N,
-                     stride,
-                     job->y_stride,
-                     alignment_of(job->y),
-                     job->bias ? alignment_of(job->bias) : 0,
-                     add,
-                     0};
+    // In a step plans would have to outlive it.
+    if (!all || !all->lib.so || cuda_in_step(k)) return false;
+    const shape s = {
+        .M = job->M,
+        .N = N,
+        .stride = stride,
+        .y_stride = job->y_stride,
+        .y_alignment = alignment_of(job->y),
+        .bias_alignment = job->bias ? alignment_of(job->bias) : 0,
+        .add = add,
+    };
     plan *p = plan_for(all, &s);
     void *workspace = p->possible ? cuda_scratch(k, WORKSPACE_SLOT, WORKSPACE_BYTES) : NULL;
     if (!workspace) return false;
-    product_args a = {all, job->y, job->w, x, job->bias, workspace, *p};
-    cuda_launch(k, launch_product, &a, sizeof a);
-    return true;
+    const product_args a = {all, job->y, job->w, x, job->bias, workspace, p};
+    all->status = CUBLAS_STATUS_SUCCESS;
+    cuda_launch(k, launch_product, &a, sizeof a); // runs at once: no step is under way
+    p->possible = all->status == CUBLAS_STATUS_SUCCESS;
+    return p->possible;
 }
 
 #endif
