@@ -202,6 +202,19 @@ static sight_err no_memory(const struct cuda_device *d, int64_t bytes, int64_t a
                       (long long)(available >> 20), (long long)(bytes >> 20));
 }
 
+// Where no number was given, a little less is tried: others may take memory meanwhile, and not all that is called
+// free is to be had in one piece. *bytes is what was had.
+static cudaError_t take_block(unsigned char **base, int64_t *bytes, bool exactly)
+{
+    cudaError_t e = cudaMalloc((void **)base, (size_t)*bytes);
+    for (int i = 0; i < 8 && e == cudaErrorMemoryAllocation && !exactly && *bytes > 2 * MIN_BYTES; i++) {
+        cudaGetLastError();
+        *bytes = *bytes / 16 * 15 / (int64_t)POOL_UNIT * (int64_t)POOL_UNIT;
+        e = cudaMalloc((void **)base, (size_t)*bytes);
+    }
+    return e;
+}
+
 // One block for everything that is ever allocated here.
 static sight_err open_heap(kernels *k, int64_t bytes)
 {
@@ -209,15 +222,16 @@ static sight_err open_heap(kernels *k, int64_t bytes)
     size_t available = 0, total = 0;
     if (!cuda_good(k, cudaMemGetInfo(&available, &total), "asking for free memory")) return told(d);
     const int64_t room = (int64_t)available - RESERVE_BYTES - (int64_t)(total / RESERVE_PART);
-    if (bytes <= 0) bytes = room;
+    const bool exactly = bytes > 0;
+    if (!exactly) bytes = room;
     bytes = bytes / (int64_t)POOL_UNIT * (int64_t)POOL_UNIT;
     if (bytes < MIN_BYTES) return no_memory(d, MIN_BYTES, bytes < 0 ? 0 : bytes);
     d->heap = calloc(1, sizeof *d->heap);
     if (!d->heap) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
     d->heap->users[0] = d;
+    const cudaError_t e = take_block(&d->heap->base, &bytes, exactly);
     d->heap->bytes = (size_t)bytes;
     d->heap->spare = (size_t)(bytes / SPARE_PART < SPARE_BYTES ? bytes / SPARE_PART : SPARE_BYTES);
-    const cudaError_t e = cudaMalloc((void **)&d->heap->base, (size_t)bytes);
     if (e != cudaSuccess) {
         d->heap->base = NULL;
         cudaGetLastError(); // it is told here, and not again

@@ -493,6 +493,22 @@ static void test_faults(void **state)
     kernels_destroy(&k);
 }
 
+// Without a number the next smaller block is taken where the largest is not to be had.
+static void test_nearly_all_is_taken(void **state)
+{
+    kernels *k, *first;
+    const kernels_options o = {.threads = 1, .device = {DEVICE_CUDA, 0}};
+    assert_ok(kernels_create(&first, &o));
+    const int64_t most = kernels_get_room(first).all;
+    kernels_destroy(&first);
+    shim_fail_malloc_after(0);
+    assert_ok(kernels_create(&k, &o));
+    shim_fail_malloc_after(-1);
+    assert_true(kernels_get_room(k).all < most && kernels_get_room(k).all > most / 10 * 9);
+    kernels_destroy(&k);
+    assert_int_equal(shim_used_memory(0), 0);
+}
+
 static void test_opening_without_memory(void **state)
 {
     for (int n = 0; n < 4; n++) {
@@ -539,6 +555,7 @@ int main(void)
 #ifdef SIGHT_CUDA_SHIM
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_opening_without_memory),
+        cmocka_unit_test(test_nearly_all_is_taken),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
