@@ -48,9 +48,7 @@ struct tower_job {
     float *x, *y;  // [group * span, D]: the residual stream, and what a product reads
     float *wide;   // [group * span, 3 D] or [rows of a slice, intermediate], whichever is more
     float *part;   // [span, 4, heads, C]: a slice of attention, where that is not all heads
-    float *cos, *sin; // [span, 3, C / 2]
-    float *weights;   // [group * span, 4]: of the position table's rows
-    int32_t *rows;    // [group * span, 4]: which
+    tower_tables *tables; // of group pairs
     float *room;      // [rows of a slice, row]: patches that are brought there
 };
 
@@ -149,17 +147,12 @@ static int64_t carve(tower_job *job, char *memory, const tower *t, const vision_
     const vision_config *c = t->config;
     const int64_t span = (int64_t)grid->h * grid->w;
     const int64_t N = group_pairs(t, grid) * span;
-    const int64_t angles = span * 3 * (c->hidden / c->heads / 2);
     const int64_t heads = slice_heads(t, grid);
     const int64_t sizes[] = {
         N * c->hidden,
         N * c->hidden,
         max_of(N * 3 * c->hidden, min_of(N, slice_rows(t)) * c->intermediate),
         heads < c->heads ? span * 4 * heads * (c->hidden / c->heads) : 0,
-        angles,
-        angles,
-        N * 4,
-        N * 4,
         staged ? min_of(N, whole_tokens(t, DEVICE_STAGED)) * t->patch.w.shape[1] : 0,
     };
     enum { PARTS = sizeof sizes / sizeof *sizes };
@@ -174,18 +167,15 @@ static int64_t carve(tower_job *job, char *memory, const tower *t, const vision_
         job->y = parts[1];
         job->wide = parts[2];
         job->part = parts[3];
-        job->cos = parts[4];
-        job->sin = parts[5];
-        job->weights = parts[6];
-        job->rows = parts[7];
-        job->room = parts[8];
+        job->room = parts[4];
     }
     return at;
 }
 
 int64_t tower_workspace_bytes(const tower *t, const vision_grid *grid)
 {
-    return carve(NULL, NULL, t, grid, kernels_on_device(t->k));
+    return carve(NULL, NULL, t, grid, kernels_on_device(t->k)) +
+           tower_tables_bytes(t, group_pairs(t, grid), grid->h, grid->w);
 }
 
 static sight_err check_grid(const tower *t, const vision_grid *g)
@@ -208,13 +198,6 @@ static sight_err create_memory(tower_job *job)
     return err;
 }
 
-static sight_err fill_tables(tower_job *job)
-{
-    const int32_t h = job->grid.h, w = job->grid.w;
-    sight_err err = tower_angles(job->t, job->cos, job->sin, h, w);
-    return err ? err : tower_taps(job->t, job->rows, job->weights, job->group, h, w);
-}
-
 static sight_err create_job(tower_job **out, tower *t, const float *patches, bool staged,
                             const vision_grid *grid, float *features, float *const *deepstack)
 {
@@ -233,8 +216,8 @@ static sight_err create_job(tower_job **out, tower *t, const float *patches, boo
     job->span = (int64_t)grid->h * grid->w;
     job->group = group_pairs(t, grid);
     job->heads = slice_heads(t, grid);
-    err = create_memory(job);
-    if (!err) err = fill_tables(job);
+    err = tower_tables_take(t, &job->tables, job->group, grid->h, grid->w);
+    if (!err) err = create_memory(job);
     if (err) tower_job_destroy(&job);
     else *out = job;
     return err;
@@ -258,6 +241,7 @@ void tower_job_destroy(tower_job **pj)
     tower_job *job = *pj;
     if (!job) return;
     kernels_free(job->t->k, job->memory);
+    tower_tables_drop(job->t, &job->tables);
     free(job);
     *pj = NULL;
 }
@@ -283,8 +267,8 @@ static double embed_rows(tower_job *job, int64_t first, int64_t n)
     const float *patches = job->patches + (job->pair * job->span + first) * row;
     if (job->staged) patches = kernels_stage(t->k, job->room, patches, n * row);
     op_linear(t->k, x, patches, &t->patch, n);
-    op_add_taps(t->k, x, t->positions, job->rows + 4 * first, job->weights + 4 * first, n,
-                t->config->hidden);
+    op_add_taps(t->k, x, t->positions, job->tables->rows + 4 * first,
+                job->tables->weights + 4 * first, n, t->config->hidden);
     return product_ops(&t->patch, n);
 }
 
@@ -307,7 +291,8 @@ static void attend_all(tower_job *job)
     const int64_t pairs = rows_now(job) / job->span;
     for (int64_t i = 0; i < pairs; i++) {
         float *pair = job->wide + i * job->span * 3 * D;
-        op_norm_rope(t->k, pair, pair, NULL, job->cos, job->sin, 3 * job->span, H, C, C, D, C, 0);
+        op_norm_rope(t->k, pair, pair, NULL, job->tables->cos, job->tables->sin, 3 * job->span, H, C,
+                     C, D, C, 0);
     }
     op_attention_spans(t->k, job->y, job->wide, pairs, job->span, H, C,
                        (float)(1 / sqrt((double)C)));
@@ -319,8 +304,8 @@ static void attend_heads(tower_job *job, int64_t first, int64_t n)
     const tower *t = job->t;
     const int64_t D = t->config->hidden, C = D / t->config->heads;
     float *qkv = job->part, *out = job->part + job->span * 3 * n * C;
-    op_norm_rope(t->k, qkv, job->wide + first * C, NULL, job->cos, job->sin, 3 * job->span, n, C,
-                 C, D, C, 0);
+    op_norm_rope(t->k, qkv, job->wide + first * C, NULL, job->tables->cos, job->tables->sin,
+                 3 * job->span, n, C, C, D, C, 0);
     op_attention_spans(t->k, out, qkv, 1, job->span, n, C, (float)(1 / sqrt((double)C)));
     op_copy_rows(t->k, job->y + first * C, D, out, n * C, job->span, n * C);
 }

@@ -64,18 +64,17 @@ static void tap_pieces(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-sight_err tower_taps(const tower *t, int32_t *rows, float *weights, int64_t pairs, int32_t h,
-                     int32_t w)
+static sight_err write_taps(const tower *t, const tower_tables *to)
 {
-    const int64_t span = (int64_t)h * w, n = pairs * span;
+    const int64_t span = (int64_t)to->h * to->w, n = to->pairs * span;
     int32_t *host_rows = malloc(sizeof *host_rows * 4 * (size_t)n);
     float *host_weights = malloc(sizeof *host_weights * 4 * (size_t)n);
     sight_err err = SIGHT_OK;
     if (host_rows && host_weights) {
-        tapping a = {t, host_rows, host_weights, span, h, w};
+        tapping a = {t, host_rows, host_weights, span, to->h, to->w};
         kernels_rows(t->k, n, 256, tap_pieces, &a);
-        kernels_write(t->k, rows, host_rows, sizeof *rows * 4 * (size_t)n);
-        kernels_write(t->k, weights, host_weights, sizeof *weights * 4 * (size_t)n);
+        kernels_write(t->k, to->rows, host_rows, sizeof *host_rows * 4 * (size_t)n);
+        kernels_write(t->k, to->weights, host_weights, sizeof *host_weights * 4 * (size_t)n);
     } else {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the places of %lld patches", (long long)n);
     }
@@ -121,20 +120,79 @@ static void fill_places(int32_t *positions, int64_t stride, int64_t first, int64
     }
 }
 
-sight_err tower_angles(const tower *t, float *cos_out, float *sin_out, int32_t h, int32_t w)
+static sight_err write_angles(const tower *t, const tower_tables *to)
 {
-    const int64_t all = 3 * (int64_t)h * w, most = all < ANGLE_ROWS ? all : ANGLE_ROWS;
+    const int64_t all = 3 * (int64_t)to->h * to->w, most = all < ANGLE_ROWS ? all : ANGLE_ROWS;
     const int64_t half = t->rope.half;
     int32_t *positions = malloc(sizeof *positions * 3 * (size_t)most);
     if (!positions) {
         return sight_fail(SIGHT_E_MEMORY, "no memory for the places of %lld patches",
-                          (long long)h * w);
+                          (long long)to->h * to->w);
     }
     for (int64_t at = 0; at < all; at += most) {
         const int64_t n = all - at < most ? all - at : most;
-        fill_places(positions, most, at, n, w, t->config->merge);
-        op_rope_angles(t->k, cos_out + at * half, sin_out + at * half, positions, most, n, &t->rope);
+        fill_places(positions, most, at, n, to->w, t->config->merge);
+        op_rope_angles(t->k, to->cos + at * half, to->sin + at * half, positions, most, n, &t->rope);
     }
     free(positions);
     return SIGHT_OK;
+}
+
+// ---- both ----
+
+static int64_t padded(int64_t floats)
+{
+    return (floats * (int64_t)sizeof(float) + 255) / 256 * 256;
+}
+
+int64_t tower_tables_bytes(const tower *t, int64_t pairs, int32_t h, int32_t w)
+{
+    const int64_t span = (int64_t)h * w;
+    return 2 * padded(span * 3 * t->rope.half) + 2 * padded(pairs * span * 4);
+}
+
+static sight_err make_tables(const tower *t, tower_tables *to)
+{
+    const int64_t span = (int64_t)to->h * to->w;
+    const int64_t angles = padded(span * 3 * t->rope.half), places = padded(to->pairs * span * 4);
+    sight_err err = kernels_alloc((void **)&to->memory, t->k, (size_t)(2 * angles + 2 * places),
+                                  "a grid's places");
+    if (err) return err;
+    to->cos = (float *)to->memory;
+    to->sin = (float *)(to->memory + angles);
+    to->rows = (int32_t *)(to->memory + 2 * angles);
+    to->weights = (float *)(to->memory + 2 * angles + places);
+    err = write_angles(t, to);
+    return err ? err : write_taps(t, to);
+}
+
+sight_err tower_tables_take(tower *t, tower_tables **out, int64_t pairs, int32_t h, int32_t w)
+{
+    tower_tables *last = t->tables;
+    if (last && last->h == h && last->w == w && last->pairs >= pairs) {
+        last->refs++;
+        *out = last;
+        return SIGHT_OK;
+    }
+    tower_tables_drop(t, &t->tables); // first, so that both are never there for nothing
+    tower_tables *made = calloc(1, sizeof *made);
+    if (!made) return sight_fail(SIGHT_E_MEMORY, "no memory for a grid's places");
+    *made = (tower_tables){.refs = 1, .h = h, .w = w, .pairs = pairs};
+    sight_err err = make_tables(t, made);
+    if (err) {
+        tower_tables_drop(t, &made);
+        return err;
+    }
+    made->refs = 2;
+    *out = t->tables = made;
+    return SIGHT_OK;
+}
+
+void tower_tables_drop(tower *t, tower_tables **tables)
+{
+    tower_tables *gone = *tables;
+    *tables = NULL;
+    if (!gone || --gone->refs > 0) return;
+    kernels_free(t->k, gone->memory);
+    free(gone);
 }

@@ -132,6 +132,7 @@ static void unload_merger(kernels *k, tower_merger *m)
 void tower_unload(tower *t)
 {
     kernels *k = t->k;
+    tower_tables_drop(t, &t->tables);
     kernels_drop_weight(k, &t->patch);
     kernels_drop_floats(k, &t->positions);
     kernels_free(k, t->frequencies);

@@ -161,7 +161,7 @@ static void no_memory(void **state)
     assert_ok(tower_create(&t, m.c, k));
     tower_job *job = NULL;
     const vision_grid huge = {1, 600, 600};
-    assert_fails(tower_job_create_placed(&job, t, NULL, &huge, NULL, NULL), SIGHT_E_MEMORY, "workspace");
+    assert_fails(tower_job_create_placed(&job, t, NULL, &huge, NULL, NULL), SIGHT_E_MEMORY, "no memory");
     assert_null(job);
     tower_destroy(&t);
     kernels_destroy(&k);

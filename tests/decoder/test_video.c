@@ -1,6 +1,7 @@
 // Clips of many codecs, made at test time: exactly the asked frames must arrive.
 #include "decoder/clips.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -615,6 +616,59 @@ static int prepare(void **state)
     return 0;
 }
 
+typedef struct shared {
+    int next, raw;
+} shared;
+
+static sight_err take_every_third(void *arg, int32_t i, const planes *p, bool *taken)
+{
+    shared *s = arg;
+    assert_int_equal(i, s->next);
+    assert_true(p->width == 160 && p->height == 120 && p->bits == 8 && p->uv_step == 1);
+    assert_true(p->y && p->u && p->v && !p->on_gpu);
+    *taken = i % 3 == 0;
+    s->raw += *taken;
+    s->next += *taken;
+    return SIGHT_OK;
+}
+
+static sight_err keep_others(void *arg, int32_t i, frame *f)
+{
+    shared *s = arg;
+    assert_int_equal(i, s->next++);
+    assert_int_equal(clips_number(f), i);
+    frame_unref(&f);
+    return SIGHT_OK;
+}
+
+static int here;
+
+// Frames as they were decoded, for who wants them; where a GPU is asked for that cannot, the CPU decodes.
+static void test_raw_frames(void **state)
+{
+    char *path = clips_make(folder, 160, 120, 12, "10", "-c:v mpeg4 -q:v 2", "raw.mp4");
+    if (!path) skip();
+    for (int with_gpu = 0; with_gpu < 2; with_gpu++) {
+        video *v;
+        int64_t indices[12];
+        shared s = {0};
+        void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+        if (driver) dlclose(driver);
+        if (with_gpu && driver) continue; // it would take the place for one
+        const video_raw raw = {take_every_third, with_gpu ? &here : NULL, NULL};
+        for (int i = 0; i < 12; i++) indices[i] = i;
+        assert_ok(video_open(&v, path, NULL, 0, NULL, NULL));
+        assert_int_equal(video_get_info(v)->orientation, 1);
+        char *warning = NULL;
+        assert_ok(video_read_raw(v, indices, 12, 80, 60, keep_others, &s, &raw, &warning));
+        assert_null(warning);
+        assert_int_equal(s.next, 12);
+        assert_int_equal(s.raw, 4);
+        video_close(&v);
+    }
+    free(path);
+}
+
 int main(void)
 {
     if (!clips_possible()) {
@@ -624,6 +678,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_raw_streams),
+        cmocka_unit_test(test_raw_frames),
         cmocka_unit_test(test_unfinished_header_and_memory),
         cmocka_unit_test(test_choice_is_the_reference_s),
         cmocka_unit_test(test_range),
