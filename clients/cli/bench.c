@@ -18,8 +18,12 @@
 static sight_err measure_device(machine_limits *out, device_id device)
 {
     kernels *k = NULL;
-    const kernels_options o = {.threads = 1, .device = device, .device_bytes = (int64_t)4 << 30};
-    sight_err err = kernels_create(&k, &o);
+    device_info about;
+    kernels_options o = {.threads = 1, .device = device};
+    sight_err err = device_describe(&about, device);
+    if (err) return err;
+    if (about.free_bytes > (int64_t)8 << 30) o.device_bytes = (int64_t)4 << 30; // else all that there is
+    err = kernels_create(&k, &o);
     if (!err) kernels_measure_limits(k, out);
     if (!err) err = kernels_status(k);
     kernels_destroy(&k);
