@@ -363,8 +363,9 @@ sight_err frames_add_rows(frames *f, float *rows, const float *host, int64_t pat
     const size_t pitch = plane * (size_t)f->args.temporal * sizeof *rows, at = plane * (size_t)slot;
     sight_err err = check(cudaSetDevice(f->device), f, "choosing the GPU");
     if (err) return err;
-    const cudaError_t e = cudaMemcpy2DAsync(rows + at, pitch, host + at, pitch, plane * (size_t)slots * sizeof *rows,
-                                            (size_t)patches * 3, cudaMemcpyHostToDevice, f->stream);
+    const size_t bytes = plane * (size_t)slots * sizeof *rows;
+    const cudaError_t e = cudaMemcpy2DAsync(rows + at, pitch, host + at, pitch, bytes, (size_t)patches * 3,
+                                            cudaMemcpyHostToDevice, f->stream);
     err = check(e, f, "writing patches");
     return err ? err : check(cudaStreamSynchronize(f->stream), f, "writing patches");
 }

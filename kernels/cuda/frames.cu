@@ -1,13 +1,14 @@
 // kernels/cuda/frames.cu - a YUV 4:2:0 picture to normalised patch rows.
 //
-// A block makes 32 x tile_h outputs. Its warps take input rows in turns: pixels become RGB bytes in shared memory, then
-// each lane filters for one output column, to a byte as Pillow rounds it. Then threads filter down these
-// columns, and write floats where the tower reads them.
+// A block makes 32 x tile_h outputs. Its warps take input rows in turns: pixels become RGB bytes in shared
+// memory, then each lane filters for one output column, to a byte as Pillow rounds it. Then threads filter
+// down these columns, and write floats where the tower reads them.
 //
-// Must read 1.5 bytes a pixel of the picture once, and write 12 bytes an output pixel: 1080p to 1088 x 800 is 3 + 10
-// MB, 3 us at 4.3 TB/s. Blocks beside each other read the filter's reach twice (at a scale of 2 a quarter
-// more of the rows and of the columns, from L2), and each pixel takes some 15 operations for its colour and 6 for each of
-// its 4 taps an axis. So bound by arithmetic and latency in equal parts, and small beside decoding.
+// Must read 1.5 bytes a pixel of the picture once, and write 12 bytes an output pixel: 1080p to 1088 x 800
+// is 3 + 10 MB, 3 us at 4.3 TB/s. Blocks beside each other read the filter's reach twice (at a scale of 2 an eighth
+// more of the rows and of the columns, from L2), and each pixel takes some 15 operations for its colour and
+// 6 for each of its 4 taps an axis. So bound by arithmetic and latency in equal parts, and small beside
+// decoding.
 #include "kernels/cuda/frames.h"
 
 #include "kernels/cuda/gpu.h"

@@ -57,7 +57,8 @@ static fed feed_all(engine *e, const char *path)
     static const atomic_bool never;
     task *t = make(e, path);
     const vision_plan *plan = &t->media[0].plan;
-    const int64_t row = preprocess_row_size(&engine_config(e)->vision), pair = (int64_t)plan->grid.h * plan->grid.w * row;
+    const int64_t row = preprocess_row_size(&engine_config(e)->vision);
+    const int64_t pair = (int64_t)plan->grid.h * plan->grid.w * row;
     fed all = {.n = plan->grid.t * pair};
     all.rows = malloc((size_t)all.n * sizeof *all.rows);
     assert_non_null(all.rows);
@@ -153,8 +154,8 @@ static void turned(void **state)
     if (!flat) skip();
     char command[1200], path[600];
     snprintf(path, sizeof path, "%s/turned.mp4", test_folder());
-    snprintf(command, sizeof command, "ffmpeg -nostdin -y -loglevel error -i '%s' -c copy -metadata:s:v:0 rotate=90 '%s'",
-             flat, path);
+    snprintf(command, sizeof command,
+             "ffmpeg -nostdin -y -loglevel error -i '%s' -c copy -metadata:s:v:0 rotate=90 '%s'", flat, path);
     assert_int_equal(system(command), 0);
     int on_gpu, pieces;
     const double off = difference(*state, path, &on_gpu, &pieces);

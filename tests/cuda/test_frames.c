@@ -174,7 +174,8 @@ static frames_picture picture_of(const AVFrame *f)
 {
     planes p;
     assert_true(planes_of(&p, f));
-    return (frames_picture){.width = p.width, .height = p.height, .y = p.y, .u = p.u, .v = p.v, .y_pitch = p.y_pitch, .uv_pitch = p.uv_pitch,
+    return (frames_picture){.width = p.width, .height = p.height, .y = p.y, .u = p.u, .v = p.v,
+                            .y_pitch = p.y_pitch, .uv_pitch = p.uv_pitch,
                             .uv_step = p.uv_step, .bits = p.bits, .shift = p.shift,
                             .colours = {p.colours.luma_gain, p.colours.luma_zero, p.colours.v_to_r,
                                         p.colours.u_to_g, p.colours.v_to_g, p.colours.u_to_b}};
@@ -282,8 +283,9 @@ static void rows_from_the_host(void **state)
     const scene *s = &scenes[0];
     kernels *k = open_gpu();
     frames *f = open_frames(s);
-    const int64_t patches = (int64_t)s->grid_h * s->grid_w, row = preprocess_row_size(&vision), n = patches * row;
-    float *host = malloc(sizeof *host * (size_t)n), *out = malloc(sizeof *out * (size_t)n), *rows = NULL;
+    const int64_t patches = (int64_t)s->grid_h * s->grid_w, n = patches * preprocess_row_size(&vision);
+    float *host = malloc(sizeof *host * (size_t)n), *out = malloc(sizeof *out * (size_t)n);
+    float *rows = NULL;
     assert_true(host && out);
     for (int64_t i = 0; i < n; i++) host[i] = (float)i;
     assert_ok(frames_take(f, &rows, n));

@@ -144,7 +144,8 @@ static void calls_change_nothing(void **state)
 {
     made_up m = make("hybrid-deepstack", (vision_grid){3, 6, 6});
     const int64_t n = 3 * m.floats;
-    float *once = encode_gpu(&m, &(manner){.exact = true}), *cut = encode_gpu(&m, &(manner){.exact = true, .step = 1});
+    float *once = encode_gpu(&m, &(manner){.exact = true});
+    float *cut = encode_gpu(&m, &(manner){.exact = true, .step = 1});
     assert_memory_equal(cut, once, sizeof *cut * (size_t)n);
     free(once);
     free(cut);
