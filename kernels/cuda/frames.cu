@@ -50,10 +50,12 @@ static __device__ __forceinline__ yuv4 read4(const frames_args &a, int row, int 
     return p;
 }
 
+// Pixels past the picture's edge, which nobody asks for, hold anything: they keep to their bits too.
 template <bool WIDE>
-static __device__ __forceinline__ int sample(uint64_t packed, int i, int shift)
+static __device__ __forceinline__ int sample(const frames_args &a, uint64_t packed, int i)
 {
-    return WIDE ? (int)(packed >> 16 * i & 0xffffu) >> shift : (int)(packed >> 8 * i & 0xffu);
+    if (!WIDE) return (int)(packed >> 8 * i & 0xffu);
+    return (int)(packed >> 16 * i & 0xffffu) >> a.shift & ((1 << a.bits) - 1);
 }
 
 static __device__ __forceinline__ uint32_t to_byte(int x)
@@ -81,8 +83,8 @@ static __device__ __forceinline__ void convert_row(const frames_args &a, uint32_
     for (int i = FRAMES_ALIGNED * (int)(threadIdx.x % GPU_WARP); i < cols; i += FRAMES_ALIGNED * GPU_WARP) {
         const yuv4 p = read4<WIDE, PLANAR>(a, row, from + i);
         for (int j = 0; j < FRAMES_ALIGNED; j++) {
-            to[i + j] = to_rgb(a, sample<WIDE>(p.y, j, a.shift), sample<WIDE>(p.u, j / 2, a.shift),
-                               sample<WIDE>(p.v, j / 2, a.shift));
+            to[i + j] = to_rgb(a, sample<WIDE>(a, p.y, j), sample<WIDE>(a, p.u, j / 2),
+                               sample<WIDE>(a, p.v, j / 2));
         }
     }
 }
