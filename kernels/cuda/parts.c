@@ -1,4 +1,5 @@
-// kernels/cuda/parts.c - op_copy_parts on a GPU: one launch, whose addresses come with the step's arguments.
+// kernels/cuda/parts.c - op_copy_parts on a GPU: one launch, whose addresses come with the step's
+// arguments.
 #include "kernels/cuda/parts.h"
 
 #include <stddef.h>

@@ -1,8 +1,9 @@
 // kernels/cuda/parts.cu - copies of several parts in one launch.
 //
-// 2 bytes moved per byte copied (read and written), no operations. In a step that checks guesses the parts are a
-// layer's inputs and its convolution's tail, some hundred KiB: the launch, not the bytes, is what they cost,
-// so that one for all parts is the point. A thread moves 64 bytes as four accesses of 16, all of them under way at once.
+// 2 bytes moved per byte copied (read and written), no operations. In a step that checks guesses the
+// parts are a layer's inputs and its convolution's tail, some hundred KiB: the launch, not the
+// bytes, is what they cost, so that one for all parts is the point. A thread moves 64 bytes as four
+// accesses of 16, all of them under way at once.
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/parts.h"
 
@@ -24,7 +25,8 @@ static __device__ __forceinline__ void copy_piece(const parts_part &p, uint64_t 
         if (first + i * THREADS < n) to[first + i * THREADS] = v[i];
 }
 
-// Blocks of the first dimension share a part's bytes. What is not aligned to 16 bytes goes by words, in turns.
+// Blocks of the first dimension share a part's bytes. What is not aligned to 16 bytes goes by words,
+// in turns.
 static __global__ void copy_parts_kernel(parts_args a)
 {
     const parts_part p = a.parts[blockIdx.y];

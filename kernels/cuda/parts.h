@@ -1,4 +1,5 @@
-// kernels/cuda/parts.h - copies of several parts at once: what parts.c hands to the launcher of parts.cu.
+// kernels/cuda/parts.h - copies of several parts at once: what parts.c hands to the launcher of
+// parts.cu.
 #ifndef SIGHT_KERNELS_CUDA_PARTS_H
 #define SIGHT_KERNELS_CUDA_PARTS_H
 

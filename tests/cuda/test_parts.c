@@ -29,7 +29,8 @@ static void parts(void **state)
     }
 }
 
-// Where parts lie is not part of a step's kind: one of the same shape runs as the same graph, elsewhere.
+// Where parts lie is not part of a step's kind: one of the same shape runs as the same graph,
+// elsewhere.
 static void in_steps(void **state)
 {
     const sides *s = *state;
