@@ -1,28 +1,30 @@
-// kernels/cuda/delta.cu - Gated DeltaNet's parts: convolution, gates, the delta rule one token at a time, gated norm.
+// kernels/cuda/delta.cu - Gated DeltaNet's parts: convolution, gates, the delta rule one token at a
+// time, gated norm.
 //
 // All are bound by memory. What they move and compute:
-//   convolution   8 bytes a number, and the weights and tails once; 2 width + 10 operations. A tile of 32 rows reads
-//                 width - 1 of the rows before it again, which the second-level cache mostly holds
+//   convolution   8 bytes a number, and the weights and tails once; 2 width + 10 operations. A tile
+//                 of 32 rows reads width - 1 of the rows before it again, mostly from cache
 //   gates         16 bytes a head and row, about 60 operations
 //   gated norm    12 bytes a number, about 16 operations
-//   steps         the state read and written once, however many tokens there are: 8 value_heads Dk Dv bytes, and
-//                 12 Dk Dv operations per head and token beside (6 are the formula's; q's product goes with k's
-//                 over the state before the token, so that one pass of sums does). 0.8B (16 heads of 128 x 128):
-//                 2.1 MB a layer and sequence, 0.5 us at 4.3 TB/s; every load is under way before the first is used
-// Steps of few tokens give what one token at a time gives, bit for bit: float32 moves between registers and memory
-// unchanged, and a token's arithmetic does not know where the state came from.
+//   steps         the state read and written once, however many tokens there are: 8 value_heads Dk
+//                 Dv bytes, and 12 Dk Dv operations per head and token beside (6 are the formula's;
+//                 q's product goes with k's over the state before the token, so that one pass of
+//                 sums does). 0.8B (16 heads of 128 x 128): 2.1 MB a layer and sequence, 0.5 us at
+//                 4.3 TB/s; every load is under way before the first is used
+// Steps of few tokens give what one token at a time gives, bit for bit: float32 moves between
+// registers and memory unchanged, and a token's arithmetic does not know where the state came from.
 #include "kernels/cuda/delta_parts.h"
 
 // ---- convolution ----
 
 #define CONV_THREADS 64
-#define CONV_ROWS 32 // of a tile: at least width - 1, so that later tiles read no tail
-#define CONV_BATCH 8 // rows asked for at once
+#define CONV_ROWS    32 // of a tile: at least width - 1, so that later tiles read no tail
+#define CONV_BATCH   8  // rows asked for at once
 
 typedef struct conv_place {
     conv_rows seq;
-    int64_t c, left;      // first of the thread's four channels, channels from there
-    int64_t first, last;  // rows of the tile
+    int64_t c, left;     // first of the thread's four channels, channels from there
+    int64_t first, last; // rows of the tile
 } conv_place;
 
 static __device__ __forceinline__ conv_place conv_find(const conv_args *a, int64_t tile)
@@ -36,23 +38,25 @@ static __device__ __forceinline__ conv_place conv_find(const conv_args *a, int64
     return p;
 }
 
-// The rows that come after, left by whoever has read the old ones: the first tile. Row j of the new tail is row j + n of
-// the old one followed by x; rising j reads no row that was written.
+// The rows that come after, left by whoever has read the old ones: the first tile. Row j of the new
+// tail is row j + n of the old one followed by x; rising j reads no row that was written.
 static __device__ __forceinline__ void conv_leave_tail(const conv_args *a, const conv_place *p)
 {
     const int64_t kept = a->width - 1;
     float v[4];
     for (int64_t j = 0; j < kept; j++) {
         const int64_t from = j + p->seq.n;
-        rows_load(v, from < kept ? p->seq.tail + from * a->channels + p->c
-                                 : p->seq.x + (from - kept) * a->x_stride + p->c,
+        rows_load(v,
+                  from < kept ? p->seq.tail + from * a->channels + p->c
+                              : p->seq.x + (from - kept) * a->x_stride + p->c,
                   p->left, a->wide);
         rows_store(p->seq.tail + j * a->channels + p->c, v, p->left, a->wide);
     }
 }
 
 template <int W>
-static __device__ __forceinline__ void conv_weights(float w[W][4], const conv_args *a, const conv_place *p)
+static __device__ __forceinline__ void conv_weights(float w[W][4], const conv_args *a,
+                                                    const conv_place *p)
 {
     for (int j = 0; j < 4; j++) {
         const float *from = a->w + (p->c + j) * W;
@@ -61,18 +65,21 @@ static __device__ __forceinline__ void conv_weights(float w[W][4], const conv_ar
             w[0][j] = f.x, w[1 % W][j] = f.y, w[2 % W][j] = f.z, w[3 % W][j] = f.w;
             continue;
         }
-        for (int i = 0; i < W; i++) w[i][j] = j < p->left ? from[i] : 0.0f;
+        for (int i = 0; i < W; i++)
+            w[i][j] = j < p->left ? from[i] : 0.0f;
     }
 }
 
 // The W - 1 rows before the tile.
 template <int W>
-static __device__ __forceinline__ void conv_before(float x[W][4], const conv_args *a, const conv_place *p)
+static __device__ __forceinline__ void conv_before(float x[W][4], const conv_args *a,
+                                                   const conv_place *p)
 {
     for (int i = 0; i < W - 1; i++) {
         const int64_t row = p->first - (W - 1) + i;
-        rows_load(x[i], row < 0 ? p->seq.tail + (row + W - 1) * a->channels + p->c
-                                : p->seq.x + row * a->x_stride + p->c,
+        rows_load(x[i],
+                  row < 0 ? p->seq.tail + (row + W - 1) * a->channels + p->c
+                          : p->seq.x + row * a->x_stride + p->c,
                   p->left, a->wide);
     }
 }
@@ -88,7 +95,8 @@ template <int W> static __global__ void conv_kernel(conv_args a)
     for (int64_t row = p.first; row < p.last; row += CONV_BATCH) {
 #pragma unroll
         for (int b = 0; b < CONV_BATCH; b++) {
-            if (row + b < p.last) rows_load(next[b], p.seq.x + (row + b) * a.x_stride + p.c, p.left, a.wide);
+            if (row + b < p.last)
+                rows_load(next[b], p.seq.x + (row + b) * a.x_stride + p.c, p.left, a.wide);
         }
 #pragma unroll
         for (int b = 0; b < CONV_BATCH; b++) {
@@ -97,9 +105,11 @@ template <int W> static __global__ void conv_kernel(conv_args a)
             for (int j = 0; j < 4; j++) {
                 float sum = 0;
                 x[W - 1][j] = next[b][j];
-                for (int i = 0; i < W; i++) sum = fmaf(x[i][j], w[i][j], sum);
+                for (int i = 0; i < W; i++)
+                    sum = fmaf(x[i][j], w[i][j], sum);
                 y[j] = delta_silu(sum);
-                for (int i = 0; i + 1 < W; i++) x[i][j] = x[i + 1][j];
+                for (int i = 0; i + 1 < W; i++)
+                    x[i][j] = x[i + 1][j];
             }
             rows_store(p.seq.y + (row + b) * a.channels + p.c, y, p.left, a.wide);
         }
@@ -115,14 +125,16 @@ static __global__ void conv_any_kernel(conv_args a, int64_t tile)
         float sum[4] = {0, 0, 0, 0}, x[4], y[4];
         for (int64_t i = 0; i < a.width; i++) {
             const int64_t at = row - (a.width - 1) + i;
-            rows_load(x, at < 0 ? p.seq.tail + (at + a.width - 1) * a.channels + p.c
-                                : p.seq.x + at * a.x_stride + p.c,
+            rows_load(x,
+                      at < 0 ? p.seq.tail + (at + a.width - 1) * a.channels + p.c
+                             : p.seq.x + at * a.x_stride + p.c,
                       p.left, a.wide);
             for (int j = 0; j < 4; j++) {
                 if (j < p.left) sum[j] = fmaf(x[j], a.w[(p.c + j) * a.width + i], sum[j]);
             }
         }
-        for (int j = 0; j < 4; j++) y[j] = delta_silu(sum[j]);
+        for (int j = 0; j < 4; j++)
+            y[j] = delta_silu(sum[j]);
         rows_store(p.seq.y + row * a.channels + p.c, y, p.left, a.wide);
     }
     if (p.first == 0) conv_leave_tail(&a, &p);
@@ -133,14 +145,23 @@ extern "C" void launch_conv_silu(cudaStream_t stream, const void *args)
     const conv_args a = *(const conv_args *)args;
     const int64_t tile = a.width - 1 <= CONV_ROWS ? CONV_ROWS : a.max_n;
     const int64_t fours = (a.channels + 3) / 4;
-    const dim3 grid((unsigned)((fours + CONV_THREADS - 1) / CONV_THREADS), (unsigned)((a.max_n + tile - 1) / tile),
-                    (unsigned)a.S);
+    const dim3 grid((unsigned)((fours + CONV_THREADS - 1) / CONV_THREADS),
+                    (unsigned)((a.max_n + tile - 1) / tile), (unsigned)a.S);
     switch (a.width) {
-    case 1: GPU_LAUNCH(conv_kernel<1>, grid, CONV_THREADS, 0, stream, a); break;
-    case 2: GPU_LAUNCH(conv_kernel<2>, grid, CONV_THREADS, 0, stream, a); break;
-    case 3: GPU_LAUNCH(conv_kernel<3>, grid, CONV_THREADS, 0, stream, a); break;
-    case 4: GPU_LAUNCH(conv_kernel<4>, grid, CONV_THREADS, 0, stream, a); break;
-    default: GPU_LAUNCH(conv_any_kernel, grid, CONV_THREADS, 0, stream, a, tile);
+    case 1:
+        GPU_LAUNCH(conv_kernel<1>, grid, CONV_THREADS, 0, stream, a);
+        break;
+    case 2:
+        GPU_LAUNCH(conv_kernel<2>, grid, CONV_THREADS, 0, stream, a);
+        break;
+    case 3:
+        GPU_LAUNCH(conv_kernel<3>, grid, CONV_THREADS, 0, stream, a);
+        break;
+    case 4:
+        GPU_LAUNCH(conv_kernel<4>, grid, CONV_THREADS, 0, stream, a);
+        break;
+    default:
+        GPU_LAUNCH(conv_any_kernel, grid, CONV_THREADS, 0, stream, a, tile);
     }
 }
 
@@ -181,7 +202,8 @@ static __global__ void gated_norm_kernel(gated_norm_args a)
         rows_load(v, o + d, a.C - d, a.wide);
         rows_load(gate, z + d, a.C - d, a.wide);
         rows_load(w, a.w + d, a.C - d, a.wide);
-        for (int i = 0; i < 4; i++) v[i] = v[i] * scale * w[i] * delta_silu(gate[i]);
+        for (int i = 0; i < 4; i++)
+            v[i] = v[i] * scale * w[i] * delta_silu(gate[i]);
         rows_store(y + d, v, a.C - d, a.wide);
     }
 }
@@ -199,9 +221,9 @@ extern "C" void launch_gated_norm(cudaStream_t stream, const void *args)
 
 typedef struct step_place {
     delta_rows seq;
-    int64_t head, column;       // first of the lane's four columns
-    const float *q, *k, *v;     // of the first token
-    const float *from;          // the head's state
+    int64_t head, column;   // first of the lane's four columns
+    const float *q, *k, *v; // of the first token
+    const float *from;      // the head's state
     float *state;
     float q_scale;
 } step_place;
@@ -244,7 +266,8 @@ template <int R, bool WIDE> static __global__ void steps_kernel(delta_step_args 
     delta_state_store<R, WIDE>(p.state, s, z.Dk, z.Dv, p.column);
 }
 
-// Heads too wide for registers: the state passes by twice a token. Lanes read what they wrote themselves.
+// Heads too wide for registers: the state passes by twice a token. Lanes read what they wrote
+// themselves.
 template <bool WIDE> static __global__ void steps_any_kernel(delta_step_args a)
 {
     const delta_sizes z = a.size;
@@ -268,7 +291,8 @@ template <bool WIDE> static __global__ void steps_any_kernel(delta_step_args a)
         delta_outcome(v, add, &sums, decay, p.seq.beta[gate], p.q_scale);
         for (int64_t r = row0; r < rows; r += STEP_ROWS) {
             rows_load(s, from + r * z.Dv + p.column, left, WIDE);
-            for (int j = 0; j < 4; j++) s[j] = fmaf(add[j], k[r], decay * s[j]);
+            for (int j = 0; j < 4; j++)
+                s[j] = fmaf(add[j], k[r], decay * s[j]);
             rows_store(p.state + r * z.Dv + p.column, s, left, WIDE);
         }
         if (row0 == 0 && left > 0) rows_store(p.seq.out + gate * z.Dv + p.column, v, left, WIDE);
@@ -305,6 +329,8 @@ template <bool WIDE> static void launch_steps(cudaStream_t stream, const delta_s
 extern "C" void launch_delta_steps(cudaStream_t stream, const void *args)
 {
     const delta_step_args *a = (const delta_step_args *)args;
-    if (a->wide) launch_steps<true>(stream, a);
-    else launch_steps<false>(stream, a);
+    if (a->wide)
+        launch_steps<true>(stream, a);
+    else
+        launch_steps<false>(stream, a);
 }

@@ -1,9 +1,9 @@
-// kernels/cuda/delta.h - Gated DeltaNet: what delta.c hands to the launchers of delta.cu, delta_chunks.cu and
-// delta_mixer.cu.
+// kernels/cuda/delta.h - Gated DeltaNet: what delta.c hands to the launchers of delta.cu,
+// delta_prepare.cu, delta_walk.cu and delta_mixer.cu.
 //
-// Pointers are device memory. Numbers are as wide as pointers, so that no struct has padding. The arrays of
-// sequences have the layout of conv_seq, delta_seq and mixer_seq in kernels/ops.h, which C++ cannot include;
-// delta.c asserts that they agree.
+// Pointers are device memory. Numbers are as wide as pointers, so that no struct has padding. The
+// arrays of sequences have the layout of conv_seq, delta_seq and mixer_seq in kernels/ops.h, which
+// C++ cannot include; delta.c asserts that they agree.
 #ifndef SIGHT_KERNELS_CUDA_DELTA_H
 #define SIGHT_KERNELS_CUDA_DELTA_H
 
@@ -68,11 +68,11 @@ typedef struct delta_step_args {
 
 #define DELTA_CHUNK 64 // tokens
 
-// What the first kernel leaves for a chunk of a value head: the two triangles T and P [64][64], of which rows
-// are written up to the end of their diagonal 16 x 16 block, then [4][64]: what the state's products with raw keys and
-// with raw queries are scaled by, what raw keys are scaled by on their way into the state, and at [3][0]
-// what the state itself keeps.
-#define DELTA_TRIANGLE (DELTA_CHUNK * DELTA_CHUNK)
+// What the first kernel leaves for a chunk of a value head: the two triangles T and P [64][64], of
+// which rows are written up to the end of their diagonal 16 x 16 block, then [4][64]: what the
+// state's products with raw keys and with raw queries are scaled by, what raw keys are scaled by on
+// their way into the state, and at [3][0] what the state itself keeps.
+#define DELTA_TRIANGLE     (DELTA_CHUNK * DELTA_CHUNK)
 #define DELTA_CHUNK_FLOATS (2 * DELTA_TRIANGLE + 4 * DELTA_CHUNK)
 
 typedef struct delta_chunk_args {
@@ -88,7 +88,7 @@ typedef struct delta_chunk_args {
 // Shared memory that the two kernels ask for, in bytes.
 size_t delta_prepare_shared(int64_t Dk);
 size_t delta_walk_shared(int64_t Dk, int64_t ahead);
-#define DELTA_CHUNK_MAX_DK 256
+#define DELTA_CHUNK_MAX_DK  256
 #define DELTA_CHUNK_COLUMNS 32 // of the state in one block of the walk
 
 // ---- fused, for one row of each sequence ----
@@ -108,15 +108,17 @@ typedef struct mixer_args {
     int64_t wide; // columns of the state may be read and written 16 bytes at a time
 } mixer_args;
 
-size_t delta_mixer_shared(int64_t Dk, int64_t Dv, int64_t heads); // heads: value heads of a key head
+// heads: value heads of a key head
+size_t delta_mixer_shared(int64_t Dk, int64_t Dv, int64_t heads);
 #define DELTA_MIXER_MAX_DK 256
 
 void launch_conv_silu(cudaStream_t stream, const void *conv_args);
 void launch_delta_gates(cudaStream_t stream, const void *gates_args);
 void launch_gated_norm(cudaStream_t stream, const void *gated_norm_args);
 void launch_delta_steps(cudaStream_t stream, const void *delta_step_args);
-void launch_delta_chunks(cudaStream_t stream, const void *delta_chunk_args); // delta_chunks.cu
-void launch_delta_mixer(cudaStream_t stream, const void *mixer_args);        // delta_mixer.cu
+void launch_delta_prepare(cudaStream_t stream, const void *delta_chunk_args); // delta_prepare.cu
+void launch_delta_walk(cudaStream_t stream, const void *delta_chunk_args);    // delta_walk.cu
+void launch_delta_mixer(cudaStream_t stream, const void *mixer_args);         // delta_mixer.cu
 
 #ifdef __cplusplus
 }

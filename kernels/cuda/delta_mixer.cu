@@ -1,18 +1,19 @@
-// kernels/cuda/delta_mixer.cu - a row of each sequence through all of Gated DeltaNet in one kernel: convolution, gates,
-// l2 norm, delta rule, gated norm. The parts (delta.cu) give the same bits.
+// kernels/cuda/delta_mixer.cu - a row of each sequence through all of Gated DeltaNet in one kernel:
+// convolution, gates, l2 norm, delta rule, gated norm. The parts (delta.cu) give the same bits.
 //
-// A block has one key head and its value heads, because the tail of a key's channels may have one writer. Bound by
-// memory, or for few sequences by the way there and back: the state read and written (8 value_heads Dk Dv bytes) is
-// all that counts. 0.8B: 2.1 MB a layer and sequence, 0.5 us at 4.3 TB/s; 16 blocks of a lone sequence reach a
-// multiprocessor's 64 bytes a cycle each, 1.2 us. The first head's state is asked for before the convolution
-// begins. Beside the parts one by one it saves three launches, and qkv, gates and the output on their way through memory.
+// A block has one key head and its value heads, because the tail of a key's channels may have one
+// writer. Bound by memory, or for few sequences by the way there and back: the state read and
+// written (8 value_heads Dk Dv bytes) is all that counts. 0.8B: 2.1 MB a layer and sequence, 0.5 us
+// at 4.3 TB/s; 16 blocks of a lone sequence reach a multiprocessor's 64 bytes a cycle each, 1.2 us.
+// The first head's state is asked for before the convolution begins. Beside the parts one by one it
+// saves three launches, and qkv, gates and the output on their way through memory.
 #include "kernels/cuda/delta_parts.h"
 
 #define MIXER_WARPS(R) ((R) > 8 ? 8 : 16) // what registers allow
 
 // The newest output of a channel's convolution; the tail moves on by a row.
-static __device__ __forceinline__ float mixer_convolve(const mixer_args *a, const mixer_rows *seq, int64_t channels,
-                                                       int64_t c)
+static __device__ __forceinline__ float mixer_convolve(const mixer_args *a, const mixer_rows *seq,
+                                                       int64_t channels, int64_t c)
 {
     const float *w = a->conv + c * a->width;
     const float x = seq->x[c];
@@ -35,32 +36,37 @@ static __device__ __forceinline__ float mixer_convolve(const mixer_args *a, cons
     return delta_silu(fmaf(x, w[a->width - 1], sum));
 }
 
-static __device__ __forceinline__ int64_t mixer_head(const delta_sizes *z, int64_t key_head, int64_t i)
+static __device__ __forceinline__ int64_t mixer_head(const delta_sizes *z, int64_t key_head,
+                                                     int64_t i)
 {
     return z->tiled ? key_head + i * z->key_heads : key_head * (z->value_heads / z->key_heads) + i;
 }
 
 // q, k [Dk] and the v [Dv] of each of the key head's value heads, side by side in shared memory.
-static __device__ __forceinline__ void mixer_inputs(float *to, const mixer_args *a, const mixer_rows *seq,
-                                                    int64_t key_head, int64_t heads)
+static __device__ __forceinline__ void
+mixer_inputs(float *to, const mixer_args *a, const mixer_rows *seq, int64_t key_head, int64_t heads)
 {
     const delta_sizes *z = &a->size;
     const int64_t keys = z->key_heads * z->Dk, channels = 2 * keys + z->value_heads * z->Dv;
     for (int64_t i = threadIdx.x; i < 2 * z->Dk + heads * z->Dv; i += blockDim.x) {
         const int64_t value = i - 2 * z->Dk;
         int64_t c = key_head * z->Dk + i; // of q
-        if (value >= 0) c = 2 * keys + mixer_head(z, key_head, value / z->Dv) * z->Dv + value % z->Dv;
-        else if (i >= z->Dk) c += keys - z->Dk;
+        if (value >= 0)
+            c = 2 * keys + mixer_head(z, key_head, value / z->Dv) * z->Dv + value % z->Dv;
+        else if (i >= z->Dk)
+            c += keys - z->Dk;
         to[i] = mixer_convolve(a, seq, channels, c);
     }
 }
 
 // out [Dv] = rms_norm(o) silu(z). Every warp sums for itself, in the order of the parts.
-static __device__ __forceinline__ void mixer_norm(float *out, const float *o, const float *z, const mixer_args *a)
+static __device__ __forceinline__ void mixer_norm(float *out, const float *o, const float *z,
+                                                  const mixer_args *a)
 {
     const int64_t Dv = a->size.Dv;
     const float scale = delta_inverse_rms(o, Dv, (float)a->eps, false);
-    for (int64_t d = threadIdx.x; d < Dv; d += blockDim.x) out[d] = o[d] * scale * a->norm[d] * delta_silu(z[d]);
+    for (int64_t d = threadIdx.x; d < Dv; d += blockDim.x)
+        out[d] = o[d] * scale * a->norm[d] * delta_silu(z[d]);
 }
 
 extern "C" size_t delta_mixer_shared(int64_t Dk, int64_t Dv, int64_t heads)
@@ -98,7 +104,8 @@ static __global__ void __launch_bounds__(MIXER_WARPS(R) * GPU_WARP) mixer_kernel
             delta_vector_load<R>(qs, q, z.Dk);
             if (column < z.Dv) rows_load(y, v + i * z.Dv + column, z.Dv - column, false);
             delta_token<R>(s, y, ks, qs, g, beta, q_scale);
-            if (threadIdx.x % GPU_WARP < 2 && column < z.Dv) rows_store(o + column, y, z.Dv - column, false);
+            if (threadIdx.x % GPU_WARP < 2 && column < z.Dv)
+                rows_store(o + column, y, z.Dv - column, false);
             delta_state_store<R, WIDE>(state, s, z.Dk, z.Dv, column);
         }
         __syncthreads();
@@ -120,9 +127,14 @@ extern "C" void launch_delta_mixer(cudaStream_t stream, const void *args)
 {
     const mixer_args *a = (const mixer_args *)args;
     const int64_t Dk = a->size.Dk;
-    if (Dk <= 16) launch_mixer<1>(stream, a);
-    else if (Dk <= 32) launch_mixer<2>(stream, a);
-    else if (Dk <= 64) launch_mixer<4>(stream, a);
-    else if (Dk <= 128) launch_mixer<8>(stream, a);
-    else launch_mixer<16>(stream, a);
+    if (Dk <= 16)
+        launch_mixer<1>(stream, a);
+    else if (Dk <= 32)
+        launch_mixer<2>(stream, a);
+    else if (Dk <= 64)
+        launch_mixer<4>(stream, a);
+    else if (Dk <= 128)
+        launch_mixer<8>(stream, a);
+    else
+        launch_mixer<16>(stream, a);
 }

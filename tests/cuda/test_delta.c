@@ -1,5 +1,5 @@
-// Gated DeltaNet on a GPU against plain C and the rule in double: convolution, gates, gated norm, the delta rule by
-// steps and in chunks, and the fused form against its parts.
+// Gated DeltaNet on a GPU against plain C and the rule in double: convolution, gates, gated norm,
+// the delta rule by steps and in chunks, and the fused form against its parts.
 #include "cuda/pair.h"
 
 #include "kernels/backend.h"
@@ -12,7 +12,9 @@ static int both_open(void **state)
 {
     static both b;
     b = (both){0};
-    const kernels_options fast = {.threads = 1, .simd = SIMD_PLAIN, .device = {DEVICE_CUDA, 0},
+    const kernels_options fast = {.threads = 1,
+                                  .simd = SIMD_PLAIN,
+                                  .device = {DEVICE_CUDA, 0},
                                   .device_bytes = (int64_t)192 << 20};
     void *exact;
     if (sides_open(&exact)) return -1;
@@ -43,7 +45,8 @@ static float *fetched(const pair *p)
 static double greatest_of(const float *x, int64_t n)
 {
     double most = 0;
-    for (int64_t i = 0; i < n; i++) most = fmax(most, fabs((double)x[i]));
+    for (int64_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)x[i]));
     return most;
 }
 
@@ -71,7 +74,8 @@ static void check_same(const pair *a, const pair *b, const char *what)
     float *x = fetched(a), *y = fetched(b);
     for (int64_t i = 0; i < a->n; i++) {
         if (memcmp(&x[i], &y[i], sizeof *x)) {
-            fail_msg("%s: number %lld is %.9g and %.9g", what, (long long)i, (double)x[i], (double)y[i]);
+            fail_msg("%s: number %lld is %.9g and %.9g", what, (long long)i, (double)x[i],
+                     (double)y[i]);
         }
     }
     free(x);
@@ -96,7 +100,8 @@ static conv_case conv_case_new(const sides *s, const int64_t *shape, int64_t shi
         c.x[i] = pair_normal(s, rows * c.x_stride, 2, seed + 1 + (uint64_t)i, shift);
         c.y[i] = pair_room(s, rows * c.channels, shift);
         pair_send(&c.y[i]);
-        c.tail[i] = pair_normal(s, (c.width > 1 ? c.width - 1 : 1) * c.channels, 2, seed + 3 + (uint64_t)i, shift);
+        c.tail[i] = pair_normal(s, (c.width > 1 ? c.width - 1 : 1) * c.channels, 2,
+                                seed + 3 + (uint64_t)i, shift);
     }
     return c;
 }
@@ -113,16 +118,17 @@ static void conv_case_free(conv_case *c)
 
 static conv_seq conv_of(const conv_case *c, int i, bool device)
 {
-    return (conv_seq){device ? c->y[i].device : c->y[i].plain, device ? c->x[i].device : c->x[i].plain,
+    return (conv_seq){device ? c->y[i].device : c->y[i].plain,
+                      device ? c->x[i].device : c->x[i].plain,
                       device ? c->tail[i].device : c->tail[i].plain, i ? c->m : c->n};
 }
 
 static void conv_agrees(void **state)
 {
     const sides *s = &((both *)*state)->exact;
-    static const int64_t shapes[][4] = {{1, 1, 1, 4},   {1, 2, 520, 4}, {2, 33, 17, 4}, {3, 5, 64, 3},
-                                        {70, 4, 300, 4}, {32, 31, 9, 2}, {7, 40, 33, 1}, {2, 40, 40, 6},
-                                        {65, 1, 19, 16}, {50, 20, 8, 40}};
+    static const int64_t shapes[][4] = {
+        {1, 1, 1, 4},   {1, 2, 520, 4}, {2, 33, 17, 4}, {3, 5, 64, 3},   {70, 4, 300, 4},
+        {32, 31, 9, 2}, {7, 40, 33, 1}, {2, 40, 40, 6}, {65, 1, 19, 16}, {50, 20, 8, 40}};
     for (int i = 0; i < 20; i++) {
         conv_case c = conv_case_new(s, shapes[i / 2], i % 2, 40 + 10 * (uint64_t)i);
         const conv_seq plain[] = {conv_of(&c, 0, false), conv_of(&c, 1, false)};
@@ -145,14 +151,16 @@ static void conv_goes_on(void **state)
     const sides *s = &((both *)*state)->exact;
     static const int64_t shapes[][4] = {{9, 40, 36, 4}, {5, 3, 21, 4}, {4, 6, 16, 5}};
     for (int i = 0; i < 3; i++) {
-        conv_case whole = conv_case_new(s, shapes[i], 0, 7), rows = conv_case_new(s, shapes[i], 0, 7);
+        conv_case whole = conv_case_new(s, shapes[i], 0, 7),
+                  rows = conv_case_new(s, shapes[i], 0, 7);
         const conv_seq all[] = {conv_of(&whole, 0, true), conv_of(&whole, 1, true)};
         op_conv_silu(s->gpu, all, 2, whole.w.device, whole.channels, whole.width, whole.x_stride);
         for (int j = 0; j < 2; j++) {
             conv_seq one = conv_of(&rows, j, true);
             one.n = 1;
             for (int64_t t = 0; t < (j ? rows.m : rows.n); t++) {
-                op_conv_silu(s->gpu, &one, 1, rows.w.device, rows.channels, rows.width, rows.x_stride);
+                op_conv_silu(s->gpu, &one, 1, rows.w.device, rows.channels, rows.width,
+                             rows.x_stride);
                 one.x += rows.x_stride;
                 one.y += rows.channels;
             }
@@ -179,20 +187,24 @@ static void gates_agree(void **state)
         a.plain[0] = 1000; // softplus(x) = x
         a.plain[1] = -200; // softplus(x) = 0
         pair_send(&a);
-        op_delta_gates(s->gpu, g.device, beta.device, a.device, b.device, A_log.device, bias.device, N, heads);
+        op_delta_gates(s->gpu, g.device, beta.device, a.device, b.device, A_log.device, bias.device,
+                       N, heads);
         float *got_g = fetched(&g), *got_beta = fetched(&beta);
         for (int64_t i = 0; i < n; i++) {
             const double x = (double)(a.plain[i] + bias.plain[i % heads]);
-            const double decay = -exp((double)A_log.plain[i % heads]) * (x > 20 ? x : log1p(exp(x)));
+            const double decay =
+                -exp((double)A_log.plain[i % heads]) * (x > 20 ? x : log1p(exp(x)));
             assert_true(got_g[i] <= 0);
-            assert_true(fabs((double)got_g[i] - decay) <= 16 * (double)FLT_EPSILON * fabs(decay) + 1e-30);
+            assert_true(fabs((double)got_g[i] - decay) <=
+                        16 * (double)FLT_EPSILON * fabs(decay) + 1e-30);
             const double open = 1 / (1 + exp(-(double)b.plain[i]));
             assert_true(fabs((double)got_beta[i] - open) <= 8 * (double)FLT_EPSILON * open);
         }
         free(got_g);
         free(got_beta);
         pair *const all[] = {&a, &b, &A_log, &bias, &g, &beta};
-        for (int i = 0; i < 6; i++) pair_free(all[i]);
+        for (int i = 0; i < 6; i++)
+            pair_free(all[i]);
     }
 }
 
@@ -201,7 +213,8 @@ static void gated_norm_agrees(void **state)
     const sides *s = &((both *)*state)->exact;
     static const int64_t widths[] = {1, 3, 16, 24, 64, 128, 200, 520};
     for (int i = 0; i < 32; i++) {
-        const int64_t C = widths[i / 4], heads = 1 + i % 3, N = i % 4 == 3 ? 40 : 1 + i % 4, shift = i % 2;
+        const int64_t C = widths[i / 4], heads = 1 + i % 3, N = i % 4 == 3 ? 40 : 1 + i % 4,
+                      shift = i % 2;
         const int64_t n = N * heads * C;
         pair o = pair_normal(s, n, 3, 70, shift), z = pair_normal(s, n, 2, 71, shift);
         pair w = pair_normal(s, C, 1, 72, 0), y = pair_room(s, n, shift);
@@ -211,14 +224,23 @@ static void gated_norm_agrees(void **state)
         op_rms_norm_gated(s->gpu, o.device, o.device, z.device, w.device, N, heads, C, 1e-6f);
         check_same(&y, &o, "rms_norm_gated in place");
         pair *const all[] = {&o, &z, &w, &y};
-        for (int j = 0; j < 4; j++) pair_free(all[j]);
+        for (int j = 0; j < 4; j++)
+            pair_free(all[j]);
     }
 }
 
 // ---- delta rule ----
 
 // How gates and inputs are drawn.
-typedef enum draw { DRAW_USUAL, DRAW_SHARP, DRAW_NO_DECAY, DRAW_SHUT, DRAW_OPEN, DRAW_TINY, DRAWS } draw;
+typedef enum draw {
+    DRAW_USUAL,
+    DRAW_SHARP,
+    DRAW_NO_DECAY,
+    DRAW_SHUT,
+    DRAW_OPEN,
+    DRAW_TINY,
+    DRAWS
+} draw;
 
 typedef struct delta_case {
     delta_shape shape;
@@ -231,8 +253,12 @@ static void draw_gates(delta_case *c, draw how, uint64_t seed)
     test_random r = {seed};
     for (int64_t i = 0; i < c->g.n; i++) {
         const float x = fabsf(test_random_normal(&r)), y = test_random_normal(&r);
-        c->g.plain[i] = how == DRAW_NO_DECAY || how == DRAW_OPEN ? -1e-6f * x : how == DRAW_SHARP ? -20 * x : -0.2f * x;
-        c->beta.plain[i] = how == DRAW_SHUT ? 1e-6f * x : how == DRAW_OPEN ? 1 : 1 / (1 + expf(-2 * y));
+        c->g.plain[i] = how == DRAW_NO_DECAY || how == DRAW_OPEN ? -1e-6f * x
+                        : how == DRAW_SHARP                      ? -20 * x
+                                                                 : -0.2f * x;
+        c->beta.plain[i] = how == DRAW_SHUT   ? 1e-6f * x
+                           : how == DRAW_OPEN ? 1
+                                              : 1 / (1 + expf(-2 * y));
     }
     if (how == DRAW_SHARP) c->g.plain[0] = -3000; // all is forgotten
     pair_send(&c->g);
@@ -240,7 +266,8 @@ static void draw_gates(delta_case *c, draw how, uint64_t seed)
 }
 
 // shape: rows, key heads, value heads, Dk, Dv
-static delta_case delta_case_new(const sides *s, const int64_t *shape, draw how, int64_t shift, uint64_t seed)
+static delta_case delta_case_new(const sides *s, const int64_t *shape, draw how, int64_t shift,
+                                 uint64_t seed)
 {
     delta_case c = {.n = shape[0]};
     const int64_t stride = 2 * shape[1] * shape[3] + shape[2] * shape[4] + (shift ? 3 : 4);
@@ -260,17 +287,28 @@ static delta_case delta_case_new(const sides *s, const int64_t *shape, draw how,
 static void delta_case_free(delta_case *c)
 {
     pair *const all[] = {&c->qkv, &c->g, &c->beta, &c->state, &c->before, &c->out};
-    for (int i = 0; i < 6; i++) pair_free(all[i]);
+    for (int i = 0; i < 6; i++)
+        pair_free(all[i]);
 }
 
 static delta_seq delta_of(const delta_case *c, bool device, bool from_before)
 {
     if (device) {
-        return (delta_seq){c->qkv.device, c->g.device,     c->beta.device, c->out.device,
-                           c->state.device, c->n, from_before ? c->before.device : NULL};
+        return (delta_seq){c->qkv.device,
+                           c->g.device,
+                           c->beta.device,
+                           c->out.device,
+                           c->state.device,
+                           c->n,
+                           from_before ? c->before.device : NULL};
     }
-    return (delta_seq){c->qkv.plain, c->g.plain,     c->beta.plain, c->out.plain,
-                       c->state.plain, c->n, from_before ? c->before.plain : NULL};
+    return (delta_seq){c->qkv.plain,
+                       c->g.plain,
+                       c->beta.plain,
+                       c->out.plain,
+                       c->state.plain,
+                       c->n,
+                       from_before ? c->before.plain : NULL};
 }
 
 // Rows first .. first + n - 1 of it.
@@ -290,13 +328,15 @@ typedef struct rounding {
     double out, state;
 } rounding;
 
-static rounding rounding_of(const delta_case *c, const delta_seq *seq, const float *out, const float *state)
+static rounding rounding_of(const delta_case *c, const delta_seq *seq, const float *out,
+                            const float *state)
 {
     const int64_t in_qkv = c->qkv.n;
     float *qkv = malloc((size_t)in_qkv * sizeof *qkv);
     float *o = malloc((size_t)c->out.n * sizeof *o), *s = malloc((size_t)c->state.n * sizeof *s);
     assert_true(qkv && o && s);
-    for (int64_t i = 0; i < in_qkv; i++) qkv[i] = bf16_to_f32(f32_to_bf16(c->qkv.plain[i]));
+    for (int64_t i = 0; i < in_qkv; i++)
+        qkv[i] = bf16_to_f32(f32_to_bf16(c->qkv.plain[i]));
     memcpy(s, seq->before ? seq->before : seq->state, (size_t)c->state.n * sizeof *s);
     delta_seq rounded = *seq;
     rounded.qkv = qkv;
@@ -313,10 +353,11 @@ static rounding rounding_of(const delta_case *c, const delta_seq *seq, const flo
 
 #define TF32_PRODUCT (2.0 / 2048) // two operands rounded to 11 bits
 
-// Against the rule in double. Float32 may be off by what a sum of Dk products is, over and over; tf32 in chunks by no more
-// than rounding the inputs to bf16 makes it, or than a single product is where that is nothing (a key of
-// width 1 stays 1).
-static void delta_check(const sides *s, delta_case *c, bool fast, bool from_before, const char *what)
+// Against the rule in double. Float32 may be off by what a sum of Dk products is, over and over;
+// tf32 in chunks by no more than rounding the inputs to bf16 makes it, or than a single product is
+// where that is nothing (a key of width 1 stays 1).
+static void delta_check(const sides *s, delta_case *c, bool fast, bool from_before,
+                        const char *what)
 {
     delta_seq plain = delta_of(c, false, from_before);
     const delta_seq device = delta_of(c, true, from_before);
@@ -341,10 +382,11 @@ static void delta_check(const sides *s, delta_case *c, bool fast, bool from_befo
 }
 
 static const int64_t delta_shapes[][5] = {
-    {1, 2, 4, 128, 128}, {2, 1, 1, 16, 16},  {3, 1, 2, 24, 24},  {5, 4, 4, 32, 16},  {8, 2, 2, 64, 64},
-    {17, 1, 2, 128, 64}, {63, 1, 1, 32, 48}, {64, 1, 1, 16, 16}, {65, 2, 4, 64, 32}, {130, 1, 1, 128, 128},
-    {200, 1, 3, 33, 21}, {90, 1, 1, 1, 1},   {40, 1, 1, 7, 130}, {16, 1, 1, 200, 9}, {3, 1, 1, 200, 12},
-    {20, 1, 1, 300, 5},  {4, 1, 1, 300, 8},
+    {1, 2, 4, 128, 128}, {2, 1, 1, 16, 16},     {3, 1, 2, 24, 24},   {5, 4, 4, 32, 16},
+    {8, 2, 2, 64, 64},   {17, 1, 2, 128, 64},   {63, 1, 1, 32, 48},  {64, 1, 1, 16, 16},
+    {65, 2, 4, 64, 32},  {130, 1, 1, 128, 128}, {200, 1, 3, 33, 21}, {90, 1, 1, 1, 1},
+    {40, 1, 1, 7, 130},  {16, 1, 1, 200, 9},    {3, 1, 1, 200, 12},  {20, 1, 1, 300, 5},
+    {4, 1, 1, 300, 8},
 };
 #define DELTA_SHAPES ((int)(sizeof delta_shapes / sizeof *delta_shapes))
 
@@ -353,8 +395,10 @@ static void delta_agrees(const sides *s, bool fast)
     for (int i = 0; i < DELTA_SHAPES; i++) {
         for (int how = DRAW_USUAL; how < DRAWS; how++) {
             char what[80];
-            snprintf(what, sizeof what, "delta_rule %s, shape %d, draw %d", fast ? "fast" : "exact", i, how);
-            delta_case c = delta_case_new(s, delta_shapes[i], (draw)how, (i + how) % 2, 300 + 7 * (uint64_t)i);
+            snprintf(what, sizeof what, "delta_rule %s, shape %d, draw %d", fast ? "fast" : "exact",
+                     i, how);
+            delta_case c =
+                delta_case_new(s, delta_shapes[i], (draw)how, (i + how) % 2, 300 + 7 * (uint64_t)i);
             delta_check(s, &c, fast, (i + how) % 3 == 0, what);
             delta_case_free(&c);
         }
@@ -442,7 +486,8 @@ static void delta_keeps_sequences_apart(void **state)
     apart_check(&b->fast, mixed, 6, sizes);
     static const int64_t small[] = {1, 1, 8, 8};
     int64_t many[20];
-    for (int i = 0; i < 20; i++) many[i] = 16 + i;
+    for (int i = 0; i < 20; i++)
+        many[i] = 16 + i;
     apart_check(&b->fast, many, 20, small);
 }
 
@@ -452,12 +497,14 @@ static void delta_goes_in_rounds(void **state)
     both *b = *state;
     int64_t lengths[16];
     static const int64_t sizes[] = {1, 16, 4, 4};
-    for (int i = 0; i < 16; i++) lengths[i] = i == 3 ? 600 : 16;
+    for (int i = 0; i < 16; i++)
+        lengths[i] = i == 3 ? 600 : 16;
     apart_check(&b->fast, lengths, 16, sizes);
 }
 
 // Rows of `heads` runs of n numbers each, value heads from grouped to tiled order.
-static void tile_heads(float *y, const float *x, int64_t rows, int64_t row, const delta_shape *s, int64_t n)
+static void tile_heads(float *y, const float *x, int64_t rows, int64_t row, const delta_shape *s,
+                       int64_t n)
 {
     const int64_t heads = s->value_heads, per_key = heads / s->key_heads;
     for (int64_t i = 0; i < rows; i++) {
@@ -479,12 +526,14 @@ static void delta_takes_tiled_heads(void **state)
         const delta_shape *z = &grouped.shape;
         const int64_t values = 2 * z->key_heads * z->Dk;
         tiled.shape.tiled = true;
-        tile_heads(tiled.qkv.plain + values, grouped.qkv.plain + values, tiled.n, z->stride, z, z->Dv);
+        tile_heads(tiled.qkv.plain + values, grouped.qkv.plain + values, tiled.n, z->stride, z,
+                   z->Dv);
         tile_heads(tiled.g.plain, grouped.g.plain, tiled.n, z->value_heads, z, 1);
         tile_heads(tiled.beta.plain, grouped.beta.plain, tiled.n, z->value_heads, z, 1);
         tile_heads(tiled.state.plain, grouped.state.plain, 1, 0, z, z->Dk * z->Dv);
         pair *const sent[] = {&tiled.qkv, &tiled.g, &tiled.beta, &tiled.state};
-        for (int j = 0; j < 4; j++) pair_send(sent[j]);
+        for (int j = 0; j < 4; j++)
+            pair_send(sent[j]);
         const delta_seq a = delta_of(&grouped, true, false), b = delta_of(&tiled, true, false);
         op_delta_rule(s->gpu, &a, 1, &grouped.shape);
         op_delta_rule(s->gpu, &b, 1, &tiled.shape);
@@ -502,7 +551,8 @@ static void delta_takes_tiled_heads(void **state)
 
 // ---- all in one ----
 
-// One row of each of three sequences; the parts have g, beta, qkv and a place of their own for what changes.
+// One row of each of three sequences; the parts have g, beta, qkv and a place of their own for what
+// changes.
 typedef struct mixer_case {
     delta_shape shape;
     int64_t width, channels;
@@ -540,10 +590,12 @@ static mixer_case mixer_case_new(const sides *s, const int64_t *shape, bool tile
 
 static void mixer_case_free(mixer_case *m)
 {
-    pair *const all[] = {&m->x, &m->z, &m->a, &m->b, &m->tail[0], &m->tail[1], &m->state[0], &m->state[1],
-                         &m->out[0], &m->out[1], &m->qkv, &m->g, &m->beta, &m->conv, &m->A_log, &m->dt_bias,
-                         &m->norm};
-    for (int i = 0; i < 17; i++) pair_free(all[i]);
+    pair *const all[] = {&m->x,       &m->z,        &m->a,        &m->b,      &m->tail[0],
+                         &m->tail[1], &m->state[0], &m->state[1], &m->out[0], &m->out[1],
+                         &m->qkv,     &m->g,        &m->beta,     &m->conv,   &m->A_log,
+                         &m->dt_bias, &m->norm};
+    for (int i = 0; i < 17; i++)
+        pair_free(all[i]);
 }
 
 static void mixer_parts(const sides *s, const mixer_case *m)
@@ -555,15 +607,20 @@ static void mixer_parts(const sides *s, const mixer_case *m)
     for (int i = 0; i < MIXED; i++) {
         conv[i] = (conv_seq){m->qkv.device + i * m->channels, m->x.device + i * m->channels,
                              m->tail[0].device + i * m->width * m->channels, 1};
-        delta[i] = (delta_seq){conv[i].y, m->g.device + i * V, m->beta.device + i * V,
-                               m->out[0].device + i * V * d->Dv, m->state[0].device + i * in_state, 1, NULL};
+        delta[i] = (delta_seq){conv[i].y,
+                               m->g.device + i * V,
+                               m->beta.device + i * V,
+                               m->out[0].device + i * V * d->Dv,
+                               m->state[0].device + i * in_state,
+                               1,
+                               NULL};
     }
     op_delta_gates(s->gpu, m->g.device, m->beta.device, m->a.device, m->b.device, m->A_log.device,
                    m->dt_bias.device, MIXED, V);
     op_conv_silu(s->gpu, conv, MIXED, m->conv.device, m->channels, m->width, m->channels);
     op_delta_rule(s->gpu, delta, MIXED, d);
-    op_rms_norm_gated(s->gpu, m->out[0].device, m->out[0].device, m->z.device, m->norm.device, MIXED, V, d->Dv,
-                      1e-6f);
+    op_rms_norm_gated(s->gpu, m->out[0].device, m->out[0].device, m->z.device, m->norm.device,
+                      MIXED, V, d->Dv, 1e-6f);
 }
 
 static bool mixer_whole(kernels *k, const mixer_case *m)
@@ -572,12 +629,16 @@ static bool mixer_whole(kernels *k, const mixer_case *m)
     const int64_t V = d->value_heads;
     mixer_seq seqs[MIXED];
     for (int i = 0; i < MIXED; i++) {
-        seqs[i] = (mixer_seq){m->x.device + i * m->channels, m->z.device + i * V * d->Dv, m->a.device + i * V,
-                              m->b.device + i * V, m->out[1].device + i * V * d->Dv,
+        seqs[i] = (mixer_seq){m->x.device + i * m->channels,
+                              m->z.device + i * V * d->Dv,
+                              m->a.device + i * V,
+                              m->b.device + i * V,
+                              m->out[1].device + i * V * d->Dv,
                               m->tail[1].device + i * m->width * m->channels,
                               m->state[1].device + i * V * d->Dk * d->Dv};
     }
-    const mixer_weights w = {m->conv.device, m->width, m->A_log.device, m->dt_bias.device, m->norm.device, 1e-6f};
+    const mixer_weights w = {m->conv.device,    m->width,       m->A_log.device,
+                             m->dt_bias.device, m->norm.device, 1e-6f};
     return op_delta_mixer(k, seqs, MIXED, &w, d);
 }
 
@@ -585,8 +646,9 @@ static void mixer_gives_what_parts_give(void **state)
 {
     const sides *s = &((both *)*state)->fast;
     // key heads, value heads, Dk, Dv, width
-    static const int64_t shapes[][5] = {{2, 2, 128, 128, 4}, {2, 4, 64, 32, 4},  {1, 3, 16, 24, 4}, {3, 3, 24, 7, 2},
-                                        {1, 2, 32, 200, 3},  {1, 1, 200, 16, 4}, {1, 1, 5, 3, 1}};
+    static const int64_t shapes[][5] = {{2, 2, 128, 128, 4}, {2, 4, 64, 32, 4},  {1, 3, 16, 24, 4},
+                                        {3, 3, 24, 7, 2},    {1, 2, 32, 200, 3}, {1, 1, 200, 16, 4},
+                                        {1, 1, 5, 3, 1}};
     for (int i = 0; i < 14; i++) {
         mixer_case m = mixer_case_new(s, shapes[i / 2], i % 2);
         mixer_parts(s, &m);
