@@ -36,6 +36,7 @@ function(sight_cuda_mode)
   endif()
   message(STATUS "CUDA: ${wanted}")
   set(cuda_mode ${wanted} PARENT_SCOPE)
+  set(SIGHT_CUDA_MODE ${wanted} CACHE INTERNAL "what SIGHT_CUDA means here")
 endfunction()
 
 sight_cuda_mode()

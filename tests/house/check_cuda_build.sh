@@ -3,7 +3,7 @@
 # CPU, and holds code for every GPU asked for within 25 MB.   usage: check_cuda_build.sh BUILD
 set -uo pipefail
 build=$1
-grep -q '^CMAKE_CUDA_COMPILER:' "$build/CMakeCache.txt" || {
+grep -q '^SIGHT_CUDA_MODE:INTERNAL=ON' "$build/CMakeCache.txt" || {
     echo "skipped: this build has no CUDA"
     exit 77
 }
@@ -23,7 +23,7 @@ for program in sight sightd; do
     [ "$bytes" -gt 0 ] && [ "$bytes" -lt 25000000 ] || wrong "that is none, or 25 MB or more"
 done
 
-nvcc=$(sed -n 's/^CMAKE_CUDA_COMPILER:[^=]*=//p' "$build/CMakeCache.txt")
+nvcc=$(sed -n 's/^SIGHT_NVCC:[^=]*=//p' "$build/CMakeCache.txt")
 objdump=$(dirname "$nvcc")/cuobjdump
 asked=$(sed -n 's/^SIGHT_CUDA_ARCHITECTURES:[^=]*=//p' "$build/CMakeCache.txt" | tr ';' ' ')
 if [ -x "$objdump" ]; then
@@ -33,10 +33,10 @@ if [ -x "$objdump" ]; then
     done
 fi
 
-said=$("$build/sightd" --check -m models/mini 2>&1) || wrong "sightd --check gave $?: $said"
+said=$("$build/sightd" --check --model models/mini 2>&1) || wrong "sightd --check gave $?: $said"
 [ "$(grep -c 'device: cpu (' <<<"$said")" = 1 ] || wrong "sightd does not say once why it takes the CPU: $said"
 grep 'device: cpu (' <<<"$said"
-said=$("$build/sightd" --check --device cuda:0 -m models/mini 2>&1) && wrong "there is no cuda:0, but: $said"
+said=$("$build/sightd" --check --device cuda:0 --model models/mini 2>&1) && wrong "there is no cuda:0, but: $said"
 [[ "$said" == *"cuda:0"* ]] || wrong "no sentence about cuda:0: $said"
 said=$("$build/sight" tokenize -m models/mini "a b" 2>&1) || wrong "sight tokenize: $said"
 exit $((failed > 0))
