@@ -13,7 +13,7 @@
 #define RESERVE_BYTES ((int64_t)512 << 20)
 #define RESERVE_PART  64 // of all memory, besides
 // For scratch, which ops need when everything else is taken.
-#define SPARE_BYTES   ((int64_t)384 << 20)
+#define SPARE_BYTES   ((int64_t)768 << 20) // products: 440 MiB; attention and the delta rule 64 each; a second stream
 #define SPARE_PART    16
 #define MIN_BYTES     ((int64_t)64 << 20)
 
