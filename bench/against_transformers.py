@@ -4,10 +4,11 @@
     bench/against_transformers.py --sight build [--shapes 0.8b,4b] [--device cuda:0] [--json OUT.json]
 
 A checkpoint of each shape is made on the spot by transformers' own initialisation and read by both. bf16 on both sides; theirs
-with eager launches as they come, and decode also with a static cache where the model takes one. Every number is the
-median of several; greater is better, but for milliseconds.
+as from_pretrained gives it, launch by launch. Every number is the median of several; greater is better, but for
+milliseconds.
 """
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -155,7 +156,9 @@ def main():
     args = parser.parse_args()
     import torch
     import transformers
-    numbers = {"torch": torch.__version__, "transformers": transformers.__version__}
+    numbers = {"torch": torch.__version__, "transformers": transformers.__version__,
+               # Without these it computes the linear layers step by step in torch.
+               "has": {name: importlib.util.find_spec(name) is not None for name in ("causal_conv1d", "fla")}}
     for shape in args.shapes.split(","):
         numbers[shape] = compare(args, shape)
     text = json.dumps(numbers, indent=1)
