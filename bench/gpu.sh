@@ -40,16 +40,20 @@ modules="jansson libzmq libpcre2-8 libutf8proc libavformat libavcodec libavutil 
 
 # Codec libraries that FFmpeg is linked to and a decoded H.264 clip never calls: named alike, every function traps.
 stand_in() { # stand_in LIBRARY OUT
-    nm -D --defined-only "$1" | awk '$2 ~ /^[TWiuVBDR]$/ {sub(/@.*/, "", $3); print $3}' | sort -u >"$2.names"
-    {
+    local soname script=""
+    soname=$(readelf -d "$1" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
+    nm -D --defined-only "$1" | awk '$2 ~ /^[TWiuVBDR]$/ {print $3}' | sort -u >"$2.names"
+    { # one function of all names, without their versions
         echo ".text"
-        while read -r name; do printf '.globl "%s"\n"%s":\n' "$name" "$name"; done <"$2.names"
+        sed 's/@.*//' "$2.names" | sort -u | awk '{printf ".globl \"%s\"\n\"%s\":\n", $1, $1}'
         echo "ud2"
         echo '.section .note.GNU-stack,"",@progbits'
     } >"$2.s"
-    local soname
-    soname=$(readelf -d "$1" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
-    cc -shared -nostdlib -Wl,-soname,"$soname" "$2.s" -o "$2" && rm -f "$2.s" "$2.names"
+    if grep -q @ "$2.names"; then
+        awk -F'@+' 'NF == 2 {of[$2] = of[$2] "\"" $1 "\";"} END {for (v in of) print v " {" of[v] "};"}' "$2.names" >"$2.map"
+        script=-Wl,--version-script=$2.map
+    fi
+    cc -shared -nostdlib -Wl,-soname,"$soname" $script "$2.s" -o "$2" && rm -f "$2.s" "$2.names" "$2.map"
 }
 
 pack_needs() { # pack_needs FOLDER
