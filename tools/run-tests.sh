@@ -15,7 +15,7 @@ compile() { # compile FOLDER FLAGS...
         exit 1
     }
     rm -f "$folder.log"
-    cmake --build "$folder" -j "$jobs" $targets | grep -vE '^\[ *[0-9]+%\] (Building|Linking|Built)' || true
+    cmake --build "$folder" -j "$jobs" $targets | grep -vE '^\[ *[0-9]+%\] (Building|Linking|Built)|^g?make\[' || true
     cmake --build "$folder" -j "$jobs" $targets >/dev/null
 }
 

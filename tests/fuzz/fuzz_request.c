@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MAX_FRAMES (WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX + 2)
 
-static size_t split(wire_frame *frames, const uint8_t *data, size_t size)
+static size_t cut(wire_frame *frames, const uint8_t *data, size_t size)
 {
     size_t n = 0, begin = 0;
     for (size_t i = 0; i + 1 < size && n + 1 < MAX_FRAMES; i++) {
@@ -56,7 +56,7 @@ static void read_settings(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     wire_frame frames[MAX_FRAMES];
-    const size_t n = split(frames, data, size);
+    const size_t n = cut(frames, data, size);
     wire_request w;
     wire_event e;
     char id[SIGHT_ID_SIZE];
