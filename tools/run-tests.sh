@@ -1,7 +1,6 @@
 #!/bin/sh
 # Builds and runs all tests twice: as released (with CUDA where nvcc is), and under ASan and UBSan with CUDA's
-# kernels on the processor; then those of the kernels and
-# models for arm64 under qemu-user, where Debian's cross-compiler and arm64 libraries are installed
+# kernels on the processor; then those of the kernels and models for arm64 under qemu-user, where Debian's cross-compiler and arm64 libraries are installed
 # (tools/install-deps.sh --arm64). Ends with the runner's own count over all.
 # usage: run-tests.sh BUILD ASAN_BUILD ARM64_BUILD JOBS
 set -eu
