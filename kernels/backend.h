@@ -124,6 +124,7 @@ struct kernels {
     size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
     float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], [KERNELS_SHARED_FLOATS], then low_rank.c's
     size_t scratch_bytes;
+    const atomic_bool *stop; // as the pool has it
     struct profile *profile; // NULL: nothing is noted
     device_id device;
     struct cuda_device *cuda; // kernels/cuda/device.h; NULL with the CPU

@@ -142,9 +142,12 @@ void kernels_destroy(kernels **p)
     *p = NULL;
 }
 
-void kernels_set_stop(kernels *k, const atomic_bool *flag)
+const atomic_bool *kernels_set_stop(kernels *k, const atomic_bool *flag)
 {
+    const atomic_bool *before = k->stop;
+    k->stop = flag;
     threads_set_stop(k->pool, flag);
+    return before;
 }
 
 void kernels_rows(kernels *k, int64_t n, int64_t grain, kernels_rows_fn *fn, void *arg)

@@ -51,8 +51,8 @@ sight_err kernels_create(kernels **out, const kernels_options *options);
 void kernels_destroy(kernels **k); // accepts NULL; leaves NULL
 // Ops leave work out once *flag is true (NULL: never): a cancelled request ends within an op. Their
 // results are then unfinished, so the caller looks at the flag before it uses one. The flag outlives
-// its use here.
-void kernels_set_stop(kernels *k, const atomic_bool *flag);
+// its use here. Returns the flag before, to be set again after what must be whole.
+const atomic_bool *kernels_set_stop(kernels *k, const atomic_bool *flag);
 // threads_for (base/threads.h) on the object's threads, for a caller's own row-wise arithmetic.
 typedef void kernels_rows_fn(void *arg, int64_t begin, int64_t end, int worker);
 void kernels_rows(kernels *k, int64_t n, int64_t grain, kernels_rows_fn *fn, void *arg);

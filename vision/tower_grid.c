@@ -162,8 +162,12 @@ static sight_err make_tables(const tower *t, tower_tables *to)
     to->sin = (float *)(to->memory + angles);
     to->rows = (int32_t *)(to->memory + 2 * angles);
     to->weights = (float *)(to->memory + 2 * angles + places);
+    // Whole also when the request they are first for is cancelled: later ones take them.
+    const atomic_bool *stop = kernels_set_stop(t->k, NULL);
     err = write_angles(t, to);
-    return err ? err : write_taps(t, to);
+    if (!err) err = write_taps(t, to);
+    kernels_set_stop(t->k, stop);
+    return err;
 }
 
 sight_err tower_tables_take(tower *t, tower_tables **out, int64_t pairs, int32_t h, int32_t w)

@@ -7,8 +7,8 @@
 #include <float.h>
 #include <math.h>
 
+#include "cuda/device_run.h"
 #include "kernels/memory.h"
-#include "support/test.h"
 
 typedef struct sides {
     kernels *cpu, *gpu;
@@ -94,8 +94,6 @@ static inline void pair_check(const pair *p, double bound, const char *what)
 }
 
 // Where there is a GPU, or the shim's: what the tests gave; else skipped, with the reason.
-#define sides_run(tests) \
-    (device_gpus() > 0 ? cmocka_run_group_tests(tests, sides_open, sides_close) \
-                       : (printf("skipped: %s\n", device_without_gpu()), 77))
+#define sides_run(tests) device_run(tests, sides_open, sides_close)
 
 #endif

@@ -558,5 +558,5 @@ int main(void)
         cmocka_unit_test(steps_take_new_lengths),
         cmocka_unit_test(spans_agree),
     };
-    return cmocka_run_group_tests(tests, rig_open, rig_close);
+    return device_run(tests, rig_open, rig_close);
 }

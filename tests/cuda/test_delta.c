@@ -681,5 +681,5 @@ int main(void)
         cmocka_unit_test(delta_takes_tiled_heads),
         cmocka_unit_test(mixer_gives_what_parts_give),
     };
-    return cmocka_run_group_tests(tests, both_open, both_close);
+    return device_run(tests, both_open, both_close);
 }

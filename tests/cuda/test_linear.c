@@ -1,4 +1,5 @@
 // Products of plain weights on a GPU, against double.
+#include "cuda/device_run.h"
 #include "cuda/products.h"
 
 static const tensor_type types[] = {TENSOR_BF16, TENSOR_F16, TENSOR_F32};
@@ -305,5 +306,5 @@ int main(void)
         cmocka_unit_test(nan_goes_where_it_belongs),
         cmocka_unit_test(weights_that_do_not_fit),
     };
-    return cmocka_run_group_tests(tests, products_open, products_close);
+    return device_run(tests, products_open, products_close);
 }

@@ -1,4 +1,5 @@
 // Products of packed weights on a GPU, against double.
+#include "cuda/device_run.h"
 #include "cuda/products.h"
 #include "kernels/packed.h"
 
@@ -270,5 +271,5 @@ int main(void)
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(nan_goes_where_it_belongs),
     };
-    return cmocka_run_group_tests(tests, products_open, products_close);
+    return device_run(tests, products_open, products_close);
 }
