@@ -117,8 +117,7 @@ static const char *only_name(const request *q)
 {
     if (q->tool_name) return q->tool_name;
     if (json_array_size(q->tools) != 1) return NULL;
-    const json_t *tool = json_array_get(q->tools, 0), *inner = json_object_get(tool, "function");
-    return json_string_value(json_object_get(json_is_object(inner) ? inner : tool, "name"));
+    return json_string_value(json_object_get(tool_calls_function(json_array_get(q->tools, 0)), "name"));
 }
 
 sight_err calls_opening(token_list *out, const task *t, int32_t tool_open)

@@ -39,7 +39,7 @@ net_part form_space(net *n)
     return net_optional(n, net_either(n, line, net_text(n, " ", 1)));
 }
 
-net_part form_blank(net *n)
+static net_part blank_or_none(net *n)
 {
     return net_optional(n, net_text(n, " ", 1));
 }
@@ -287,31 +287,39 @@ static net_part word(net *n, const char *text)
     return net_text(n, text, strlen(text));
 }
 
-// begin item (, item)* end, or begin end.
-static net_part list_of(net *n, const char *begin, net_part first, net_part next, const char *end)
+net_part form_bracketed(net *n, const char *begin, net_part inner, const char *end)
 {
     const net_part open = net_then(n, word(n, begin), form_space(n));
     const net_part close = net_then(n, form_space(n), word(n, end));
-    return net_then(n, open, net_then(n, net_optional(n, net_then(n, first, next)), close));
+    return net_then(n, open, net_then(n, inner, close));
 }
 
-static net_part after_comma(net *n, net_part (*item)(net *, form_rules *), form_rules *r)
+net_part form_comma(net *n)
+{
+    return net_then(n, word(n, ","), form_space(n));
+}
+
+net_part form_member(net *n, net_part name, net_part value)
+{
+    const net_part colon = net_then(n, word(n, ":"), blank_or_none(n));
+    return net_then(n, name, net_then(n, colon, value));
+}
+
+net_part form_more(net *n, int32_t rule, int32_t min, int32_t max)
 {
     const int32_t from = net_mark(n);
-    const net_part comma = net_then(n, word(n, ","), form_space(n));
-    const net_part one = net_then(n, comma, item(n, r));
-    return net_repeat(n, one, from, 0, NET_MANY);
+    const net_part comma = form_comma(n);
+    const net_part next = net_then(n, comma, net_call(n, rule));
+    return net_repeat(n, next, from, min, max);
 }
 
-static net_part any_member(net *n, form_rules *r)
+net_part form_items(net *n, int32_t rule, int32_t min, int32_t max)
 {
-    const net_part colon = net_then(n, word(n, ":"), form_blank(n));
-    return net_then(n, string(n, r), net_then(n, colon, net_call(n, r->value)));
-}
-
-static net_part any_item(net *n, form_rules *r)
-{
-    return net_call(n, r->value);
+    if (max == 0) return net_nothing(n);
+    const net_part first = net_call(n, rule);
+    const net_part more = form_more(n, rule, min > 0 ? min - 1 : 0, max == NET_MANY ? max : max - 1);
+    const net_part all = net_then(n, first, more);
+    return min > 0 ? all : net_optional(n, all);
 }
 
 static void make_value(net *n, form_rules *r)
@@ -320,11 +328,10 @@ static void make_value(net *n, form_rules *r)
     r->value = net_rule(n);
     r->object = net_rule(n);
     r->array = net_rule(n);
-    string(n, r); // its rule, outside of what is copied
-    net_part first = any_member(n, r);
-    net_define(n, r->object, list_of(n, "{", first, after_comma(n, any_member, r), "}"));
-    first = any_item(n, r);
-    net_define(n, r->array, list_of(n, "[", first, after_comma(n, any_item, r), "]"));
+    const int32_t member = net_rule(n);
+    net_define(n, member, form_member(n, string(n, r), net_call(n, r->value)));
+    net_define(n, r->object, form_bracketed(n, "{", form_items(n, member, 0, NET_MANY), "}"));
+    net_define(n, r->array, form_bracketed(n, "[", form_items(n, r->value, 0, NET_MANY), "]"));
     net_part all = net_either(n, word(n, "true"), word(n, "false"));
     all = net_either(n, all, word(n, "null"));
     all = net_either(n, all, form_number(n));

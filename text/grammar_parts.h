@@ -115,7 +115,6 @@ typedef struct form_rules {
 
 form_rules form_rules_none(void);
 net_part form_space(net *n);  // nothing, a blank, or a new line and its indentation
-net_part form_blank(net *n);  // nothing or a blank
 net_part form_string(net *n, form_rules *r, int32_t min, int32_t max); // with its quotes
 net_part form_number(net *n);
 net_part form_integer(net *n);
@@ -125,6 +124,13 @@ net_part form_integer_between(net *n, int64_t low, int64_t high);
 net_part form_number_between(net *n, int64_t low, int64_t high, bool low_open, bool high_open);
 net_part form_value(net *n, form_rules *r);
 net_part form_object(net *n, form_rules *r);
+// begin inner end, with white space inside.
+net_part form_bracketed(net *n, const char *begin, net_part inner, const char *end);
+net_part form_comma(net *n);
+net_part form_member(net *n, net_part name, net_part value);
+// min to max items by rule, with commas between; form_more: with one before each.
+net_part form_items(net *n, int32_t rule, int32_t min, int32_t max);
+net_part form_more(net *n, int32_t rule, int32_t min, int32_t max);
 // Exactly that value, compact. SIGHT_E_MEMORY sticks in n.
 net_part form_literal(net *n, const json_t *value);
 byte_set form_ascii(void); // characters that stand for themselves in a string

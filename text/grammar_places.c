@@ -157,7 +157,6 @@ static int by_node_and_stack(const void *a, const void *b)
 static void finish_closure(grammar *g)
 {
     for (int32_t i = 0; i < g->n_work && !g->err; i++) expand(g, g->work[i]);
-    if (g->n_found > 1) qsort(g->found, (size_t)g->n_found, sizeof *g->found, by_node_and_stack);
 }
 
 // ---- places ----
@@ -238,6 +237,7 @@ static int32_t add_place(grammar *g, const place_item *items, int32_t n, bool ma
 static int32_t found_place(grammar *g)
 {
     if (g->err || (g->n_found == 0 && !g->found_end)) return GRAMMAR_NOWHERE;
+    if (g->n_found > 1) qsort(g->found, (size_t)g->n_found, sizeof *g->found, by_node_and_stack);
     const int32_t known = find_place(g, g->found, g->n_found, g->found_end);
     return known >= 0 ? known : add_place(g, g->found, g->n_found, g->found_end);
 }
@@ -269,7 +269,6 @@ int32_t grammar_alike(grammar *g, int32_t at)
         g->found[g->n_found++] = (place_item){g->net.nodes[p.items[i].node].alike, p.items[i].stack};
     }
     g->found_end = p.may_end;
-    if (g->n_found > 1) qsort(g->found, (size_t)g->n_found, sizeof *g->found, by_node_and_stack);
     const int32_t to = found_place(g);
     if (to < 0) return at;
     g->places[at].alike = to;

@@ -256,19 +256,6 @@ static net_part build_number(schema *s, const json_t *node)
 
 // ---- arrays ----
 
-static net_part comma(schema *s)
-{
-    const net_part sign = net_text(s->n, ",", 1);
-    return net_then(s->n, sign, form_space(s->n));
-}
-
-static net_part bracketed(schema *s, const char *begin, net_part inner, const char *end)
-{
-    const net_part open = net_text(s->n, begin, 1), space = form_space(s->n);
-    const net_part space2 = form_space(s->n), close = net_text(s->n, end, 1);
-    return net_then(s->n, net_then(s->n, open, space), net_then(s->n, inner, net_then(s->n, space2, close)));
-}
-
 // A schema as a rule of its own, so that it can be repeated at the cost of a call.
 static int32_t rule_of(schema *s, const char *key, const json_t *node)
 {
@@ -276,19 +263,6 @@ static int32_t rule_of(schema *s, const char *key, const json_t *node)
     const net_part part = node ? child(s, key, node) : form_value(s->n, s->rules);
     net_define(s->n, rule, part);
     return rule;
-}
-
-// `min` to `max` items by rule, with commas between.
-static net_part items_of(schema *s, int32_t rule, int32_t min, int32_t max)
-{
-    if (max == 0) return net_nothing(s->n);
-    const net_part first = net_call(s->n, rule);
-    const int32_t from = net_mark(s->n);
-    const net_part sign = comma(s);
-    const net_part next = net_then(s->n, sign, net_call(s->n, rule));
-    const net_part more = net_repeat(s->n, next, from, min > 0 ? min - 1 : 0, max == NET_MANY ? max : max - 1);
-    const net_part all = net_then(s->n, first, more);
-    return min > 0 ? all : net_optional(s->n, all);
 }
 
 static net_part build_array(schema *s, const json_t *node)
@@ -300,7 +274,7 @@ static net_part build_array(schema *s, const json_t *node)
     const json_t *items = json_object_get(node, "items"), *prefix = json_object_get(node, "prefixItems");
     if (!prefix) {
         if (json_is_false(items)) max = 0;
-        return bracketed(s, "[", items_of(s, rule_of(s, "items", json_is_boolean(items) ? NULL : items), min, max), "]");
+        return form_bracketed(s->n, "[", form_items(s->n, rule_of(s, "items", json_is_boolean(items) ? NULL : items), min, max), "]");
     }
     // A tuple: all of its items.
     const size_t n = json_array_size(prefix);
@@ -310,11 +284,11 @@ static net_part build_array(schema *s, const json_t *node)
     net_part all = net_nothing(s->n);
     for (size_t i = 0; i < n; i++) {
         const size_t at = step_to(s, "prefixItems", i);
-        if (i > 0) all = net_then(s->n, all, comma(s));
+        if (i > 0) all = net_then(s->n, all, form_comma(s->n));
         all = net_then(s->n, all, build(s, json_array_get(prefix, i)));
         back(s, at);
     }
-    return bracketed(s, "[", all, "]");
+    return form_bracketed(s->n, "[", all, "]");
 }
 
 // ---- objects ----
@@ -341,22 +315,15 @@ static bool check_required(schema *s, const json_t *node)
     return !s->err;
 }
 
-static net_part colon(schema *s)
-{
-    const net_part sign = net_text(s->n, ":", 1);
-    return net_then(s->n, sign, form_blank(s->n));
-}
-
 static net_part named_member(schema *s, const char *name, const json_t *value)
 {
     json_t *text = json_string(name);
     const net_part key = form_literal(s->n, text);
     json_decref(text);
-    const net_part sign = colon(s);
     const size_t at = step(s, "properties");
     const net_part part = child(s, name, value);
     back(s, at);
-    return net_then(s->n, key, net_then(s->n, sign, part));
+    return form_member(s->n, key, part);
 }
 
 // Strings, quotes included, that are none of the names. Names are plain ASCII.
@@ -387,6 +354,20 @@ static net_part other_name(schema *s, const char *const *names, size_t n, size_t
     return net_either(s->n, all, rest);
 }
 
+// The properties' names in their order (malloc). NULL: no memory, told.
+static const char **names_of(schema *s, const json_t *properties)
+{
+    const char **names = malloc((json_object_size(properties) + 1) * sizeof *names), *key;
+    size_t i = 0;
+    json_t *ignored;
+    if (!names) {
+        fail(s, SIGHT_E_MEMORY, NULL, "no memory for its names");
+        return NULL;
+    }
+    json_object_foreach((json_t *)properties, key, ignored) names[i++] = key;
+    return names;
+}
+
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -396,18 +377,11 @@ static int by_text(const void *a, const void *b)
 static int32_t other_members(schema *s, const json_t *properties, const json_t *value)
 {
     const size_t n = json_object_size(properties);
-    const char **names = malloc((n + 1) * sizeof *names);
+    const char **names = names_of(s, properties);
     const int32_t rule = net_rule(s->n);
-    if (!names) {
-        fail(s, SIGHT_E_MEMORY, NULL, "no memory for its names");
-        return rule;
-    }
-    size_t i = 0;
-    const char *key;
-    json_t *ignored;
-    json_object_foreach((json_t *)properties, key, ignored) names[i++] = key;
+    if (!names) return rule;
     if (n > 1) qsort(names, n, sizeof *names, by_text);
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         bool plain = true;
         const byte_set itself = form_ascii();
         for (const char *c = names[i]; *c; c++) plain = plain && byte_set_has(&itself, (uint8_t)*c);
@@ -416,10 +390,9 @@ static int32_t other_members(schema *s, const json_t *properties, const json_t *
     const net_part open = net_text(s->n, "\"", 1);
     const net_part name = net_then(s->n, open, other_name(s, names, n, 0));
     free(names);
-    const net_part sign = colon(s);
     const net_part part = json_is_true(value) ? form_value(s->n, s->rules)
                                               : child(s, "additionalProperties", value);
-    net_define(s->n, rule, net_then(s->n, name, net_then(s->n, sign, part)));
+    net_define(s->n, rule, form_member(s->n, name, part));
     return rule;
 }
 
@@ -433,27 +406,19 @@ static net_part build_members(schema *s, const json_t *node)
     net_part end_some = net_nothing(s->n), end_none = net_nothing(s->n);
     if (other && !json_is_false(other)) {
         const int32_t rule = other_members(s, properties, other);
-        end_none = items_of(s, rule, 0, NET_MANY);
-        const int32_t from = net_mark(s->n);
-        const net_part sign = comma(s);
-        const net_part next = net_then(s->n, sign, net_call(s->n, rule));
-        end_some = net_repeat(s->n, next, from, 0, NET_MANY);
+        end_none = form_items(s->n, rule, 0, NET_MANY);
+        end_some = form_more(s->n, rule, 0, NET_MANY);
     }
     rest_some = net_rule(s->n);
     net_define(s->n, rest_some, end_some);
     rest_none = net_rule(s->n);
     net_define(s->n, rest_none, end_none);
-    const char **names = malloc((n + 1) * sizeof *names);
-    if (!names) return fail(s, SIGHT_E_MEMORY, NULL, "no memory for its names");
-    size_t i = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)properties, key, value) names[i++] = key;
-    while (i-- > 0 && !s->err) {
+    const char **names = names_of(s, properties);
+    for (size_t i = n; names && i-- > 0 && !s->err;) {
         const bool required = is_required(node, names[i]);
         const int32_t member = net_rule(s->n);
         net_define(s->n, member, named_member(s, names[i], json_object_get(properties, names[i])));
-        const net_part sign = comma(s);
+        const net_part sign = form_comma(s->n);
         net_part some = net_then(s->n, sign, net_then(s->n, net_call(s->n, member), net_call(s->n, rest_some)));
         net_part none = net_then(s->n, net_call(s->n, member), net_call(s->n, rest_some));
         if (!required) {
@@ -477,7 +442,7 @@ static net_part build_object(schema *s, const json_t *node)
     if (properties && !json_is_object(properties)) return fail(s, SIGHT_E_ARGUMENT, "properties", "must be an object");
     if (!check_required(s, node)) return net_never(s->n);
     if (!properties && !json_object_get(node, "additionalProperties")) return form_object(s->n, s->rules);
-    return bracketed(s, "{", build_members(s, node), "}");
+    return form_bracketed(s->n, "{", build_members(s, node), "}");
 }
 
 // ---- what stands for a schema ----

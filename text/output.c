@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "kernels/memory.h"
 #include "kernels/output.h"
 #include "text/output_parts.h"
 
@@ -17,16 +17,11 @@
 
 // ---- the object ----
 
-// Pages by the 2 MiB where there are many. NULL: no memory.
-static void *block_create(size_t bytes)
+// NULL: no memory.
+static void *block_create(const output_layer *o, size_t bytes)
 {
-    const size_t align = bytes >= (size_t)4 << 20 ? (size_t)2 << 20 : 64;
-    void *p = NULL;
-    if (posix_memalign(&p, align, bytes)) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (align > 64) madvise(p, bytes, MADV_HUGEPAGE);
-#endif
-    return p;
+    void *p;
+    return kernels_alloc(&p, o->k, bytes, "the output layer") ? NULL : p;
 }
 
 static size_t head_row_bytes(const weight *head)
@@ -48,8 +43,8 @@ static bool create_scratch(output_layer *o)
     const size_t x_bytes = output_x_bytes(o->K) * OUTPUT_MAX_ROWS;
     const size_t floats = look_floats(o), rows = (size_t)output_rows(o->M);
     const size_t panels = (rows / OUTPUT_PANEL + 15) / 16 * 16;
-    o->numbers = block_create(floats * OUTPUT_MAX_ROWS * sizeof(float));
-    o->x_block = block_create(x_bytes);
+    o->numbers = block_create(o, floats * OUTPUT_MAX_ROWS * sizeof(float));
+    o->x_block = block_create(o, x_bytes);
     o->marks = calloc(rows, 1);
     o->ids = malloc((rows + 1) * sizeof *o->ids); // collecting writes one further
     o->bytes += (int64_t)(floats * OUTPUT_MAX_ROWS * sizeof(float) + x_bytes + 5 * rows);
@@ -89,7 +84,7 @@ static sight_err create_planes(output_layer *o, const void *block)
 {
     const size_t bytes = output_block_bytes(o->head);
     if (!block) {
-        o->block = block_create(bytes);
+        o->block = block_create(o, bytes);
         if (o->block) output_make_block(o->k, o->block, o->head);
         o->bytes += (int64_t)bytes;
         block = o->block;
@@ -124,9 +119,9 @@ void output_destroy(output_layer **p)
 {
     output_layer *o = *p;
     if (!o) return;
-    free(o->block);
-    free(o->numbers);
-    free(o->x_block);
+    kernels_free(o->k, o->block);
+    kernels_free(o->k, o->numbers);
+    kernels_free(o->k, o->x_block);
     free(o->marks);
     free(o->ids);
     free(o->gathered);

@@ -52,11 +52,16 @@ bool tool_calls_failed(const tool_calls *t)
     return buf_failed(&t->text);
 }
 
+const json_t *tool_calls_function(const json_t *tool)
+{
+    const json_t *inner = json_object_get(tool, "function");
+    return json_is_object(inner) ? inner : tool;
+}
+
 const json_t *tool_calls_find(const json_t *tools, const char *name)
 {
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        const json_t *tool = json_array_get(tools, i), *inner = json_object_get(tool, "function");
-        const json_t *function = json_is_object(inner) ? inner : tool;
+        const json_t *function = tool_calls_function(json_array_get(tools, i));
         const char *its = json_string_value(json_object_get(function, "name"));
         if (its && !strcmp(its, name)) return function;
     }

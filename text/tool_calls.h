@@ -37,6 +37,8 @@ void tool_calls_push(tool_calls *t, const char *text, size_t n); // what follows
 void tool_calls_close(tool_calls *t);                            // </tool_call>, or the answer's end
 bool tool_calls_failed(const tool_calls *t);                     // memory ran out
 
+// The function that an entry of tools is or holds.
+const json_t *tool_calls_function(const json_t *tool);
 // The function of that name among tools; NULL: none.
 const json_t *tool_calls_find(const json_t *tools, const char *name);
 
