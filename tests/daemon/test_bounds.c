@@ -1,24 +1,7 @@
 // What bounds an answer from inside: thinking that has used up its tokens, and text that goes round in circles.
-#include "support/test.h"
+#include "agreeing_engine.h"
 
 #include "daemon/pipeline.h"
-#include "text/agreeing.h"
-
-static engine *model;
-
-static int open_model(void **state)
-{
-    engine_options o = engine_options_default();
-    o.model = agreeing_model(0.03f);
-    o.threads = 2;
-    return engine_open(&model, &o) != SIGHT_OK;
-}
-
-static int close_model(void **state)
-{
-    engine_close(&model);
-    return 0;
-}
 
 typedef struct heard {
     json_t *done;

@@ -1,30 +1,13 @@
 // Calls of an answer: what is told while they are written, what is listed at the end, and answers that have to be one.
-#include "support/test.h"
+#include "agreeing_engine.h"
 
 #include "daemon/calls.h"
 #include "daemon/pipeline.h"
-#include "text/agreeing.h"
 
 #define TOOLS \
     "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"look\", \"description\": \"Looks.\", \"parameters\": {\"type\": " \
     "\"object\", \"properties\": {\"at\": {\"type\": \"integer\"}}}}}, {\"type\": \"function\", \"function\": {\"name\": \"go\", " \
     "\"description\": \"Goes.\", \"parameters\": {\"type\": \"object\", \"properties\": {}}}}]"
-
-static engine *model;
-
-static int open_model(void **state)
-{
-    engine_options o = engine_options_default();
-    o.model = agreeing_model(0.03f);
-    o.threads = 2;
-    return engine_open(&model, &o) != SIGHT_OK;
-}
-
-static int close_model(void **state)
-{
-    engine_close(&model);
-    return 0;
-}
 
 static void on_delta(void *arg, json_t *body)
 {

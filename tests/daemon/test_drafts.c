@@ -1,29 +1,12 @@
 // Whole answers with and without drafts, in this process: the same, whatever ends them.
-#include "support/test.h"
+#include "agreeing_engine.h"
 
 #include "daemon/pipeline.h"
-#include "text/agreeing.h"
 
 #define CASES TEST_GOLDEN_DIR "/hybrid/cases"
 #define TEXT  "{\"type\": \"text\", \"text\": \"tell me more\"}"
 #define IMAGE "{\"type\": \"image\", \"image\": \"" CASES "/image-200x130/a.png\"}"
 #define VIDEO "{\"type\": \"video\", \"video\": \"" CASES "/video-96x80-30f/v.mkv\"}"
-
-static engine *model; // shared: an engine whose guesses are often right
-
-static int open_model(void **state)
-{
-    engine_options o = engine_options_default();
-    o.model = agreeing_model(0.03f);
-    o.threads = 2;
-    return engine_open(&model, &o) != SIGHT_OK;
-}
-
-static int close_model(void **state)
-{
-    engine_close(&model);
-    return 0;
-}
 
 static sight_err make(task **out, const char *content, const char *fields, const char *drafts,
                       int32_t usual)
