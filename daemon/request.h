@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "checkpoint/config.h"
+#include "daemon/identity.h"
 #include "text/chat.h"
 #include "text/draft.h"
 #include "text/sampler.h"
@@ -73,6 +74,7 @@ typedef struct request {
     request_media *media; // in order of appearance
     int32_t n_media;
     json_t *warnings; // array of strings
+    const identity *who; // asks; set by who parsed it; NULL: this process itself
     const atomic_bool *cancel; // set by who parsed it: opening and decoding media end early when it
                                // becomes true; borrowed; NULL: never
 } request;
