@@ -38,6 +38,8 @@ struct engine {
     pthread_mutex_t forms_lock;
     grammar_vocabulary *forms; // NULL: not asked for yet
     engine_memory memory;
+    metrics *metrics; // borrowed
+    int index;
     char warnings[MAX_WARNINGS][256];
     int n_warnings;
 };
@@ -402,6 +404,8 @@ sight_err engine_open(engine **out, const engine_options *options)
     engine *e = calloc(1, sizeof *e);
     if (!e) return sight_fail(SIGHT_E_MEMORY, "no memory for a model");
     pthread_mutex_init(&e->forms_lock, NULL);
+    e->metrics = options->metrics;
+    e->index = options->index;
     sight_err err = open_all(e, options);
     if (err) engine_close(&e);
     else *out = e;
@@ -475,6 +479,16 @@ cache_pool *engine_pool(engine *e)
 prefix_store *engine_prefix(const engine *e)
 {
     return e->prefix;
+}
+
+metrics *engine_metrics(const engine *e)
+{
+    return e->metrics;
+}
+
+int engine_index(const engine *e)
+{
+    return e->index;
 }
 
 const char *engine_model_dir(const engine *e)

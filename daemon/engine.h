@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
+#include "daemon/metrics.h"
 #include "daemon/prefix.h"
 #include "daemon/weights.h"
 #include "kernels/ops.h"
@@ -53,6 +54,8 @@ typedef struct engine_options {
     int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
     bool reuse;              // keep the pasts of prompts for later ones that begin alike
     int64_t reuse_bytes;     // for these; 0: a quarter of what caches may take
+    metrics *metrics;        // the daemon's, borrowed; NULL: nothing is counted
+    int index;               // the model's, in their labels
 } engine_options;
 
 // Auto SIMD, bf16 keys and values, weights by the memory there is, all else zero.
@@ -74,6 +77,9 @@ text_model *engine_text(engine *e);                   // NULL with text_side_onl
 tower *engine_tower(engine *e);                       // NULL without vision
 cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
 prefix_store *engine_prefix(const engine *e);         // NULL: nothing is kept
+
+metrics *engine_metrics(const engine *e);             // as in its options
+int engine_index(const engine *e);
 
 const char *engine_model_dir(const engine *e);  // "" for made-up weights
 const char *engine_model_name(const engine *e); // what answers call it: the folder's or given name

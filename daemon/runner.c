@@ -16,6 +16,8 @@ typedef struct turn {
 struct runner {
     runner_step *step;
     pthread_t thread;
+    metrics *metrics;
+    heartbeat beat;
 
     // The thread's own.
     turn *turns; // [n], in the order they came
@@ -39,10 +41,18 @@ static void *grow(void *list, int *capacity, size_t size)
 
 // ---- on the thread ----
 
+static void note_turn(runner *r, double s)
+{
+    if (s <= 0) return; // it rested
+    metrics_observe(r->metrics, METRIC_TURN_SECONDS, s);
+    metrics_raise(r->metrics, METRIC_TURN_LONGEST_SECONDS, s);
+}
+
 // Takes in what was added, as far as there is memory; the rest waits. False when all is over.
 static bool take_in(runner *r)
 {
     pthread_mutex_lock(&r->mutex);
+    if (r->n == 0 && r->n_fresh == 0 && !r->stop) note_turn(r, heartbeat_rest(&r->beat));
     while (r->n == 0 && r->n_fresh == 0 && !r->stop) pthread_cond_wait(&r->changed, &r->mutex);
     int taken = 0;
     for (; taken < r->n_fresh; taken++) {
@@ -106,7 +116,11 @@ static void read_one(runner *r, bool busy)
 static void *runner_main(void *arg)
 {
     runner *r = arg;
-    while (take_in(r)) read_one(r, answer_all(r));
+    while (take_in(r)) {
+        note_turn(r, heartbeat_beat(&r->beat));
+        read_one(r, answer_all(r));
+    }
+    heartbeat_rest(&r->beat);
     return NULL;
 }
 
@@ -128,6 +142,16 @@ sight_err runner_create(runner **out, runner_step *step)
     }
     *out = r;
     return SIGHT_OK;
+}
+
+void runner_measure(runner *r, metrics *m)
+{
+    r->metrics = m;
+}
+
+const heartbeat *runner_heartbeat(const runner *r)
+{
+    return &r->beat;
 }
 
 void runner_destroy(runner **pr)

@@ -7,6 +7,8 @@
 #define SIGHT_DAEMON_RUNNER_H
 
 #include "base/err.h"
+#include "daemon/heartbeat.h"
+#include "daemon/metrics.h"
 #include "daemon/pipeline.h"
 
 typedef struct runner runner;
@@ -17,6 +19,10 @@ typedef pipeline_state runner_step(void *arg, int wait_ms);
 
 // SIGHT_E_MEMORY.
 sight_err runner_create(runner **out, runner_step *step);
+// Turns are timed into it; before the first runner_add. NULL: not.
+void runner_measure(runner *r, metrics *m);
+// Whether the thread makes progress; any thread may look.
+const heartbeat *runner_heartbeat(const runner *r);
 // Waits for what is under way. Accepts NULL; leaves NULL.
 void runner_destroy(runner **r);
 // Takes a request in. Any thread, but not after runner_destroy has begun. SIGHT_E_MEMORY.
