@@ -38,40 +38,55 @@ static sight_err open_regular(int *fd, size_t *size, const char *path)
     return SIGHT_OK;
 }
 
-sight_err file_read(char **out, size_t *size, const char *path, size_t max_bytes)
+sight_err file_open(int *fd, const char *path)
 {
-    int fd = -1;
-    size_t n = 0;
-    sight_err err = open_regular(&fd, &n, path);
-    if (err) return err;
+    size_t size;
+    return open_regular(fd, &size, path);
+}
+
+static sight_err read_all(char *to, size_t *got, int fd, size_t n, const char *name)
+{
+    while (*got < n) {
+        const ssize_t r = pread(fd, to + *got, n - *got, (off_t)*got);
+        if (r < 0 && errno == EINTR) continue;
+        if (r < 0) return file_fail("read", name, errno);
+        if (r == 0) break; // became shorter while being read
+        *got += (size_t)r;
+    }
+    return SIGHT_OK;
+}
+
+sight_err file_read_fd(char **out, size_t *size, int fd, const char *name, size_t max_bytes)
+{
+    struct stat st;
+    if (fstat(fd, &st)) return file_fail("read", name, errno);
+    const size_t n = (size_t)st.st_size;
     if (n > max_bytes) {
-        close(fd);
-        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the limit is %zu", path, n,
+        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the limit is %zu", name, n,
                           max_bytes);
     }
     char *data = malloc(n + 1);
-    if (!data) {
-        close(fd);
-        return sight_fail(SIGHT_E_MEMORY, "no memory for %zu bytes of '%s'", n, path);
-    }
+    if (!data) return sight_fail(SIGHT_E_MEMORY, "no memory for %zu bytes of '%s'", n, name);
     size_t got = 0;
-    while (got < n) {
-        ssize_t r = read(fd, data + got, n - got);
-        if (r < 0 && errno == EINTR) continue;
-        if (r < 0) {
-            int e = errno;
-            free(data);
-            close(fd);
-            return file_fail("read", path, e);
-        }
-        if (r == 0) break; // became shorter while being read
-        got += (size_t)r;
+    sight_err err = read_all(data, &got, fd, n, name);
+    if (err) {
+        free(data);
+        return err;
     }
-    close(fd);
     data[got] = 0;
     *out = data;
     *size = got;
     return SIGHT_OK;
+}
+
+sight_err file_read(char **out, size_t *size, const char *path, size_t max_bytes)
+{
+    int fd = -1;
+    sight_err err = file_open(&fd, path);
+    if (err) return err;
+    err = file_read_fd(out, size, fd, path, max_bytes);
+    close(fd);
+    return err;
 }
 
 sight_err file_map_open(file_map *out, const char *path)

@@ -12,6 +12,12 @@
 // SIGHT_E_MEMORY. Outputs untouched on failure.
 sight_err file_read(char **out, size_t *size, const char *path, size_t max_bytes);
 
+// Opens a regular file read-only; a folder, FIFO or device is refused and does not hang the caller.
+// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO.
+sight_err file_open(int *fd, const char *path);
+// The same as file_read for an open file, from its beginning wherever its offset is; it stays open. name: in errors.
+sight_err file_read_fd(char **out, size_t *size, int fd, const char *name, size_t max_bytes);
+
 typedef struct file_map {
     const unsigned char *data; // NULL when size is 0
     size_t size;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "daemon/request_media.h"
@@ -371,6 +372,7 @@ void request_destroy(request **p)
     request *q = *p;
     if (!q) return;
     for (int32_t i = 0; i < q->n_media; i++) {
+        if (q->media[i].fd >= 0) close(q->media[i].fd);
         free(q->media[i].path);
         free(q->media[i].owned);
     }

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "checkpoint/config.h"
 #include "daemon/identity.h"
+#include "daemon/roots.h"
 #include "text/chat.h"
 #include "text/draft.h"
 #include "text/sampler.h"
@@ -33,6 +34,7 @@ typedef struct request_limits {
     int32_t max_tokens;        // of an answer
     int32_t drafts;            // where the request does not say (text/draft.h); no ceiling
     bool allow_paths;          // media may be named by path; else only inside the message
+    const roots *roots;        // and only below these; borrowed; NULL: anywhere
 } request_limits;
 
 request_limits request_limits_default(void);
@@ -43,6 +45,8 @@ typedef struct request_media {
     media_kind kind;
     char *path;        // absolute or relative to base_dir, resolved; NULL: bytes. With neither
                        // the part only holds a place in the prompt, and task_create refuses it
+    int fd;            // of the file at path, opened once by request_open_media and read with pread from then on,
+                       // or of what was fetched; -1: bytes, or not opened yet
     const void *bytes; // inside `owned`, or borrowed from the message's parts
     size_t size;
     void *owned;

@@ -329,7 +329,7 @@ sight_err request_read_media(request_reader *r, json_t *part, const char *where)
     }
     const char *type = json_string_value(json_object_get(part, "type"));
     request_media *m = &q->media[q->n_media++]; // destroyed with the request from here on
-    *m = (request_media){.kind = !strncmp(type, "video", 5) ? MEDIA_VIDEO : MEDIA_IMAGE};
+    *m = (request_media){.kind = !strncmp(type, "video", 5) ? MEDIA_VIDEO : MEDIA_IMAGE, .fd = -1};
     sight_err err = locate(r, m, part, type, where);
     if (!err) err = read_options(r, m, part, where);
     if (err) return err;
@@ -337,6 +337,17 @@ sight_err request_read_media(request_reader *r, json_t *part, const char *where)
     if (json_object_set_new(part, "type",
                             json_string(m->kind == MEDIA_VIDEO ? "video" : "image"))) {
         return sight_fail(SIGHT_E_MEMORY, "%s: no memory", where);
+    }
+    return SIGHT_OK;
+}
+
+sight_err request_open_media(request *q, const request_limits *limits)
+{
+    for (int32_t i = 0; i < q->n_media; i++) {
+        request_media *m = &q->media[i];
+        if (!m->path || m->fd >= 0) continue;
+        sight_err err = roots_open(limits->roots, &m->fd, m->path);
+        if (err) return err;
     }
     return SIGHT_OK;
 }

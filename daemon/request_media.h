@@ -23,6 +23,10 @@ void request_warn_unknown(request *r, const json_t *object, const char *where,
 // {"type": "image" | "video"}. `where` names the part: "messages[0].content[1]".
 sight_err request_read_media(request_reader *reader, json_t *part, const char *where);
 
+// Opens the files that media name by path, each once: what is there later at the same path is never looked at. Does nothing to
+// those that are open. Codes of roots_open.
+sight_err request_open_media(request *r, const request_limits *limits);
+
 // Whether a content part's type is one of image, video, image_url, video_url.
 bool request_is_media_type(const char *type);
 

@@ -44,6 +44,8 @@ static sight_err open_media(task *t, const request_limits *limits)
     const prefix_store *kept = engine_prefix(t->model);
     const uint8_t *key = kept ? prefix_store_key(kept) : NULL;
     int64_t tokens = 0;
+    sight_err opened = request_open_media(t->asked, limits);
+    if (opened) return opened;
     for (int32_t i = 0; i < q->n_media; i++) {
         if (q->cancel && atomic_load(q->cancel)) {
             return sight_fail(SIGHT_E_CANCELLED, "the request was cancelled");

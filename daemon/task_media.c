@@ -22,8 +22,8 @@ sight_err task_media_read(const task_media *m, const void **bytes, size_t *size,
     *owned = NULL;
     *bytes = asked->bytes;
     *size = asked->size;
-    if (asked->path) {
-        sight_err err = file_read(owned, size, asked->path, (size_t)m->max_bytes);
+    if (asked->fd >= 0) {
+        sight_err err = file_read_fd(owned, size, asked->fd, source_name(asked), (size_t)m->max_bytes);
         if (err) return err;
         *bytes = *owned;
     }
@@ -58,11 +58,11 @@ static void hash_bytes(uint8_t out[SIPHASH_BYTES], const void *bytes, size_t siz
 }
 
 // A clip's file may be huge: which file it is and when it last changed stand for its content.
-static void hash_file(uint8_t out[SIPHASH_BYTES], const char *path, const uint8_t *key)
+static void hash_file(uint8_t out[SIPHASH_BYTES], int fd, const uint8_t *key)
 {
     struct stat s;
     memset(out, 0, SIPHASH_BYTES);
-    if (stat(path, &s)) return;
+    if (fstat(fd, &s)) return;
     const int64_t about[] = {(int64_t)s.st_dev,          (int64_t)s.st_ino,
                              (int64_t)s.st_size,         (int64_t)s.st_mtim.tv_sec,
                              (int64_t)s.st_mtim.tv_nsec, (int64_t)s.st_ctim.tv_sec,
@@ -95,8 +95,8 @@ bool task_media_same_picture(const task_media *m, const void *bytes, size_t size
 bool task_media_same_clip(const task_media *m, const uint8_t *key)
 {
     uint8_t now[SIPHASH_BYTES];
-    if (!key || !m->asked->path) return true;
-    hash_file(now, m->asked->path, key);
+    if (!key || m->asked->fd < 0) return true;
+    hash_file(now, m->asked->fd, key);
     return !memcmp(now, m->content, sizeof now);
 }
 
@@ -178,7 +178,7 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
                            const request_limits *limits, const uint8_t *key)
 {
     const request_media *asked = m->asked;
-    if (key && asked->path) hash_file(m->content, asked->path, key);
+    if (key && asked->fd >= 0) hash_file(m->content, asked->fd, key);
     else if (key) hash_bytes(m->content, asked->bytes, asked->size, key);
     const video_limits vl = {.max_pixels = limits->max_source_pixels,
                              .max_seconds = limits->max_seconds,
@@ -187,9 +187,12 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
                              .stop = cancel ? is_cancelled : NULL,
                              .stop_arg = (void *)cancel};
     const video_range range = {asked->start_s, asked->end_s};
-    sight_err err = video_open(&m->clip, source_name(asked), asked->path ? NULL : asked->bytes,
-                               asked->path ? 0 : asked->size, &range, &vl);
-    if (err) return err;
+    char own[40]; // the file that is open, whatever its path names by now
+    snprintf(own, sizeof own, "/proc/self/fd/%d", asked->fd);
+    const bool from_file = asked->fd >= 0;
+    sight_err err = video_open(&m->clip, from_file ? own : asked->name, from_file ? NULL : asked->bytes,
+                               from_file ? 0 : asked->size, &range, &vl);
+    if (err) return from_file ? sight_fail_in(err, "'%s'", source_name(asked)) : err;
     const video_info *info = video_get_info(m->clip);
     m->width = info->width;
     m->height = info->height;
@@ -213,11 +216,11 @@ sight_err task_media_open(task_media *out, const request *q, int32_t i, const mo
     const request_media *asked = &q->media[i];
     out->asked = asked;
     out->is_video = asked->kind == MEDIA_VIDEO;
-    if (!asked->path && !asked->bytes) {
+    if (asked->fd < 0 && !asked->bytes) {
         return sight_fail(SIGHT_E_ARGUMENT, "%s: no path, URL or attachment says where it is",
                           asked->name);
     }
-    if (!asked->path && asked->size == 0) {
+    if (asked->fd < 0 && asked->size == 0) {
         return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", asked->name);
     }
     sight_err err = out->is_video ? open_clip(out, q->cancel, config, limits, key)
