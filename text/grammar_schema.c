@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "text/grammar_parts.h"
+#include "text/schema.h"
 
 #define MOST_LENGTH 16384 // characters that minLength and maxLength may name
 #define MOST_COUNT  1024  // items that minItems and maxItems may name
@@ -274,6 +275,7 @@ static net_part build_array(schema *s, const json_t *node)
     const json_t *items = json_object_get(node, "items"), *prefix = json_object_get(node, "prefixItems");
     if (!prefix) {
         if (json_is_false(items)) max = 0;
+        if (min > max) return fail(s, SIGHT_E_ARGUMENT, "minItems", "asks for items that must not be there");
         return form_bracketed(s->n, "[", form_items(s->n, rule_of(s, "items", json_is_boolean(items) ? NULL : items), min, max), "]");
     }
     // A tuple: all of its items.
@@ -292,16 +294,6 @@ static net_part build_array(schema *s, const json_t *node)
 }
 
 // ---- objects ----
-
-static bool is_required(const json_t *node, const char *name)
-{
-    const json_t *list = json_object_get(node, "required");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *one = json_string_value(json_array_get(list, i));
-        if (one && !strcmp(one, name)) return true;
-    }
-    return false;
-}
 
 static bool check_required(schema *s, const json_t *node)
 {
@@ -415,7 +407,8 @@ static net_part build_members(schema *s, const json_t *node)
     net_define(s->n, rest_none, end_none);
     const char **names = names_of(s, properties);
     for (size_t i = n; names && i-- > 0 && !s->err;) {
-        const bool required = is_required(node, names[i]);
+        const bool required = schema_requires(node, names[i]);
+        if (json_is_false(json_object_get(properties, names[i])) && !required) continue; // it must not be there
         const int32_t member = net_rule(s->n);
         net_define(s->n, member, named_member(s, names[i], json_object_get(properties, names[i])));
         const net_part sign = form_comma(s->n);
@@ -447,30 +440,12 @@ static net_part build_object(schema *s, const json_t *node)
 
 // ---- what stands for a schema ----
 
-// The schema a "#/..." points to; NULL: nothing.
-static const json_t *resolve(const schema *s, const char *pointer)
-{
-    const json_t *at = s->root;
-    if (*pointer++ != '#') return NULL;
-    while (at && *pointer == '/') {
-        char key[256];
-        size_t n = 0;
-        for (pointer++; *pointer && *pointer != '/' && n + 1 < sizeof key; pointer++) {
-            const bool tilde = pointer[0] == '~' && (pointer[1] == '0' || pointer[1] == '1');
-            key[n++] = !tilde ? *pointer : *++pointer == '0' ? '~' : '/';
-        }
-        key[n] = 0;
-        at = json_is_array(at) ? json_array_get(at, (size_t)strtoul(key, NULL, 10)) : json_object_get(at, key);
-    }
-    return *pointer ? NULL : at;
-}
-
 static net_part build_reference(schema *s, const json_t *node)
 {
     static const char *const keys[] = {"$ref", NULL};
     const char *pointer = json_string_value(json_object_get(node, "$ref"));
     if (!check_keys(s, node, keys)) return net_never(s->n);
-    const json_t *target = pointer ? resolve(s, pointer) : NULL;
+    const json_t *target = pointer ? schema_resolve(s->root, pointer) : NULL;
     if (!target) return fail(s, SIGHT_E_ARGUMENT, "$ref", "points to nothing in this schema");
     for (int i = 0; i < s->n_refs; i++) {
         if (s->refs[i].target == target) return net_call(s->n, s->refs[i].rule);
@@ -482,26 +457,51 @@ static net_part build_reference(schema *s, const json_t *node)
     return net_call(s->n, rule);
 }
 
+// "oneOf" wants exactly one of them to hold, so no two may hold together.
+static bool check_apart(schema *s, const json_t *list)
+{
+    char why[96];
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (schema_apart(s->root, json_array_get(list, j), json_array_get(list, i))) continue;
+            snprintf(why, sizeof why, "%zu and %zu may hold together; use anyOf, or types or constants that tell them apart", j, i);
+            fail(s, SIGHT_E_UNSUPPORTED, "oneOf", why);
+            return false;
+        }
+    }
+    return true;
+}
+
 static net_part build_any(schema *s, const json_t *list, const char *key)
 {
-    if (json_array_size(list) == 0) return fail(s, SIGHT_E_ARGUMENT, key, "must be a list with something in it");
+    bool some = false;
     net_part all = net_never(s->n);
     for (size_t i = 0; i < json_array_size(list) && !s->err; i++) {
+        if (json_is_false(json_array_get(list, i))) continue;
         const size_t at = step_to(s, key, i);
         all = net_either(s->n, all, build(s, json_array_get(list, i)));
         back(s, at);
+        some = true;
     }
-    return all;
+    return some ? all : fail(s, SIGHT_E_ARGUMENT, key, "must be a list with something in it that can hold");
 }
 
-static net_part build_enum(schema *s, const json_t *list)
+// Of the values those that are of the type, if one is given beside them.
+static net_part build_values(schema *s, const json_t *node)
 {
-    if (json_array_size(list) == 0) return fail(s, SIGHT_E_ARGUMENT, "enum", "must be a list with something in it");
+    const json_t *constant = json_object_get(node, "const"), *list = json_object_get(node, "enum");
+    const json_t *type = json_object_get(node, "type");
+    const size_t n = constant ? 1 : json_array_size(list);
+    bool some = false;
     net_part all = net_never(s->n);
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        all = net_either(s->n, all, form_literal(s->n, json_array_get(list, i)));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = constant ? constant : json_array_get(list, i);
+        if (!schema_is_of_type(value, type)) continue;
+        all = net_either(s->n, all, form_literal(s->n, value));
+        some = true;
     }
-    return all;
+    if (some) return all;
+    return fail(s, SIGHT_E_ARGUMENT, constant ? "const" : "enum", n ? "has no value of the type beside it" : "must be a list with something in it");
 }
 
 // ---- by type ----
@@ -541,37 +541,32 @@ static net_part build_types(schema *s, const json_t *node, const json_t *types)
     return all;
 }
 
-static const char *type_by_keywords(const json_t *node)
-{
-    if (json_object_get(node, "properties") || json_object_get(node, "additionalProperties")) return "object";
-    if (json_object_get(node, "items") || json_object_get(node, "prefixItems")) return "array";
-    if (json_object_get(node, "pattern") || json_object_get(node, "format") || json_object_get(node, "minLength") ||
-        json_object_get(node, "maxLength")) return "string";
-    return NULL;
-}
-
 static net_part build_node(schema *s, const json_t *node)
 {
     static const char *const with_enum[] = {"enum", "const", "type", NULL};
     static const char *const with_any[] = {"anyOf", "oneOf", "type", NULL};
     static const char *const nothing[] = {NULL};
     if (json_is_true(node)) return form_value(s->n, s->rules);
-    if (!json_is_object(node)) return fail(s, SIGHT_E_ARGUMENT, NULL, "a schema must be an object or true");
+    if (json_is_false(node)) return fail(s, SIGHT_E_ARGUMENT, NULL, "nothing can match false");
+    if (!json_is_object(node)) return fail(s, SIGHT_E_ARGUMENT, NULL, "a schema must be an object, true or false");
     const json_t *type = json_object_get(node, "type"), *any = json_object_get(node, "anyOf");
     const json_t *one = json_object_get(node, "oneOf"), *constant = json_object_get(node, "const");
     if (json_object_get(node, "$ref")) return build_reference(s, node);
     if (constant || json_object_get(node, "enum")) {
         if (!check_keys(s, node, with_enum)) return net_never(s->n);
-        return constant ? form_literal(s->n, constant) : build_enum(s, json_object_get(node, "enum"));
+        if (constant && json_object_get(node, "enum")) return fail(s, SIGHT_E_UNSUPPORTED, "enum", "goes with no const");
+        return build_values(s, node);
     }
     if (any || one) {
         if (!check_keys(s, node, with_any)) return net_never(s->n);
+        if (any && one) return fail(s, SIGHT_E_UNSUPPORTED, "oneOf", "goes with no anyOf");
+        if (one && !check_apart(s, one)) return net_never(s->n);
         return build_any(s, any ? any : one, any ? "anyOf" : "oneOf");
     }
     if (json_is_array(type)) return build_types(s, node, type);
     if (json_is_string(type)) return build_type(s, node, json_string_value(type));
     if (type) return fail(s, SIGHT_E_ARGUMENT, "type", "must be a name or a list of names");
-    if (type_by_keywords(node)) return build_type(s, node, type_by_keywords(node));
+    if (schema_type_by_keywords(node)) return build_type(s, node, schema_type_by_keywords(node));
     return check_keys(s, node, nothing) ? form_value(s->n, s->rules) : net_never(s->n);
 }
 

@@ -196,6 +196,12 @@ static void refusals(void **state)
         {"{\"type\": \"object\", \"properties\": {}, \"required\": [\"a\"]}", "schema at /required", SIGHT_E_ARGUMENT},
         {"{\"type\": \"integer\", \"minimum\": 5, \"maximum\": 4}", "no whole number", SIGHT_E_ARGUMENT},
         {"{\"$ref\": \"#\"}", "no answer has that form", SIGHT_E_ARGUMENT},
+        {"{\"oneOf\": [{\"type\": \"number\"}, {\"type\": \"null\"}, {\"type\": \"integer\"}]}",
+         "schema at /oneOf: 0 and 2 may hold together", SIGHT_E_UNSUPPORTED},
+        {"{\"anyOf\": [false, false]}", "schema at /anyOf: must be a list with something in it that can hold", SIGHT_E_ARGUMENT},
+        {"{\"type\": \"object\", \"properties\": {\"a\": false}, \"required\": [\"a\"]}", "schema at /properties/a: nothing", SIGHT_E_ARGUMENT},
+        {"{\"type\": \"string\", \"const\": 5}", "schema at /const: has no value of the type", SIGHT_E_ARGUMENT},
+        {"{\"type\": \"array\", \"items\": false, \"minItems\": 1}", "schema at /minItems", SIGHT_E_ARGUMENT},
         {"[]", "schema at /", SIGHT_E_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
