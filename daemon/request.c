@@ -359,6 +359,7 @@ sight_err request_parse(request **out, const request_source *source, const reque
         err = sight_fail(SIGHT_E_MEMORY, "request: no memory");
     } else {
         request_reader r = {.source = source, .limits = limits, .out = q};
+        q->who = source->who;
         err = read_all(&r, root, defaults);
     }
     json_decref(root);

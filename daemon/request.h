@@ -78,7 +78,7 @@ typedef struct request {
     request_media *media; // in order of appearance
     int32_t n_media;
     json_t *warnings; // array of strings
-    const identity *who; // asks; set by who parsed it; NULL: this process itself
+    const identity *who; // asks; borrowed from the source; NULL: this process itself
     const atomic_bool *cancel; // set by who parsed it: opening and decoding media end early when it
                                // becomes true; borrowed; NULL: never
 } request;
@@ -97,6 +97,7 @@ typedef struct request_source {
     // For requests from a file: relative paths start here, and the file may also be an object with
     // the request under "request". NULL: only the request's own "base_dir" (absolute) counts.
     const char *base_dir;
+    const identity *who; // asks; NULL: this process itself
 } request_source;
 
 // *out is new, untouched on failure. SIGHT_E_ARGUMENT, SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (network

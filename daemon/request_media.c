@@ -157,6 +157,7 @@ static sight_err from_path(request_reader *r, request_media *m, const char *path
         return sight_fail(SIGHT_E_PERMISSION,
                           "%s: this server reads no files; send the bytes as an attachment", where);
     }
+    if (!identity_may(r->source->who, RIGHT_PATHS)) return identity_refuse(r->source->who, RIGHT_PATHS);
     if (!*path) return sight_fail(SIGHT_E_ARGUMENT, "%s: the path is empty", where);
     if (strlen(path) > 4095) return sight_fail(SIGHT_E_ARGUMENT, "%s: the path is too long", where);
     if (path[0] != '/' && !r->base_dir) {

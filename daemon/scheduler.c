@@ -66,6 +66,18 @@ int scheduler_retry_after_s(const scheduler *s)
     return wait < 1 ? 1 : wait > 3600 ? 3600 : (int)wait;
 }
 
+// An identity's own ceiling, over all of its connections.
+static sight_err check_identity(const scheduler *s, const job *j, int wait)
+{
+    const int most = identity_limits(j->who)->max_jobs;
+    int own = 0;
+    for (int i = 0; i < s->n; i++) own += s->jobs[i]->who == j->who;
+    if (!most || own < most) return SIGHT_OK;
+    char who[IDENTITY_NAME_SIZE + 16];
+    identity_describe(who, sizeof who, j->who);
+    return sight_fail(SIGHT_E_BUSY, "%s has %d unfinished requests, its limit; try again in about %d s", who, own, wait);
+}
+
 sight_err scheduler_add(scheduler *s, job *j)
 {
     if (scheduler_find(s, j->client, j->client_size, j->id)) {
@@ -84,6 +96,8 @@ sight_err scheduler_add(scheduler *s, job *j)
                           "this client has %d unfinished requests, the limit; try again in about "
                           "%d s", own, wait);
     }
+    sight_err err = check_identity(s, j, wait);
+    if (err) return err;
     if (s->bytes + (int64_t)j->bytes > s->limits.max_bytes) {
         return sight_fail(SIGHT_E_BUSY,
                           "the queue holds %lld MiB and %zu MiB more are over its limit; try again "
@@ -126,6 +140,25 @@ job *scheduler_start_planning(scheduler *s)
     return j;
 }
 
+// Whether as many of this identity run already as may.
+static bool has_enough(const scheduler *s, const identity *who)
+{
+    const int most = identity_limits(who)->max_running;
+    int running = 0;
+    for (int i = 0; i < s->n; i++) running += s->jobs[i]->state == JOB_RUNNING && s->jobs[i]->who == who;
+    return most && running >= most;
+}
+
+// The first that waits for the engine and may have it.
+static job *first_ready(const scheduler *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        job *j = s->jobs[i];
+        if (j->state == JOB_READY && !j->cancelled && !has_enough(s, j->who)) return j;
+    }
+    return NULL;
+}
+
 job *scheduler_start_running(scheduler *s, double now_s)
 {
     int running = 0;
@@ -135,7 +168,7 @@ job *scheduler_start_running(scheduler *s, double now_s)
         running++;
         bytes += s->jobs[i]->memory_bytes;
     }
-    job *j = first_in(s, JOB_READY);
+    job *j = first_ready(s);
     if (!j) return NULL;
     const int most = s->limits.max_running > 0 ? s->limits.max_running : 1;
     const int64_t room = s->limits.memory_bytes;

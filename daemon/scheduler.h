@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/identity.h"
 #include "sight/protocol.h"
 
 #define SCHEDULER_CLIENT_MAX 255 // bytes of a client's name
@@ -29,6 +30,7 @@ typedef struct job {
     unsigned char client[SCHEDULER_CLIENT_MAX];
     size_t client_size;
     char id[SIGHT_ID_SIZE];
+    const identity *who; // asks, over this connection; its ceilings (identity_limits) count over all of its connections
     bool plan_only;
     size_t bytes; // of its message, held until it is over
     int64_t memory_bytes; // that it takes beside the model, once it is priced

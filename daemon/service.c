@@ -25,6 +25,7 @@ typedef struct service {
     const options *o;
     server *server;
     scheduler *queue;
+    identity_table *identities;
     outbox *outbox;
     worker *planner;
     runner *runner;
@@ -254,10 +255,22 @@ static void check_times(service *s)
 
 // ---- messages ----
 
-static void take_request(service *s, server_message **m)
+static void take_request(service *s, server_message **m, identity *who)
 {
+    const identity_right right = (*m)->request.verb == SIGHT_PLAN ? RIGHT_PLAN : RIGHT_ASK;
+    int retry_after_s;
+    if (!identity_may(who, right)) {
+        refuse(s, *m, identity_refuse(who, right), sight_error(), 0);
+        return;
+    }
     if (s->stop_s || s->lost) {
         refuse(s, *m, SIGHT_E_BUSY, s->lost ? "the server's GPU has failed" : "the server is stopping", 5);
+        return;
+    }
+    if (!identity_spend(who, s->now_s, &retry_after_s)) {
+        sight_fail(SIGHT_E_BUSY, "'%s' has asked %d times within a minute, its limit; try again in %d s", identity_name(who),
+                   identity_limits(who)->requests_per_minute, retry_after_s);
+        refuse(s, *m, SIGHT_E_BUSY, sight_error(), retry_after_s);
         return;
     }
     ticket *t;
@@ -266,7 +279,7 @@ static void take_request(service *s, server_message **m)
         return;
     }
     t->model = s->model;
-    t->limits = &s->o->limits;
+    ticket_set_who(t, who, &s->o->limits);
     t->outbox = s->outbox;
     sight_err err = scheduler_add(s->queue, &t->job);
     if (!err) return;
@@ -302,15 +315,33 @@ static void take_question(service *s, const server_message *m)
     free(json);
 }
 
+// Who sent it: a local user, or whoever comes over an open loopback port.
+static sight_err identify(service *s, identity **who, const server_message *m)
+{
+    char name[IDENTITY_NAME_SIZE] = IDENTITY_TCP;
+    identity_terms terms = {.rights = 1u << RIGHT_ASK | 1u << RIGHT_PLAN};
+    if (m->uid >= 0) {
+        snprintf(name, sizeof name, "uid %lld", (long long)m->uid);
+        terms.rights = IDENTITY_ALL_RIGHTS;
+    }
+    return identity_table_get(s->identities, who, name, false, &terms);
+}
+
 static void take_message(service *s, server_message **m)
 {
-    if ((*m)->err) {
-        refuse(s, *m, (*m)->err, (*m)->line, 0);
+    identity *who;
+    sight_err err = (*m)->err;
+    if (err) {
+        refuse(s, *m, err, (*m)->line, 0);
+        return;
+    }
+    if ((err = identify(s, &who, *m))) {
+        refuse(s, *m, err, sight_error(), 0);
         return;
     }
     switch ((*m)->request.verb) {
     case SIGHT_ASK:
-    case SIGHT_PLAN: take_request(s, m); break;
+    case SIGHT_PLAN: take_request(s, m, who); break;
     case SIGHT_CANCEL: take_cancel(s, *m); break;
     default: take_question(s, *m); break;
     }
@@ -403,6 +434,7 @@ static sight_err open_parts(service *s, const char *endpoint)
     scheduler_limits limits = s->o->queue;
     limits.memory_bytes = engine_get_memory(s->model).cache_budget;
     sight_err err = scheduler_create(&s->queue, &limits);
+    if (!err) err = identity_table_create(&s->identities);
     if (!err) err = outbox_create(&s->outbox);
     if (!err) err = worker_create(&s->planner);
     if (!err) err = runner_create(&s->runner, ticket_step);
@@ -427,6 +459,7 @@ static void close_parts(service *s)
         ticket_destroy(&t);
     }
     scheduler_destroy(&s->queue);
+    identity_table_destroy(&s->identities); // after all that knows who asks
     server_close(&s->server);
 }
 

@@ -25,6 +25,17 @@ sight_err ticket_create(ticket **out, server_message **message, double now_s)
     return SIGHT_OK;
 }
 
+void ticket_set_who(ticket *t, const identity *who, const request_limits *limits)
+{
+    const identity_terms *own = identity_limits(who);
+    t->job.who = who;
+    t->limits = *limits;
+    if (own->max_tokens && own->max_tokens < limits->max_tokens) t->limits.max_tokens = own->max_tokens;
+    if (own->max_media_bytes && own->max_media_bytes < limits->max_media_bytes) {
+        t->limits.max_media_bytes = own->max_media_bytes;
+    }
+}
+
 void ticket_destroy(ticket **p)
 {
     ticket *t = *p;
@@ -82,13 +93,13 @@ static sight_err make_task(ticket *t)
         parts[i] = (request_part){w->parts[i].data, w->parts[i].size};
     }
     const request_source source = {.json = w->json, .size = w->json_size, .parts = parts,
-                                   .n_parts = w->n_parts};
+                                   .n_parts = w->n_parts, .who = t->job.who};
     request *asked = NULL;
-    sight_err err = request_parse(&asked, &source, t->limits,
+    sight_err err = request_parse(&asked, &source, &t->limits,
                                   &engine_config(t->model)->generation);
     if (!err) {
         asked->cancel = &t->cancel;
-        err = task_create(&t->task, t->model, &asked, t->limits);
+        err = task_create(&t->task, t->model, &asked, &t->limits);
     }
     request_destroy(&asked);
     return err;

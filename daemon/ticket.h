@@ -33,7 +33,7 @@ typedef struct ticket {
     server_message *message; // the client's bytes; media inside it are used in place
     // The workers' part.
     engine *model;
-    const request_limits *limits;
+    request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
     task *task; // after planning
     pipeline *pipeline; // while it runs
@@ -51,6 +51,9 @@ typedef struct ticket {
 // Takes over *message (left NULL). SIGHT_E_MEMORY.
 sight_err ticket_create(ticket **out, server_message **message, double now_s);
 void ticket_destroy(ticket **t); // accepts NULL; leaves NULL
+
+// Says who asks: the ceilings are the server's, or theirs where these are lower.
+void ticket_set_who(ticket *t, const identity *who, const request_limits *limits);
 
 // For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done,
 // and then OUTBOX_PLANNED.

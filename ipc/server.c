@@ -162,11 +162,27 @@ static sight_err take_frames(server *s, server_message *m, size_t *extra)
     return SIGHT_OK;
 }
 
+// The user at the other end of an ipc connection: libzmq's address of such a peer ends with ":uid:gid:pid", which the system
+// told it (SO_PEERCRED). The properties that a peer sends itself never replace an address that is known. -1: not known.
+static int64_t read_uid(zmq_msg_t *frame)
+{
+    const char *address = zmq_msg_gets(frame, "Peer-Address");
+    const char *at = address ? address + strlen(address) : NULL;
+    for (int colons = 0; at && at > address && colons < 3;) colons += *--at == ':';
+    if (!at || *at != ':') return -1;
+    char *end;
+    const unsigned long long uid = strtoull(at + 1, &end, 10);
+    return end > at + 1 && *end == ':' && uid <= UINT32_MAX ? (int64_t)uid : -1;
+}
+
 static void read_message(const server *s, server_message *m, size_t extra)
 {
     const wire_frame *frames = m->frames->frames;
     m->from.size = frames[0].size < sizeof m->from.name ? frames[0].size : sizeof m->from.name;
     memcpy(m->from.name, frames[0].data, m->from.size);
+    // The first frame, the ROUTER's own, does not always carry what is known of the peer.
+    const bool local = endpoint_path(s->endpoint) && m->frames->n > 1;
+    m->uid = local ? read_uid(&m->frames->messages[1]) : -1;
     m->err = wire_read_request(&m->request, frames + 1, m->frames->n - 1);
     if (!m->err && extra) {
         m->err = sight_fail(SIGHT_E_PROTOCOL, "more than %d binary parts", SIGHT_PARTS_MAX);

@@ -38,6 +38,7 @@ typedef struct server_message {
     sight_err err;   // from wire_read_request, or SIGHT_E_LIMIT; request.id may be ""
     char line[512];  // its sentence
     size_t bytes;
+    int64_t uid;     // of the process that sent it over an ipc socket; -1: it came over a network
     struct server_frames *frames;
 } server_message;
 
