@@ -35,6 +35,7 @@ struct engine {
     int64_t context;
     uint8_t *allowed; // [vocab]
     int32_t eos[CONFIG_MAX_EOS], n_eos;
+    int32_t turn_end; // -1: none
     pthread_mutex_t forms_lock;
     grammar_vocabulary *forms; // NULL: not asked for yet
     engine_memory memory;
@@ -113,6 +114,7 @@ static sight_err set_allowed(engine *e)
         add_eos(e, tokenizer_find(e->tokens, "<|im_end|>"));
         add_eos(e, tokenizer_find(e->tokens, "<|endoftext|>"));
     }
+    e->turn_end = e->tokens ? tokenizer_find(e->tokens, "<|im_end|>") : -1;
     const int32_t vocab = e->config.text.vocab;
     e->allowed = malloc((size_t)vocab + 1);
     if (!e->allowed) return sight_fail(SIGHT_E_MEMORY, "no memory for %d ids", vocab);
@@ -310,7 +312,10 @@ static sight_err open_cache(engine *e, const engine_options *o)
     }
     m->cache = cache_bytes(e->pool, e->context);
     if (!o->reuse) return SIGHT_OK;
-    return prefix_store_create(&e->prefix, e->pool, room, o->reuse_bytes ? o->reuse_bytes : room / 4);
+    const prefix_options po = {.pool = e->pool,
+                               .pool_bytes = room,
+                               .budget_bytes = o->reuse_bytes ? o->reuse_bytes : room / 4};
+    return prefix_store_create(&e->prefix, &po);
 }
 
 // Settles the length of the context, and stretches positions where it is past the native one.
@@ -522,6 +527,11 @@ bool engine_is_eos(const engine *e, int32_t id)
         if (e->eos[i] == id) return true;
     }
     return false;
+}
+
+int32_t engine_turn_end(const engine *e)
+{
+    return e->turn_end;
 }
 
 sight_err engine_forms(engine *e, grammar_vocabulary **out)

@@ -5,58 +5,69 @@
 #include <string.h>
 #include <sys/random.h>
 
-// A past costs at least its states, MiBs for any model of size; more than this many short ones
-// would only be slow to look through.
-#define MAX_PASTS 256
+// A past of a model with states costs MiBs; of one without, hardly more than this entry.
+#define MAX_PASTS 65536
 
 typedef struct past {
+    uint8_t name[SIPHASH_BYTES];
     sequence *seq;
     int32_t n; // tokens read
-    int32_t *ids;
-    prefix_medium *media; // those that begin before n
+    uint8_t (*media)[SIPHASH_BYTES]; // [n_media] hashes of those that begin before n
     int32_t n_media;
-    int64_t used; // when last, by the store's count
-    int64_t own_bytes; // its states, and pages that no past before it in the list has
+    struct past *next;           // of the same bucket
+    struct past *older, *younger; // by their last use
 } past;
 
 struct prefix_store {
     cache_pool *pool;
-    uint8_t key[SIPHASH_KEY_BYTES];
+    uint8_t key[SIPHASH_KEY_BYTES], scope[SIPHASH_BYTES];
     int64_t pool_bytes, budget, promised;
-    int64_t now; // counts uses
     int64_t bytes;
-    past pasts[MAX_PASTS];
-    int32_t n;
+    past **buckets; // [n_buckets], a power of two; by name
+    int32_t n_buckets, n;
+    past *oldest, *youngest;
+    int32_t *with_length; // [n_lengths] how many pasts there are of each length
+    int32_t n_lengths;
 };
 
-sight_err prefix_store_create(prefix_store **out, cache_pool *pool, int64_t pool_bytes,
-                              int64_t budget_bytes)
+sight_err prefix_store_create(prefix_store **out, const prefix_options *o)
 {
     prefix_store *s = calloc(1, sizeof *s);
-    if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a store of prompts");
-    if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) {
+    if (s) s->buckets = calloc(s->n_buckets = 256, sizeof *s->buckets);
+    if (!s || !s->buckets) {
         free(s);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a store of prompts");
+    }
+    if (o->key) memcpy(s->key, o->key, sizeof s->key);
+    else if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) {
+        prefix_store_destroy(&s);
         return sight_fail(SIGHT_E_INTERNAL, "the system gives no random numbers");
     }
-    s->pool = pool;
-    s->pool_bytes = pool_bytes;
-    s->budget = budget_bytes;
+    if (o->scope) memcpy(s->scope, o->scope, sizeof s->scope);
+    s->pool = o->pool;
+    s->pool_bytes = o->pool_bytes;
+    s->budget = o->budget_bytes;
     *out = s;
     return SIGHT_OK;
 }
 
-static void past_done(past *p)
+static void past_free(past *p)
 {
     sequence_drop(&p->seq);
-    free(p->ids);
     free(p->media);
+    free(p);
 }
 
 void prefix_store_destroy(prefix_store **ps)
 {
     prefix_store *s = *ps;
     if (!s) return;
-    for (int32_t i = 0; i < s->n; i++) past_done(&s->pasts[i]);
+    for (past *p = s->oldest, *next; p; p = next) {
+        next = p->younger;
+        past_free(p);
+    }
+    free(s->buckets);
+    free(s->with_length);
     free(s);
     *ps = NULL;
 }
@@ -66,39 +77,90 @@ const uint8_t *prefix_store_key(const prefix_store *s)
     return s->key;
 }
 
+// ---- the lists ----
+
+static past **bucket_of(const prefix_store *s, const uint8_t name[SIPHASH_BYTES])
+{
+    uint32_t h;
+    memcpy(&h, name, sizeof h);
+    return &s->buckets[h & (uint32_t)(s->n_buckets - 1)];
+}
+
+static past *look_up(const prefix_store *s, const uint8_t name[SIPHASH_BYTES])
+{
+    past *p = *bucket_of(s, name);
+    while (p && memcmp(p->name, name, sizeof p->name)) p = p->next;
+    return p;
+}
+
+static void take_out_of_bucket(prefix_store *s, past *p)
+{
+    past **at = bucket_of(s, p->name);
+    while (*at != p) at = &(*at)->next;
+    *at = p->next;
+}
+
+static void put_into_bucket(prefix_store *s, past *p)
+{
+    past **at = bucket_of(s, p->name);
+    p->next = *at;
+    *at = p;
+}
+
+// Without memory for more buckets they just become longer.
+static void grow_buckets(prefix_store *s)
+{
+    if (s->n < s->n_buckets) return;
+    past **buckets = calloc((size_t)s->n_buckets * 2, sizeof *buckets);
+    if (!buckets) return;
+    free(s->buckets);
+    s->buckets = buckets;
+    s->n_buckets *= 2;
+    for (past *p = s->oldest; p; p = p->younger) put_into_bucket(s, p);
+}
+
+static void take_out_of_row(prefix_store *s, past *p)
+{
+    *(p->older ? &p->older->younger : &s->oldest) = p->younger;
+    *(p->younger ? &p->younger->older : &s->youngest) = p->older;
+}
+
+static void put_last_in_row(prefix_store *s, past *p)
+{
+    p->older = s->youngest;
+    p->younger = NULL;
+    *(s->youngest ? &s->youngest->younger : &s->oldest) = p;
+    s->youngest = p;
+}
+
+static void use(prefix_store *s, past *p)
+{
+    take_out_of_row(s, p);
+    put_last_in_row(s, p);
+}
+
+static bool grow_lengths(prefix_store *s, int32_t n)
+{
+    if (n < s->n_lengths) return true;
+    const int32_t more = n + 1 + n / 2;
+    int32_t *grown = realloc(s->with_length, (size_t)more * sizeof *grown);
+    if (!grown) return false;
+    memset(grown + s->n_lengths, 0, (size_t)(more - s->n_lengths) * sizeof *grown);
+    s->with_length = grown;
+    s->n_lengths = more;
+    return true;
+}
+
 // ---- memory ----
 
-// Pages are shared from the first token on, so a past's own pages are those past the longest run
-// that it shares with one before it.
-static void count_bytes(prefix_store *s)
+static void drop(prefix_store *s, past *p)
 {
-    const int64_t states = cache_bytes(s->pool, 0);
-    s->bytes = 0;
-    for (int32_t i = 0; i < s->n; i++) {
-        past *p = &s->pasts[i];
-        int64_t shared = 0;
-        for (int32_t j = 0; j < i; j++) {
-            const int64_t rows = sequence_shared_rows(p->seq, s->pasts[j].seq);
-            if (rows > shared) shared = rows;
-        }
-        p->own_bytes = cache_bytes(s->pool, p->n) - (cache_bytes(s->pool, shared) - states);
-        s->bytes += p->own_bytes;
-    }
-}
-
-static void drop(prefix_store *s, int32_t i)
-{
-    past_done(&s->pasts[i]);
-    memmove(s->pasts + i, s->pasts + i + 1, (size_t)(--s->n - i) * sizeof *s->pasts);
-}
-
-static void drop_oldest(prefix_store *s)
-{
-    int32_t oldest = 0;
-    for (int32_t i = 1; i < s->n; i++) {
-        if (s->pasts[i].used < s->pasts[oldest].used) oldest = i;
-    }
-    drop(s, oldest);
+    take_out_of_bucket(s, p);
+    take_out_of_row(s, p);
+    s->with_length[p->n]--;
+    s->n--;
+    s->bytes -= sequence_unkeep(p->seq);
+    past_free(p);
 }
 
 static int64_t room(const prefix_store *s)
@@ -109,11 +171,7 @@ static int64_t room(const prefix_store *s)
 
 static void make_room(prefix_store *s)
 {
-    count_bytes(s);
-    while (s->n && s->bytes > room(s)) {
-        drop_oldest(s);
-        count_bytes(s);
-    }
+    while (s->n && s->bytes > room(s)) drop(s, s->oldest);
 }
 
 void prefix_store_promise(prefix_store *s, int64_t bytes)
@@ -129,87 +187,79 @@ void prefix_store_release(prefix_store *s, int64_t bytes)
 
 // ---- finding ----
 
-static bool same_media(const past *p, const prefix_prompt *q)
-{
-    int32_t before = 0; // media of the prompt that begin within the past
-    while (before < q->n_media && q->media[before].first < p->n) before++;
-    if (before != p->n_media) return false;
-    for (int32_t i = 0; i < before; i++) {
-        const prefix_medium *a = &p->media[i], *b = &q->media[i];
-        if (a->first != b->first || a->end != b->end ||
-            memcmp(a->hash, b->hash, sizeof a->hash)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool begins_with(const prefix_prompt *q, const past *p)
-{
-    return p->n <= q->n && !memcmp(p->ids, q->ids, (size_t)p->n * sizeof *p->ids) &&
-           same_media(p, q);
-}
-
 sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt *q)
 {
     past *best = NULL;
+    prefix_names names;
     *out = NULL;
-    for (int32_t i = 0; i < s->n; i++) {
-        past *p = &s->pasts[i];
-        if (p->n < q->n && (!best || p->n > best->n) && begins_with(q, p)) best = p;
+    prefix_names_init(&names, s->key, s->scope, q);
+    for (int32_t n = 1; n < q->n && n < s->n_lengths; n++) {
+        uint8_t name[SIPHASH_BYTES];
+        if (!s->with_length[n]) continue;
+        prefix_names_at(&names, name, n);
+        past *p = look_up(s, name);
+        if (p) best = p;
     }
     if (!best) return SIGHT_OK;
-    best->used = ++s->now;
+    use(s, best);
     return sequence_fork(out, best->seq);
 }
 
 // ---- keeping ----
 
-static sight_err past_init(past *p, const sequence *seq, const prefix_prompt *q)
+static past *past_create(const sequence *seq, const prefix_prompt *q,
+                         const uint8_t name[SIPHASH_BYTES])
 {
-    const int32_t n = (int32_t)sequence_length(seq);
-    int32_t n_media = 0;
-    while (n_media < q->n_media && q->media[n_media].first < n) n_media++;
-    *p = (past){.n = n, .n_media = n_media};
-    p->ids = malloc((size_t)n * sizeof *p->ids);
-    p->media = malloc((size_t)(n_media + 1) * sizeof *p->media);
-    sight_err err = p->ids && p->media ? sequence_fork(&p->seq, seq) : SIGHT_E_MEMORY;
-    if (err) {
-        past_done(p);
-        return err;
+    past *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->n = (int32_t)sequence_length(seq);
+    memcpy(p->name, name, sizeof p->name);
+    while (p->n_media < q->n_media && q->media[p->n_media].first < p->n) p->n_media++;
+    p->media = malloc((size_t)(p->n_media + 1) * sizeof *p->media);
+    if (!p->media || sequence_fork(&p->seq, seq)) {
+        past_free(p);
+        return NULL;
     }
-    memcpy(p->ids, q->ids, (size_t)n * sizeof *p->ids);
-    if (n_media) memcpy(p->media, q->media, (size_t)n_media * sizeof *p->media);
-    return SIGHT_OK;
+    for (int32_t i = 0; i < p->n_media; i++) {
+        memcpy(p->media[i], q->media[i].hash, sizeof p->media[i]);
+    }
+    return p;
 }
 
 void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt *q)
 {
     const int64_t n = sequence_length(seq);
     if (n < 1 || n > q->n || cache_bytes(s->pool, n) > room(s)) return;
-    for (int32_t i = 0; i < s->n; i++) {
-        if (s->pasts[i].n != n || !begins_with(q, &s->pasts[i])) continue;
-        s->pasts[i].used = ++s->now;
+    prefix_names names;
+    uint8_t name[SIPHASH_BYTES];
+    prefix_names_init(&names, s->key, s->scope, q);
+    prefix_names_at(&names, name, (int32_t)n);
+    past *p = look_up(s, name);
+    if (p) {
+        use(s, p);
         return;
     }
-    if (s->n == MAX_PASTS) drop_oldest(s);
-    past *p = &s->pasts[s->n];
-    if (past_init(p, seq, q)) return;
-    p->used = ++s->now;
+    if (!grow_lengths(s, (int32_t)n) || !(p = past_create(seq, q, name))) return;
+    if (s->n == MAX_PASTS) drop(s, s->oldest);
+    grow_buckets(s);
+    put_into_bucket(s, p);
+    put_last_in_row(s, p);
+    s->with_length[n]++;
     s->n++;
+    s->bytes += sequence_keep(p->seq);
     make_room(s);
 }
 
 void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES])
 {
-    for (int32_t i = s->n - 1; i >= 0; i--) {
+    for (past *p = s->oldest, *next; p; p = next) {
         bool read = false;
-        for (int32_t j = 0; j < s->pasts[i].n_media && !read; j++) {
-            read = !memcmp(s->pasts[i].media[j].hash, hash, SIPHASH_BYTES);
+        next = p->younger;
+        for (int32_t i = 0; i < p->n_media && !read; i++) {
+            read = !memcmp(p->media[i], hash, SIPHASH_BYTES);
         }
-        if (read) drop(s, i);
+        if (read) drop(s, p);
     }
-    count_bytes(s);
 }
 
 prefix_usage prefix_store_usage(const prefix_store *s)

@@ -1,13 +1,12 @@
 // daemon/prefix.h - pasts worth keeping: forks of sequences, found again by what they have read.
 //
-// A prompt that begins like an earlier one goes on from there instead of from its first token, and
-// media that lie in the shared part are neither decoded nor encoded again. What a past has read is
-// its token ids and, where features stand, a hash of the medium and of how it was cut
-// (task_media.hash): both are compared in full.
+// A prompt that begins like an earlier one of the same identity goes on from there instead of from its
+// first token, and media that lie in the shared part are neither decoded nor encoded again. What a past has
+// read is its token ids and, where features stand, a hash of the medium and of how it was cut
+// (task_media.hash); a keyed hash of both is its name (daemon/prefix_names.h).
 //
 // Kept pasts take memory of the cache pool, at most the store's budget and never what running
-// requests were promised; the one unused for longest goes first. Pages that two pasts share are
-// counted once.
+// requests were promised; the one unused for longest goes first. Pages that pasts share are counted once.
 // Threads: the engine's; prefix_store_key any.
 #ifndef SIGHT_DAEMON_PREFIX_H
 #define SIGHT_DAEMON_PREFIX_H
@@ -16,31 +15,24 @@
 
 #include "base/err.h"
 #include "base/siphash.h"
+#include "daemon/prefix_names.h"
 #include "text/cache.h"
-
-// A medium's place among a prompt's tokens: from its first feature row to after its last.
-typedef struct prefix_medium {
-    int32_t first, end;
-    uint8_t hash[SIPHASH_BYTES];
-} prefix_medium;
-
-// What a prompt will have read, from its first token on. Borrowed for the calls.
-typedef struct prefix_prompt {
-    const int32_t *ids; // [n]
-    int32_t n;
-    const prefix_medium *media; // [n_media], in order
-    int32_t n_media;
-} prefix_prompt;
 
 typedef struct prefix_store prefix_store;
 
-// pool_bytes: all that the pool may take; budget_bytes: of kept pasts, at most that.
+typedef struct prefix_options {
+    cache_pool *pool;     // borrowed
+    int64_t pool_bytes;   // all that the pool may take
+    int64_t budget_bytes; // of kept pasts, at most that
+    const uint8_t *key;   // [SIPHASH_KEY_BYTES] of names and of media; NULL: a random one
+    const uint8_t *scope; // [SIPHASH_BYTES] prefix_names_init; NULL: zeros
+} prefix_options;
+
 // SIGHT_E_MEMORY, SIGHT_E_INTERNAL (no random numbers).
-sight_err prefix_store_create(prefix_store **out, cache_pool *pool, int64_t pool_bytes,
-                              int64_t budget_bytes);
+sight_err prefix_store_create(prefix_store **out, const prefix_options *o);
 void prefix_store_destroy(prefix_store **s); // before its pool; accepts NULL; leaves NULL
 
-// With which media are hashed; of this store alone.
+// With which media are hashed.
 const uint8_t *prefix_store_key(const prefix_store *s);
 
 // A fork of the longest kept past that the prompt begins with and that leaves at least one of its

@@ -15,9 +15,13 @@
 // A slice of encoding should last about so long, and its size before any was timed.
 #define SLICE_S   0.06
 #define FIRST_OPS 1e10
-// Pasts are kept this far apart on the way, and after media at least so far.
+// A piece ends with a turn too (the system prompt is one), once it is so long, or half as long as it may
+// be: the step of a few rows that may follow then costs little beside it.
+#define MIN_TURN 128
+// Pasts are kept this far apart on the way, and after media that are not the last at least so far:
+// below that reading anew costs less than a set of states is worth.
 #define KEEP_TOKENS       8192
-#define KEEP_MEDIA_TOKENS 1024
+#define KEEP_MEDIA_TOKENS 256
 
 struct stages {
     const task *task;
@@ -73,7 +77,7 @@ static kernels *vision_kernels(const stages *s)
 
 static prefix_prompt prompt_of(const task *t)
 {
-    return (prefix_prompt){t->prompt.ids, t->prompt.n, t->places, t->asked->n_media};
+    return (prefix_prompt){t->prompt.ids, t->prompt.n, t->places, t->asked->n_media, t->asked->who};
 }
 
 static prefix_store *store_of(const stages *s)
@@ -100,7 +104,16 @@ static sight_err open_sequence(stages *s)
     return SIGHT_OK;
 }
 
-// After a piece: s->at is a border that depends on nothing after it.
+// Token `at` is the first after a turn.
+static bool after_turn(const task *t, int32_t at)
+{
+    const int32_t end = engine_turn_end(t->model);
+    return end >= 0 && at > 0 && t->prompt.ids[at - 1] == end;
+}
+
+// After a piece: s->at is a border that depends on nothing after it. What follows the prompt is not kept: an
+// answer's tokens are read one by one or a few at a time, in sums of another order than when they stand in
+// the next prompt, so a past that ends behind them would change answers in their last bits.
 static void keep_past(stages *s, bool last_border)
 {
     prefix_store *store = store_of(s);
@@ -111,7 +124,7 @@ static void keep_past(stages *s, bool last_border)
         after_medium |= t->places[i].end == s->at &&
                         (i + 1 == t->asked->n_media || s->at - s->kept_at >= KEEP_MEDIA_TOKENS);
     }
-    if (!after_medium && !last_border && s->at - s->kept_at < KEEP_TOKENS) return;
+    if (!after_medium && !last_border && !after_turn(t, s->at) && s->at - s->kept_at < KEEP_TOKENS) return;
     if (s->feed && feed_tainted(s->feed)) return;
     const prefix_prompt p = prompt_of(t);
     prefix_store_keep(store, s->seq, &p);
@@ -244,9 +257,7 @@ static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
 
 // ---- reading ----
 
-// Looks at nothing past the border but the end of a medium that began before it: so the border is
-// the same in every prompt that is alike up to there.
-int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
+static int32_t medium_border(const task *t, int32_t at, int32_t most)
 {
     const int32_t end = at + most < t->prompt.n ? at + most : t->prompt.n;
     int32_t i = 0;
@@ -258,10 +269,31 @@ int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
     return left < most + MIN_PIECE && half > t->places[i].first ? half : end;
 }
 
+// Looks at nothing past the border but the end of a medium that began before it: so the border is
+// the same in every prompt that is alike up to there.
+int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
+{
+    const int32_t end = medium_border(t, at, most);
+    for (int32_t i = at + (most / 2 < MIN_TURN ? most / 2 : MIN_TURN); i < end; i++) {
+        if (after_turn(t, i)) return i;
+    }
+    return end;
+}
+
 static int32_t next_border(const stages *s)
 {
     return stages_piece_end(s->task, s->at,
                             (int32_t)text_model_max_rows(engine_text(s->task->model)));
+}
+
+// What is before the last piece, and before the last turn when only an answer's beginning follows that: where
+// another question about the same goes on.
+static bool at_last_border(const stages *s)
+{
+    const task *t = s->task;
+    const int32_t n = t->prompt.n, end = next_border(s);
+    if (end == n || !after_turn(t, end)) return end == n;
+    return stages_piece_end(t, end, (int32_t)text_model_max_rows(engine_text(t->model))) == n;
 }
 
 static sight_err run_segment(stages *s, const segment *seg, int64_t left)
@@ -306,7 +338,7 @@ static sight_err read_piece(stages *s, int32_t end)
     pace_add(&s->pace, s->at, end, clock_now_s() - start);
     s->at = end;
     s->visual += visual;
-    keep_past(s, next_border(s) == p->n);
+    keep_past(s, at_last_border(s));
     tell(s, "read", s->at, p->n);
     return SIGHT_OK;
 }

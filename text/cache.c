@@ -88,8 +88,8 @@ int64_t cache_bytes_used(const cache_pool *p)
 
 // ---- sequences ----
 
-// Room in the tables for n blocks; the device's is written when all is known (show_blocks).
-static sight_err grow_tables(sequence *s, int64_t n)
+// Room in the tables for n blocks; the device's is written when all is known (cache_tables_show).
+sight_err cache_tables_grow(sequence *s, int64_t n)
 {
     if (n <= s->capacity) return SIGHT_OK;
     const cache_memory *m = &s->pool->memory;
@@ -110,7 +110,7 @@ static sight_err grow_tables(sequence *s, int64_t n)
     return SIGHT_OK;
 }
 
-static void put_block(sequence *s, int64_t at, cache_block *b)
+void cache_tables_put(sequence *s, int64_t at, cache_block *b)
 {
     s->blocks[at] = b;
     s->data[at] = b->data;
@@ -118,7 +118,7 @@ static void put_block(sequence *s, int64_t at, cache_block *b)
 }
 
 // Ops on a device read the table there.
-static void show_blocks(sequence *s)
+void cache_tables_show(sequence *s)
 {
     if (!s->table || s->in_table >= s->n_blocks) return;
     const int64_t first = s->in_table;
@@ -177,7 +177,7 @@ sight_err sequence_fork(sequence **out, const sequence *s)
     sequence *f = calloc(1, sizeof *f);
     if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for a sequence");
     f->pool = s->pool;
-    sight_err err = grow_tables(f, s->n_blocks);
+    sight_err err = cache_tables_grow(f, s->n_blocks);
     void *states = NULL;
     bool zeroed;
     if (!err) err = cache_states_create(&states, &zeroed, &s->pool->memory);
@@ -190,10 +190,10 @@ sight_err sequence_fork(sequence **out, const sequence *s)
     if (states) cache_copy(&s->pool->memory, states, s->states, s->pool->memory.states_bytes);
     for (int64_t b = 0; b < s->n_blocks; b++) {
         s->blocks[b]->refs++;
-        put_block(f, b, s->blocks[b]);
+        cache_tables_put(f, b, s->blocks[b]);
     }
     f->n_blocks = s->n_blocks;
-    show_blocks(f);
+    cache_tables_show(f);
     f->length = s->length;
     f->mtp_length = s->mtp_length;
     s->pool->sequences++;
@@ -216,6 +216,20 @@ int64_t sequence_shared_rows(const sequence *a, const sequence *b)
         else high = mid;
     }
     return low * CACHE_PAGE_ROWS;
+}
+
+int64_t sequence_keep(sequence *s)
+{
+    int64_t blocks = 0;
+    for (int64_t b = 0; b < s->n_blocks; b++) blocks += s->blocks[b]->kept++ == 0;
+    return blocks * s->pool->memory.block_bytes + s->pool->memory.states_bytes;
+}
+
+int64_t sequence_unkeep(sequence *s)
+{
+    int64_t blocks = 0;
+    for (int64_t b = 0; b < s->n_blocks; b++) blocks += --s->blocks[b]->kept == 0;
+    return blocks * s->pool->memory.block_bytes + s->pool->memory.states_bytes;
 }
 
 int64_t sequence_mtp_length(const sequence *s)
@@ -241,24 +255,24 @@ static sight_err own_block(sequence *s, int64_t at)
     if (err) return err;
     cache_copy(&s->pool->memory, own->data, shared->data, s->pool->memory.block_bytes);
     cache_block_unref(&s->pool->memory, shared);
-    put_block(s, at, own);
+    cache_tables_put(s, at, own);
     return SIGHT_OK;
 }
 
 sight_err sequence_reserve(sequence *s, int64_t first, int64_t n)
 {
     int64_t end = blocks_for(first + n);
-    sight_err err = grow_tables(s, end);
+    sight_err err = cache_tables_grow(s, end);
     for (int64_t b = first / CACHE_PAGE_ROWS; !err && b < end && b < s->n_blocks; b++) {
         err = own_block(s, b);
     }
     while (!err && s->n_blocks < end) {
         cache_block *b;
         err = cache_block_create(&b, &s->pool->memory);
-        if (!err) put_block(s, s->n_blocks++, b);
+        if (!err) cache_tables_put(s, s->n_blocks++, b);
     }
     if (err) sequence_trim(s);
-    show_blocks(s);
+    cache_tables_show(s);
     return err;
 }
 

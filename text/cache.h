@@ -45,6 +45,12 @@ int64_t sequence_length(const sequence *s); // tokens seen
 // From the first token on, how many rows lie in pages that both hold, of two of one pool.
 int64_t sequence_shared_rows(const sequence *a, const sequence *b);
 
+// A sequence that is kept for others: from now on what it holds, pages that no other kept one holds and its
+// states, is what is returned, in bytes. Once for a sequence, which must not be written to before
+// sequence_unkeep returns what is set free by that. sequence_drop does not undo it.
+int64_t sequence_keep(sequence *s);
+int64_t sequence_unkeep(sequence *s);
+
 // Rows that the MTP block has seen, and forgetting the last of them (rejected drafts). Its KV can
 // be cut, unlike the main model's states.
 int64_t sequence_mtp_length(const sequence *s);

@@ -71,6 +71,13 @@ void cache_write(const cache_memory *m, void *to, const void *host, int64_t byte
     else memcpy(to, host, (size_t)bytes);
 }
 
+sight_err cache_read(const cache_memory *m, void *host, const void *from, int64_t bytes)
+{
+    if (m->k) return kernels_read(m->k, host, from, (size_t)bytes);
+    memcpy(host, from, (size_t)bytes);
+    return SIGHT_OK;
+}
+
 // ---- the budget ----
 
 static void push(cache_block **list, cache_block *b)
@@ -203,6 +210,7 @@ sight_err cache_block_create(cache_block **out, cache_memory *m)
     }
     cache_block *b = pop(&m->warm);
     b->refs = 1;
+    b->kept = 0;
     m->used += m->block_bytes;
     *out = b;
     return SIGHT_OK;

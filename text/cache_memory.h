@@ -17,6 +17,7 @@
 typedef struct cache_block {
     void *data; // backend memory
     int32_t refs; // sequences that hold it
+    int32_t kept; // of these, those that are kept (sequence_keep)
     struct cache_block *next_free;
 } cache_block;
 
@@ -52,9 +53,10 @@ void cache_states_free(cache_memory *m, void *states);
 void *cache_room_create(const cache_memory *m, int64_t bytes);
 void cache_room_free(const cache_memory *m, void *room); // accepts NULL
 
-// On backend memory; write takes host memory.
+// On backend memory; write takes host memory, and read gives it (codes of kernels_read).
 void cache_copy(const cache_memory *m, void *to, const void *from, int64_t bytes);
 void cache_zero(const cache_memory *m, void *p, int64_t bytes);
 void cache_write(const cache_memory *m, void *to, const void *host, int64_t bytes);
+sight_err cache_read(const cache_memory *m, void *host, const void *from, int64_t bytes);
 
 #endif

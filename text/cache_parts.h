@@ -1,4 +1,4 @@
-// text/cache_parts.h - what cache.c and cache_rewind.c share.
+// text/cache_parts.h - what cache.c, cache_rewind.c and cache_save.c share.
 #ifndef SIGHT_TEXT_CACHE_PARTS_H
 #define SIGHT_TEXT_CACHE_PARTS_H
 
@@ -38,5 +38,13 @@ struct sequence {
     float *states;        // [linear layers][layer_state_floats], backend memory; NULL without any
     cache_rewind rewind;
 };
+
+// ---- a sequence's table of blocks (cache.c) ----
+
+// Room for n blocks; the device's table is written when all is known (cache_tables_show). SIGHT_E_MEMORY.
+sight_err cache_tables_grow(sequence *s, int64_t n);
+void cache_tables_put(sequence *s, int64_t at, cache_block *b); // at < capacity
+// Ops on a device read the table there.
+void cache_tables_show(sequence *s);
 
 #endif

@@ -166,7 +166,7 @@ static void a_clip_goes_on_in_its_middle(void **state)
     const prefix_medium *place = &t->places[0];
     assert_int_equal(t->media[0].plan.grid.t, 4);
     assert_int_equal(feed_pairs(t, &t->media[0]), 1);
-    const prefix_prompt whole = {t->prompt.ids, t->prompt.n, t->places, 1};
+    const prefix_prompt whole = {t->prompt.ids, t->prompt.n, t->places, 1, NULL};
     output_row all = {.logits = first};
     stages_options o = {.last = &all};
     stages *s;
@@ -339,13 +339,15 @@ static void pieces_end_with_media(void **state)
     task *a = make(e, TEXT(LONG) "," IMAGE(PIC) "," TEXT("x"));
     task *b = make(e, TEXT(LONG) "," IMAGE(PIC) "," IMAGE(PIC) "," TEXT(LONG LONG));
     const int32_t first = a->places[0].first, end = a->places[0].end;
+    int32_t alike = 0; // tokens with which both begin
+    while (a->prompt.ids[alike] == b->prompt.ids[alike]) alike++;
     assert_int_equal(end - first, 24);
     assert_memory_equal(&a->places[0], &b->places[0], sizeof a->places[0]);
     for (int32_t most = 32; most < 128; most += 7) {
         for (int32_t at = 0; at < end;) {
             const int32_t next = stages_piece_end(a, at, most);
             assert_true(next > at && next - at <= most);
-            if (next < a->prompt.n) assert_int_equal(stages_piece_end(b, at, most), next);
+            if (next <= alike) assert_int_equal(stages_piece_end(b, at, most), next);
             at = next;
         }
     }
