@@ -294,9 +294,14 @@ static sight_err generate(pipeline *r, bool *over)
 
 // ---- the whole ----
 
-static sight_err read_rows(void *arg, const segment *s, int64_t left)
+static sight_err begin_rows(void *arg, const segment *s, int64_t left)
 {
-    return draft_read(((pipeline *)arg)->draft, s, left);
+    return draft_read_begin(((pipeline *)arg)->draft, s, left);
+}
+
+static sight_err read_rows(void *arg, double most_ops, bool *done)
+{
+    return draft_read_run(((pipeline *)arg)->draft, most_ops, done);
 }
 
 // What the request may take of the pool, guesses included, is promised to it.
@@ -318,8 +323,9 @@ static sight_err begin_reading(pipeline *r)
                                         .warning = on_warning, .arg = r},
                               .reuse = true,
                               .last = &r->first,
-                              .step = read_rows,
-                              .step_arg = r};
+                              .begin = begin_rows,
+                              .run = read_rows,
+                              .read_arg = r};
     sight_err err = stages_create(&r->stages, r->task, &o);
     if (err) return err;
     r->reused = stages_reused(r->stages);

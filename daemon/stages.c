@@ -12,9 +12,12 @@
 // A piece ends with a medium, so that the past up to there can be kept whole, unless it is shorter
 // than this: a step of a few rows costs as much as one of many.
 #define MIN_PIECE 32
-// A slice of encoding should last about so long, and its size before any was timed.
-#define SLICE_S   0.06
-#define FIRST_OPS 1e10
+// A slice of encoding or reading should last about so long, and its size before any was timed.
+#define SLICE_S        0.06
+#define DEVICE_SLICE_S 0.008
+#define FIRST_OPS        1e10
+#define DEVICE_FIRST_OPS 1e12
+#define LEAST_OPS        1e8
 // A piece ends with a turn too (the system prompt is one), once it is so long, or half as long as it may
 // be: the step of a few rows that may follow then costs little beside it.
 #define MIN_TURN 128
@@ -45,6 +48,11 @@ struct stages {
     int32_t at;      // next token
     int64_t visual;  // feature rows read
     int32_t kept_at; // token where a past was last kept
+    int32_t until;   // where the piece under way ends; 0: none is
+    segment piece_rows; // of it
+    const float *levels[CONFIG_MAX_DEEPSTACK];
+    double read_ops;  // how much of it one slice does
+    double piece_s;   // what it has taken so far
     pace pace;
 };
 
@@ -226,15 +234,20 @@ static void end_piece(stages *s)
     tell(s, "encode", s->pairs, s->total_pairs);
 }
 
+// A single part may be more than was asked for: then the number only shrinks.
+static double next_ops(double ops, double wanted_s, double took_s)
+{
+    if (took_s > 0) ops *= fmax(0.25, fmin(2, wanted_s / took_s));
+    return ops < LEAST_OPS ? LEAST_OPS : ops;
+}
+
 static sight_err encode_slice(stages *s)
 {
     bool done = false;
     const double start = clock_now_s();
     sight_err err = tower_job_run(s->job, s->slice_ops, &done);
     const double took = clock_now_s() - start;
-    // A single slice of the tower's may be more than was asked for: then the number only shrinks.
-    if (!done && took > 0) s->slice_ops *= fmax(0.25, fmin(2, SLICE_S / took));
-    if (s->slice_ops < 1e8) s->slice_ops = 1e8;
+    if (!done) s->slice_ops = next_ops(s->slice_ops, SLICE_S, took);
     if (!err) err = check_cancel(s); // a slice that was stopped is not finished
     if (!err && done) end_piece(s);
     return err;
@@ -296,51 +309,80 @@ static bool at_last_border(const stages *s)
     return stages_piece_end(t, end, (int32_t)text_model_max_rows(engine_text(t->model))) == n;
 }
 
-static sight_err run_segment(stages *s, const segment *seg, int64_t left)
-{
-    if (s->o.step) return s->o.step(s->o.step_arg, seg, left);
-    return text_model_step(engine_text(s->task->model), seg, 1);
-}
-
-static sight_err read_piece(stages *s, int32_t end)
+// The piece from s->at to s->until.
+static void lay_out(stages *s)
 {
     const prompt *p = &s->task->prompt;
     const text_config *c = &engine_config(s->task->model)->text;
-    const int32_t n = end - s->at;
-    const int64_t visual = count_visual(p, s->at, end);
     const features *f = &s->features;
-    const float *deepstack[CONFIG_MAX_DEEPSTACK];
-    segment seg = {.seq = s->seq,
-                   .n = n,
-                   .ids = p->ids + s->at,
-                   .positions = p->positions + s->at,
-                   .position_stride = p->n};
-    if (visual) {
+    const int32_t n = s->until - s->at;
+    segment *seg = &s->piece_rows;
+    *seg = (segment){.seq = s->seq,
+                     .n = n,
+                     .ids = p->ids + s->at,
+                     .positions = p->positions + s->at,
+                     .position_stride = p->n};
+    if (count_visual(p, s->at, s->until)) {
         kernels_after(engine_kernels(s->task->model), vision_kernels(s));
         const int64_t from = (s->visual - f->first) * f->width;
-        for (int32_t i = 0; i < f->levels; i++) deepstack[i] = f->deepstack[i] + from;
-        seg.visual = p->visual + s->at;
-        seg.features = f->rows + from;
-        seg.deepstack = f->levels ? deepstack : NULL;
+        for (int32_t i = 0; i < f->levels; i++) s->levels[i] = f->deepstack[i] + from;
+        seg->visual = p->visual + s->at;
+        seg->features = f->rows + from;
+        seg->deepstack = f->levels ? s->levels : NULL;
     }
-    if (s->o.hidden) seg.hidden = s->o.hidden + (int64_t)s->at * c->hidden;
+    if (s->o.hidden) seg->hidden = s->o.hidden + (int64_t)s->at * c->hidden;
     if (s->o.logits) {
-        seg.n_logits = n;
-        seg.logits = s->o.logits + (int64_t)s->at * c->vocab;
-    } else if (end == p->n) {
-        seg.n_logits = 1;
-        seg.outputs = s->o.last;
+        seg->n_logits = n;
+        seg->logits = s->o.logits + (int64_t)s->at * c->vocab;
+    } else if (s->until == p->n) {
+        seg->n_logits = 1;
+        seg->outputs = s->o.last;
     }
-    const double start = clock_now_s();
-    sight_err err = run_segment(s, &seg, p->n - end);
-    if (!err) err = check_cancel(s);
-    if (err) return err;
-    pace_add(&s->pace, s->at, end, clock_now_s() - start);
-    s->at = end;
-    s->visual += visual;
+}
+
+static void end_reading(stages *s)
+{
+    const prompt *p = &s->task->prompt;
+    pace_add(&s->pace, s->at, s->until, s->piece_s);
+    s->visual += count_visual(p, s->at, s->until);
+    s->at = s->until;
+    s->until = 0;
+    s->piece_s = 0;
     keep_past(s, at_last_border(s));
     tell(s, "read", s->at, p->n);
-    return SIGHT_OK;
+}
+
+// A GPU runs behind: what was asked of it is waited for, so that the slice is as long as it seems, and answers do not wait
+// for a long queue.
+static sight_err read_part(stages *s, bool *done)
+{
+    if (!s->o.begin) {
+        *done = true;
+        return text_model_step(engine_text(s->task->model), &s->piece_rows, 1);
+    }
+    kernels *k = engine_kernels(s->task->model);
+    sight_err err = s->o.run(s->o.read_arg, s->read_ops, done);
+    return err || !kernels_on_device(k) ? err : kernels_read(k, NULL, NULL, 0);
+}
+
+static sight_err read_slice(stages *s)
+{
+    const bool on_device = kernels_on_device(engine_kernels(s->task->model));
+    const double start = clock_now_s();
+    sight_err err = SIGHT_OK;
+    bool done = false;
+    if (!s->until) {
+        s->until = next_border(s);
+        lay_out(s);
+        if (s->o.begin) err = s->o.begin(s->o.read_arg, &s->piece_rows, s->task->prompt.n - s->until);
+    }
+    if (!err) err = read_part(s, &done);
+    const double took = clock_now_s() - start;
+    s->piece_s += took;
+    if (!done) s->read_ops = next_ops(s->read_ops, on_device ? DEVICE_SLICE_S : SLICE_S, took);
+    if (!err) err = check_cancel(s); // what was stopped is not finished
+    if (!err && done) end_reading(s);
+    return err;
 }
 
 // Whether the tower has made every row up to token `end`; the last piece waits for what the decoder
@@ -362,6 +404,7 @@ sight_err stages_create(stages **out, const task *t, const stages_options *o)
     s->task = t;
     s->o = *o;
     s->slice_ops = FIRST_OPS;
+    s->read_ops = kernels_on_device(engine_kernels(t->model)) ? DEVICE_FIRST_OPS : FIRST_OPS;
     s->first_row = calloc((size_t)t->asked->n_media + 1, sizeof *s->first_row);
     sight_err err = s->first_row ? open_sequence(s)
                                  : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
@@ -397,8 +440,8 @@ sight_err stages_step(stages *s, stages_state *state, int wait_ms)
     if (!err && s->job) {
         err = encode_slice(s);
     } else if (!err && s->at < p->n) {
-        const int32_t end = next_border(s);
-        err = is_ready(s, end) ? read_piece(s, end) : take_piece(s, state, wait_ms);
+        const bool ready = s->until || is_ready(s, next_border(s));
+        err = ready ? read_slice(s) : take_piece(s, state, wait_ms);
     }
     if (!err && s->at == p->n) *state = STAGES_READ;
     return err;

@@ -40,9 +40,11 @@ typedef struct stages_options {
     output_row *last; // of the last row
     float *logits;    // [L, vocab] of all rows; NULL: not wanted (then last is)
     float *hidden;    // [L, D] after the final norm, backend memory; NULL: not wanted
-    // Runs a step of the prompt, after which `left` of its rows remain; NULL: text_model_step.
-    sight_err (*step)(void *arg, const segment *s, int64_t left);
-    void *step_arg;
+    // Reads a piece of the prompt, after which `left` of its rows remain: begin takes it in, run does about so many arithmetic
+    // operations of it. NULL: text_model_step, at once.
+    sight_err (*begin)(void *arg, const segment *s, int64_t left);
+    sight_err (*run)(void *arg, double most_ops, bool *done);
+    void *read_arg;
 } stages_options;
 
 typedef enum stages_state {
@@ -57,7 +59,7 @@ typedef struct stages stages;
 sight_err stages_create(stages **out, const task *t, const stages_options *o);
 void stages_destroy(stages **s); // accepts NULL; leaves NULL
 
-// Some tenths of a second of work at most. Waits up to wait_ms where only the decoder can help.
+// Some tens of milliseconds of work, or on a GPU some milliseconds (without `begin`, a whole piece). Waits up to wait_ms where only the decoder can help.
 // SIGHT_E_CANCELLED, the decoder's codes, SIGHT_E_MEMORY.
 sight_err stages_step(stages *s, stages_state *state, int wait_ms);
 // All of it.

@@ -1,13 +1,17 @@
 #include "text/draft.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "kernels/memory.h"
+#include "text/draft_batch.h"
 #include "text/draft_rows.h"
+#include "text/job.h"
 
 #define STEP_ROWS (DRAFT_MAX + 1)
+#define SHORT_PIECE 8 // rows of a prompt's piece that is not worth cutting
 
 struct draft {
     text_model *m;
@@ -21,10 +25,16 @@ struct draft {
     draft_rows rows; // rows that the block has not seen; not used with depth 0
     float *prompt_hidden; // [prompt_room, D] of a piece of the prompt, backend memory
     int64_t prompt_room;
+    text_job *job;   // pieces of the prompt in slices; NULL: none was long enough yet
+    segment piece;   // under way
+    int64_t left;    // rows of the prompt after it
+    bool kept;       // its rows are shown to the block later on
     // The last step: rows read, the first of which is what the caller handed over.
     int32_t n, used; // `used` of n are what the caller handed over; 0: it was no step of ours
     int32_t ids[STEP_ROWS];
     int32_t position; // of the first
+    int32_t positions[3 * STEP_ROWS]; // of all of them
+    bool wanted;      // they are still to be read
     output_row next[STEP_ROWS]; // the logits after each; one row with depth 0
     output_row guess; // the block's logits
     // Backend memory.
@@ -129,6 +139,7 @@ void draft_destroy(draft **pd)
 {
     draft *d = *pd;
     if (!d) return;
+    text_job_destroy(&d->job);
     draft_rows_done(&d->rows);
     for (int32_t i = 0; i < STEP_ROWS; i++) row_done(&d->next[i]);
     row_done(&d->guess);
@@ -142,7 +153,7 @@ void draft_destroy(draft **pd)
 draft_usage draft_get_usage(const draft *d)
 {
     draft_usage u = d->usage;
-    if (d->n > 1) { // the step under way
+    if (d->n > 1 && !d->wanted) { // the step under way
         u.guessed += d->n - 1;
         u.right += d->used - 1;
     }
@@ -176,18 +187,54 @@ static bool give_up(draft *d, sight_err err)
     return true;
 }
 
+// A piece that is short is a step like that of an answer; a longer one is cut where there is memory for that.
+static text_job *job_for(draft *d, const segment *s, int64_t left)
+{
+    if (s->n <= SHORT_PIECE) return NULL;
+    if (!d->job && text_job_create(&d->job, d->m, s->n + left)) d->job = NULL;
+    return d->job;
+}
+
+static sight_err begin_piece(draft *d)
+{
+    text_job *job = job_for(d, &d->piece, d->left);
+    return job ? text_job_begin(job, &d->piece) : text_model_step(d->m, &d->piece, 1);
+}
+
+sight_err draft_read_begin(draft *d, const segment *s, int64_t left)
+{
+    d->kept = d->depth && left < DRAFT_WINDOW;
+    sight_err err = d->kept ? make_room(d, s->n) : SIGHT_OK;
+    if (err) return err;
+    d->piece = *s;
+    d->left = left;
+    if (d->kept) d->piece.hidden = d->prompt_hidden;
+    err = begin_piece(d);
+    if (!err || !give_up(d, err)) return err;
+    d->piece.hidden = NULL;
+    d->kept = false;
+    return begin_piece(d);
+}
+
+sight_err draft_read_run(draft *d, double most_ops, bool *done)
+{
+    sight_err err = SIGHT_OK;
+    *done = true;
+    if (d->job && text_job_under_way(d->job)) err = text_job_run(d->job, most_ops, done);
+    if (err || !*done) return err;
+    if (d->kept) err = draft_rows_add(&d->rows, &d->piece);
+    if (d->left == 0) { // they will not be needed again
+        drop_room(d);
+        text_job_destroy(&d->job);
+    }
+    return err;
+}
+
 sight_err draft_read(draft *d, const segment *s, int64_t left)
 {
-    segment seg = *s;
-    const bool wanted = d->depth && left < DRAFT_WINDOW;
-    sight_err err = wanted ? make_room(d, s->n) : SIGHT_OK;
-    if (err) return err;
-    if (wanted) seg.hidden = d->prompt_hidden;
-    err = text_model_step(d->m, &seg, 1);
-    if (err && give_up(d, err)) err = text_model_step(d->m, s, 1);
-    if (!err && d->depth && wanted) err = draft_rows_add(&d->rows, &seg);
-    if (left == 0) drop_room(d); // it will not be needed again
-    return err;
+    bool done;
+    sight_err err = draft_read_begin(d, s, left);
+    return err ? err : draft_read_run(d, INFINITY, &done);
 }
 
 // ---- guessing ----
@@ -270,25 +317,11 @@ static sight_err guess(draft *d, int32_t n)
 
 // ---- the step ----
 
-static sight_err step(draft *d)
-{
-    int32_t positions[3 * STEP_ROWS];
-    for (int32_t i = 0; i < 3 * d->n; i++) positions[i] = d->position + i % d->n;
-    const segment s = {.seq = d->seq, .n = d->n, .ids = d->ids, .positions = positions,
-                       .position_stride = d->n, .n_logits = d->n, .outputs = d->next,
-                       .hidden = d->hidden, .rewindable = d->n > 1};
-    const double start = d->now_s();
-    sight_err err = text_model_step(d->m, &s, 1);
-    const bool cancelled = d->cancel && atomic_load(d->cancel);
-    if (!err && !cancelled) draft_plan_step(d->plan, d->n, d->now_s() - start);
-    return err;
-}
-
-static int32_t choose_depth(draft *d, int32_t most)
+static int32_t choose_depth(draft *d, int32_t most, int32_t together)
 {
     const int64_t room = text_model_config(d->m)->max_positions - sequence_length(d->seq) - 1;
     if (most - 1 > room) most = (int32_t)(room > 0 ? room + 1 : 1);
-    if (d->depth == DRAFT_AUTO) return draft_plan_depth(d->plan, most - 1);
+    if (d->depth == DRAFT_AUTO) return draft_plan_depth(d->plan, most - 1, together);
     return d->depth < most - 1 ? d->depth : most - 1;
 }
 
@@ -309,12 +342,17 @@ static void finish_step(draft *d, bool wrong)
 sight_err draft_settle(draft *d)
 {
     sight_err err = SIGHT_OK;
+    if (d->wanted) { // what was not read is no part of the sequence
+        d->wanted = false;
+        d->n = d->used = 0;
+        return SIGHT_OK;
+    }
     if (d->used < d->n) err = text_model_rewind(d->m, d->seq, d->used);
     if (!err) finish_step(d, false);
     return err;
 }
 
-sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most)
+sight_err draft_take(draft *d, output_row **next, int32_t id, int32_t position, int32_t most, int32_t together)
 {
     if (d->used < d->n && d->ids[d->used] == id) {
         *next = &d->next[d->used++];
@@ -329,18 +367,73 @@ sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t positio
     d->position = position;
     d->n = 1;
     sampler_wants(d->sampler, d->next, false);
-    const int32_t n = d->depth ? choose_depth(d, most) : 0;
+    const int32_t n = d->depth ? choose_depth(d, most, together) : 0;
     if (n > 0 && guess(d, n)) d->n = 1;
-    err = step(d);
-    if (err && give_up(d, err)) { // what does not suffice for guesses may for the token itself
+    d->wanted = true;
+    *next = NULL;
+    return SIGHT_OK;
+}
+
+bool draft_wants(draft *d, segment *s)
+{
+    if (!d->wanted) return false;
+    for (int32_t i = 0; i < 3 * d->n; i++) d->positions[i] = d->position + i % d->n;
+    *s = (segment){.seq = d->seq, .n = d->n, .ids = d->ids, .positions = d->positions,
+                   .position_stride = d->n, .n_logits = d->n, .outputs = d->next,
+                   .hidden = d->hidden, .rewindable = d->n > 1};
+    return true;
+}
+
+bool draft_took(draft *d, sight_err *err, output_row **next)
+{
+    if (*err && give_up(d, *err)) { // what does not suffice for guesses may for the token itself
         d->n = 1;
-        err = step(d);
+        *err = SIGHT_OK;
+        return false;
     }
-    if (err) {
+    d->wanted = false;
+    if (*err) {
         d->n = 0;
-        return err;
+        return true;
     }
     d->used = 1;
     *next = d->next;
-    return SIGHT_OK;
+    return true;
+}
+
+text_model *draft_model(const draft *d)
+{
+    return d->m;
+}
+
+void draft_timed(draft *d, int32_t rows, double seconds)
+{
+    if (!d->cancel || !atomic_load(d->cancel)) draft_plan_step(d->plan, rows, seconds);
+}
+
+double draft_now_s(const draft *d)
+{
+    return d->now_s();
+}
+
+typedef struct alone {
+    sight_err err;
+    output_row **next;
+} alone;
+
+static void hear_alone(void *arg, int32_t i, sight_err err, output_row *next)
+{
+    alone *a = arg;
+    (void)i;
+    a->err = err;
+    if (!err) *a->next = next;
+}
+
+sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most)
+{
+    sight_err err = draft_take(d, next, id, position, most, 1);
+    if (err || *next) return err;
+    alone a = {.next = next};
+    draft_batch_run(&d, 1, hear_alone, &a);
+    return a.err;
 }

@@ -54,10 +54,31 @@ void draft_destroy(draft **d); // accepts NULL; leaves NULL
 // it. Codes of text_model_step.
 sight_err draft_read(draft *d, const segment *s, int64_t left);
 
+// The same a slice at a time (text/job.h), so that other sequences' steps can go between. What s points to is borrowed until
+// *done. Codes of text_job_begin and text_job_run. Where there is no memory to cut it, it is run at once.
+sight_err draft_read_begin(draft *d, const segment *s, int64_t left);
+sight_err draft_read_run(draft *d, double most_ops, bool *done);
+
 // Reads the drawn id at `position`. *next has the logits after it, as sampler_wants wants them: for
 // sampler_next_of, until the next call. At most `most` tokens will be drawn from here on, 1 or
 // more. Codes of text_model_step; seq is as before then.
 sight_err draft_advance(draft *d, output_row **next, int32_t id, int32_t position, int32_t most);
+
+// draft_advance in parts, so that one step can read for several sequences (text/draft_batch.h).
+//
+// The first part takes the drawn id. *next is as above where the logits are there already; else it is NULL, and a
+// step has to be run, of which `together` sequences read alike: how many guesses pay depends on it. Codes of
+// text_model_rewind.
+sight_err draft_take(draft *d, output_row **next, int32_t id, int32_t position, int32_t most, int32_t together);
+// The rows that are to be read, valid until draft_took; false: none are.
+bool draft_wants(draft *d, segment *s);
+// They were read, or *err says why not. false: fewer are wanted now, for want of memory (*err is SIGHT_OK then).
+// After a failure seq is as before draft_take.
+bool draft_took(draft *d, sight_err *err, output_row **next);
+// What a step took that read so many rows, this one's among them.
+void draft_timed(draft *d, int32_t rows, double seconds);
+double draft_now_s(const draft *d); // by the clock of draft_options
+text_model *draft_model(const draft *d);
 
 // Takes back what was read ahead: seq holds the prompt and the ids handed over.
 sight_err draft_settle(draft *d);

@@ -16,11 +16,19 @@
 #define ROW_PART   0.05
 #define GUESS_PART 0.15
 
+// Between two that were measured, in proportion; past the last, by the part of a row.
 static double step_seconds(const draft_plan *p, int32_t rows)
 {
-    int32_t n = rows;
-    while (n > 1 && p->step_s[n] == 0) n--;
-    return p->step_s[n] + p->step_s[1] * ROW_PART * (rows - n);
+    if (rows > DRAFT_PLAN_ROWS) rows = DRAFT_PLAN_ROWS;
+    int32_t below = rows, above = rows;
+    while (below > 1 && p->step_s[below] == 0) below--;
+    if (below == rows) return p->step_s[rows];
+    while (above < DRAFT_PLAN_ROWS && p->step_s[above] == 0) above++;
+    const double step = p->step_s[1] > 0 ? p->step_s[1] : p->step_s[below];
+    const double guessed = p->step_s[below] + step * ROW_PART * (rows - below);
+    if (p->step_s[above] == 0) return guessed;
+    const double slope = (p->step_s[above] - p->step_s[below]) / (above - below);
+    return p->step_s[below] + (slope > 0 ? slope : 0) * (rows - below);
 }
 
 static double guess_seconds(const draft_plan *p, int32_t n)
@@ -39,28 +47,29 @@ double draft_plan_rate(const draft_plan *p, int32_t place)
     return rate;
 }
 
-// Tokens a second with n guesses.
-static double speed(const draft_plan *p, int32_t n)
+// Tokens a second of each of so many sequences, with n guesses for each.
+static double speed(const draft_plan *p, int32_t n, int32_t together)
 {
     double tokens = 1, all = 1;
     for (int32_t i = 1; i <= n; i++) tokens += all *= draft_plan_rate(p, i);
-    return tokens / (step_seconds(p, n + 1) + guess_seconds(p, n));
+    return tokens / (step_seconds(p, together * (n + 1)) + together * guess_seconds(p, n));
 }
 
-static int32_t best_depth(const draft_plan *p)
+static int32_t best_depth(const draft_plan *p, int32_t together)
 {
     int32_t best = 0;
     for (int32_t n = 1; n <= DRAFT_MAX; n++) {
-        if (speed(p, n) > speed(p, best)) best = n;
+        if (speed(p, n, together) > speed(p, best, together)) best = n;
     }
     return best;
 }
 
-int32_t draft_plan_depth(draft_plan *p, int32_t most)
+int32_t draft_plan_depth(draft_plan *p, int32_t most, int32_t together)
 {
-    if (p->step_s[1] == 0) return 0; // there is nothing to compare with yet
+    if (together > DRAFT_PLAN_ROWS) together = DRAFT_PLAN_ROWS;
+    if (p->step_s[together] == 0) return 0; // there is nothing to compare with yet
     if (p->tries[1] == 0 && most < LEARN_LEAST) return 0;
-    int32_t n = best_depth(p);
+    int32_t n = best_depth(p, together);
     if (n == 0) {
         if (p->wait == 0) p->wait = WAIT_LEAST;
         if (++p->waited >= p->wait) n = 1;
@@ -81,7 +90,7 @@ static void measure(double *average, double seconds)
 
 void draft_plan_step(draft_plan *p, int32_t rows, double seconds)
 {
-    if (rows >= 1 && rows <= DRAFT_MAX + 1) measure(&p->step_s[rows], seconds);
+    if (rows >= 1 && rows <= DRAFT_PLAN_ROWS) measure(&p->step_s[rows], seconds);
 }
 
 void draft_plan_guess(draft_plan *p, int32_t place, double seconds)
@@ -91,7 +100,7 @@ void draft_plan_guess(draft_plan *p, int32_t place, double seconds)
 
 void draft_plan_result(draft_plan *p, int32_t n, int32_t right, int32_t wrong)
 {
-    const double memory = n == 1 && best_depth(p) == 0 ? HASTE : MEMORY;
+    const double memory = n == 1 && best_depth(p, 1) == 0 ? HASTE : MEMORY;
     for (int32_t i = 1; i <= n && i <= right + (wrong ? 1 : 0); i++) {
         p->tries[i] = p->tries[i] * memory + 1;
         p->hits[i] = p->hits[i] * memory + (i <= right);

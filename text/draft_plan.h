@@ -14,9 +14,10 @@
 #include <stdint.h>
 
 #define DRAFT_MAX 4 // guesses before a step
+#define DRAFT_PLAN_ROWS 64 // of steps whose time is kept; those of more count as of so many
 
 typedef struct draft_plan {
-    double step_s[DRAFT_MAX + 2]; // a step of so many rows; 0: not measured yet
+    double step_s[DRAFT_PLAN_ROWS + 1]; // a step of so many rows; 0: not measured yet
     double first_s, more_s;       // the block's run for the first guess, and for each other
     double tries[DRAFT_MAX + 1];  // at place 1 and on; old ones count less and less
     double hits[DRAFT_MAX + 1];
@@ -24,8 +25,9 @@ typedef struct draft_plan {
     int32_t rounds;       // steps with guesses
 } draft_plan;
 
-// Guesses before the step that comes, at most `most`.
-int32_t draft_plan_depth(draft_plan *p, int32_t most);
+// Guesses before the step that comes, at most `most`, for each of so many sequences that read together: a row more for
+// each is a row more for all, and each runs the block by itself.
+int32_t draft_plan_depth(draft_plan *p, int32_t most, int32_t together);
 // What was measured: a step of that many rows; the block's run for a guess.
 void draft_plan_step(draft_plan *p, int32_t rows, double seconds);
 void draft_plan_guess(draft_plan *p, int32_t place, double seconds);

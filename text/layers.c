@@ -289,15 +289,44 @@ static void run_linear(text_model *m, const model_layer *l, const batch_part *pa
 
 // ---- the layer ----
 
-void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
-               int64_t N)
+void layer_mix(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    op_rms_norm(m->k, m->ws.x, m->ws.h, l->input_norm, N, c->hidden, (float)c->rms_eps);
+    if (l->kind == LAYER_FULL) run_full(m, l, parts, n_parts, N);
+    else run_linear(m, l, parts, n_parts, N);
+}
+
+void layer_mlp(text_model *m, const model_layer *l, int64_t N)
 {
     const text_config *c = &m->config->text;
     workspace *ws = &m->ws;
-    op_rms_norm(m->k, ws->x, ws->h, l->input_norm, N, c->hidden, (float)c->rms_eps);
-    if (l->kind == LAYER_FULL) run_full(m, l, parts, n_parts, N);
-    else run_linear(m, l, parts, n_parts, N);
     op_rms_norm(m->k, ws->x, ws->h, l->post_norm, N, c->hidden, (float)c->rms_eps);
     op_linear_silu_mul(m->k, ws->mixer, ws->x, &l->mlp.gate, &l->mlp.up, N);
     layer_add_product(m, ws->mixer, &l->mlp.down, N);
+}
+
+void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
+               int64_t N)
+{
+    layer_mix(m, l, parts, n_parts, N);
+    layer_mlp(m, l, N);
+}
+
+// A multiply and an add for every weight and row, and of attention for every key that a row sees.
+double layer_mix_ops(const text_model *m, const model_layer *l, int64_t past, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const double D = c->hidden, Q = (double)query_floats(c), n = (double)N;
+    if (l->kind != LAYER_FULL) {
+        const double state = (double)c->linear_key_dim * (double)value_floats(c);
+        return 2 * n * D * ((double)conv_channels(c) + 2 * (double)value_floats(c)) + 8 * n * state;
+    }
+    const double products = D * (Q * (c->attention_gate ? 3 : 2) + 2 * (double)kv_floats(c));
+    return 2 * n * products + 4 * n * ((double)past + n / 2) * Q;
+}
+
+double layer_mlp_ops(const text_model *m, int64_t N)
+{
+    return 6 * (double)N * m->config->text.hidden * m->config->text.intermediate;
 }

@@ -343,8 +343,7 @@ static bool comes_again(const segment *segments, int32_t n)
     return true;
 }
 
-// What failed is not part of any sequence.
-static void undo(const segment *segments, int32_t n)
+void model_step_undo(const segment *segments, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         if (segments[i].rewindable) sequence_return(segments[i].seq);
@@ -352,32 +351,54 @@ static void undo(const segment *segments, int32_t n)
     }
 }
 
-sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments)
+sight_err model_step_begin(text_model *m, int64_t *N, const segment *segments, int32_t n)
 {
-    sight_err err = check_step(m, segments, n_segments);
-    if (!err) err = reserve(segments, n_segments);
+    sight_err err = check_step(m, segments, n);
+    if (!err) err = reserve(segments, n);
     const bool fine = !err;
     err = model_agree(m, err);
-    for (int32_t i = 0; fine && err && i < n_segments; i++) sequence_trim(segments[i].seq);
-    if (err) return err;
-    const int32_t levels = m->config->has_vision ? m->config->vision.n_deepstack : 0;
-    const bool again = comes_again(segments, n_segments);
-    const int64_t N = lay_out(m, segments, n_segments);
-    if (again) kernels_step_begin(m->k);
+    for (int32_t i = 0; fine && err && i < n; i++) sequence_trim(segments[i].seq);
+    if (!err) *N = lay_out(m, segments, n);
+    return err;
+}
+
+void model_step_embed(text_model *m, const segment *segments, int32_t n, int64_t N)
+{
     model_embed(m, N);
-    put_features(m, segments, n_segments);
-    for (int32_t i = 0; i < m->config->text.n_layers; i++) {
-        layer_run(m, &m->layers[i], m->ws.parts, n_segments, N);
-        if (i < levels) add_deepstack(m, i, segments, n_segments);
-    }
-    err = model_results(m, segments, n_segments, again);
+    put_features(m, segments, n);
+}
+
+void model_after_layer(text_model *m, int32_t layer, const segment *segments, int32_t n)
+{
+    const int32_t levels = m->config->has_vision ? m->config->vision.n_deepstack : 0;
+    if (layer < levels) add_deepstack(m, layer, segments, n);
+}
+
+sight_err model_step_end(text_model *m, const segment *segments, int32_t n, bool again)
+{
+    sight_err err = model_results(m, segments, n, again);
     if (!err && m->group) err = collective_status(m->group, m->at.rank);
     if (err) {
-        undo(segments, n_segments);
+        model_step_undo(segments, n);
         return err;
     }
-    for (int32_t i = 0; i < n_segments; i++) sequence_advance(segments[i].seq, segments[i].n);
+    for (int32_t i = 0; i < n; i++) sequence_advance(segments[i].seq, segments[i].n);
     return SIGHT_OK;
+}
+
+sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments)
+{
+    int64_t N;
+    sight_err err = model_step_begin(m, &N, segments, n_segments);
+    if (err) return err;
+    const bool again = comes_again(segments, n_segments);
+    if (again) kernels_step_begin(m->k);
+    model_step_embed(m, segments, n_segments, N);
+    for (int32_t i = 0; i < m->config->text.n_layers; i++) {
+        layer_run(m, &m->layers[i], m->ws.parts, n_segments, N);
+        model_after_layer(m, i, segments, n_segments);
+    }
+    return model_step_end(m, segments, n_segments, again);
 }
 
 sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n)

@@ -118,6 +118,11 @@ int64_t layer_mixer_floats(const text_config *c, bool mtp);
 // ws.h [N, D] += the layer, for the parts of a step.
 void layer_run(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts,
                int64_t N);
+// The two halves of it, the mixer's and the MLP's, and how many arithmetic operations each takes, about.
+void layer_mix(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts, int64_t N);
+void layer_mlp(text_model *m, const model_layer *l, int64_t N);
+double layer_mix_ops(const text_model *m, const model_layer *l, int64_t past, int64_t N);
+double layer_mlp_ops(const text_model *m, int64_t N);
 // Brings the states of a linear-attention layer from before the last step to after its first n rows.
 void layer_replay(text_model *m, const model_layer *l, sequence *seq, int64_t n);
 
@@ -128,6 +133,17 @@ void model_note_rows(text_model *m, int64_t first, int64_t n, const int32_t *ids
                      const uint8_t *visual, const int32_t *positions, int64_t position_stride);
 // ws.h, ws.cos and ws.sin of the N rows that were noted.
 void model_embed(text_model *m, int64_t N);
+// A step in its stages, which text_model_step goes through at once, and text/job.h a slice at a time. begin: checks,
+// pages, rows laid out in ws.parts; *N: rows. Codes of text_model_step.
+sight_err model_step_begin(text_model *m, int64_t *N, const segment *segments, int32_t n);
+// ws.h of the rows: embeddings and features.
+void model_step_embed(text_model *m, const segment *segments, int32_t n, int64_t N);
+// What follows a layer: rows of DeepStack.
+void model_after_layer(text_model *m, int32_t layer, const segment *segments, int32_t n);
+// Results, as in model_results; then the sequences are longer, or what was begun is taken back.
+sight_err model_step_end(text_model *m, const segment *segments, int32_t n, bool again);
+// What failed is not part of any sequence.
+void model_step_undo(const segment *segments, int32_t n);
 // Whether all ranks take the step, which this one would for err SIGHT_OK; err where it would not.
 sight_err model_agree(text_model *m, sight_err err);
 // h [n, D] = the rows of features at visual rows.

@@ -16,7 +16,7 @@ static double go_on(draft_plan *p, machine *m, int32_t n, int64_t *guessed, int3
 {
     double seconds = 0;
     for (int32_t done = 0; done < n;) {
-        const int32_t most = n - done - 1, depth = draft_plan_depth(p, most);
+        const int32_t most = n - done - 1, depth = draft_plan_depth(p, most, 1);
         int32_t right = 0;
         assert_in_range(depth, 0, DRAFT_MAX);
         assert_true(depth <= most);
@@ -105,12 +105,12 @@ static void nothing_is_guessed_for_the_last_token(void **state)
 {
     (void)state;
     draft_plan p = {0};
-    assert_int_equal(draft_plan_depth(&p, 4), 0); // a step alone has to be measured first
+    assert_int_equal(draft_plan_depth(&p, 4, 1), 0); // a step alone has to be measured first
     draft_plan_step(&p, 1, 1);
-    assert_int_equal(draft_plan_depth(&p, 0), 0);
-    assert_true(draft_plan_depth(&p, 100) > 0);
+    assert_int_equal(draft_plan_depth(&p, 0, 1), 0);
+    assert_true(draft_plan_depth(&p, 100, 1) > 0);
     draft_plan_result(&p, 1, 1, 0);
-    assert_int_equal(draft_plan_depth(&p, 1), 1);
+    assert_int_equal(draft_plan_depth(&p, 1, 1), 1);
     draft_plan_step(&p, DRAFT_MAX + 2, 1); // of no use, and of no harm
     draft_plan_step(&p, 0, 1);
 }
@@ -120,10 +120,10 @@ static void a_short_answer_is_not_for_learning(void **state)
     (void)state;
     draft_plan p = {0};
     draft_plan_step(&p, 1, 1);
-    assert_int_equal(draft_plan_depth(&p, 16), 0);
-    assert_true(draft_plan_depth(&p, 100) > 0);
+    assert_int_equal(draft_plan_depth(&p, 16, 1), 0);
+    assert_true(draft_plan_depth(&p, 100, 1) > 0);
     draft_plan_result(&p, 1, 1, 0); // once they are known to be right, it gains from that
-    assert_true(draft_plan_depth(&p, 16) > 0);
+    assert_true(draft_plan_depth(&p, 16, 1) > 0);
 }
 
 int main(void)
