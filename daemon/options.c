@@ -2,28 +2,17 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "daemon/settings.h"
 
 #define MAX_CONFIG_BYTES (1 << 20)
 
-typedef enum kind { TEXT, LIST, INT32, INT64, BYTES, SECONDS, REAL, FLAG } kind;
-
-typedef struct setting {
-    const char *name;
-    kind kind;
-    size_t offset;
-    double min, max; // of numbers
-    const char *value, *help;
-} setting;
-
 #define AT(field) offsetof(options, field)
-#define NO_LIMIT  9e15
 
 // In the order of --help and --print-config.
 static const setting settings[] = {
@@ -109,99 +98,8 @@ void options_set_defaults(options *o)
 
 void options_done(options *o)
 {
-    for (size_t i = 0; i < N_SETTINGS; i++) {
-        char *at = (char *)o + settings[i].offset;
-        if (settings[i].kind == TEXT) free(*(char **)at);
-        option_list *list = (option_list *)at;
-        for (size_t j = 0; settings[i].kind == LIST && j < list->n; j++) free(list->items[j]);
-    }
+    settings_done(o, settings, N_SETTINGS);
     *o = (options){0};
-}
-
-// ---- one value ----
-
-// A number, for BYTES with K, M, G or T (powers of 1,024) behind it. NaN when it is none.
-static double parse_number(const char *text, kind k)
-{
-    char *end;
-    if (!strchr("0123456789.", *text) || !*text || strpbrk(text, "xXpPnN")) return NAN;
-    double v = strtod(text, &end);
-    static const char units[] = "KMGT";
-    const char *unit = k == BYTES && *end ? strchr(units, *end) : NULL;
-    if (unit) {
-        v = ldexp(v, 10 * (int)(unit - units + 1));
-        end++;
-    }
-    if (*end || !isfinite(v)) return NAN;
-    return k != SECONDS && k != REAL && v != floor(v) ? NAN : v;
-}
-
-static sight_err set_flag(bool *out, const char *value, const char *where)
-{
-    static const char *const yes[] = {"yes", "true", "on", "1"};
-    static const char *const no[] = {"no", "false", "off", "0"};
-    for (int i = 0; i < 4; i++) {
-        if (!strcmp(value, yes[i]) || !strcmp(value, no[i])) {
-            *out = !strcmp(value, yes[i]);
-            return SIGHT_OK;
-        }
-    }
-    return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.80s', must be yes or no", where, value);
-}
-
-static sight_err set_text(char **out, const char *value, const char *where)
-{
-    if (!*value) return sight_fail(SIGHT_E_ARGUMENT, "%s is empty", where);
-    char *copy = strdup(value);
-    if (!copy) return sight_fail(SIGHT_E_MEMORY, "no memory for settings");
-    free(*out);
-    *out = copy;
-    return SIGHT_OK;
-}
-
-static sight_err add_text(option_list *list, const char *value, const char *where)
-{
-    if (list->n == OPTIONS_LIST_MAX) {
-        return sight_fail(SIGHT_E_ARGUMENT, "%s is given more than %d times", where,
-                          OPTIONS_LIST_MAX);
-    }
-    char *copy = NULL;
-    sight_err err = set_text(&copy, value, where);
-    if (!err) list->items[list->n++] = copy;
-    return err;
-}
-
-static const char *number_words(kind k)
-{
-    return k == SECONDS ? "seconds" : k == REAL ? "a number" : "a whole number";
-}
-
-static sight_err set_value(options *o, const setting *s, const char *value, const char *where)
-{
-    char *at = (char *)o + s->offset;
-    if (s->kind == TEXT) return set_text((char **)at, value, where);
-    if (s->kind == LIST) return add_text((option_list *)at, value, where);
-    if (s->kind == FLAG) return set_flag((bool *)at, value, where);
-    const double v = parse_number(value, s->kind);
-    if (!(v >= s->min && v <= s->max)) {
-        return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.80s', must be %s from %.0f to %.0f%s", where,
-                          value, number_words(s->kind), s->min, s->max,
-                          s->kind == BYTES ? " (K, M, G may follow)" : "");
-    }
-    if (s->kind == INT32) *(int32_t *)at = (int32_t)v;
-    else if (s->kind == SECONDS || s->kind == REAL) *(double *)at = v;
-    else *(int64_t *)at = (int64_t)v;
-    return SIGHT_OK;
-}
-
-static const setting *find(const char *name, size_t n)
-{
-    for (size_t i = 0; i < N_SETTINGS; i++) {
-        if (strlen(settings[i].name) == n && !memcmp(settings[i].name, name, n)) {
-            return &settings[i];
-        }
-    }
-    return NULL;
 }
 
 // ---- file ----
@@ -226,13 +124,13 @@ static sight_err read_line(options *o, char *line, const char *what, int number)
     }
     *equals = 0;
     char *name = trim(line), *value = trim(equals + 1);
-    const setting *s = find(name, strlen(name));
+    const setting *s = settings_find(settings, N_SETTINGS, name, strlen(name));
     if (!s) {
         return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: there is no setting '%.80s'", what, number,
                           name);
     }
     snprintf(where, sizeof where, "%s:%d: %s", what, number, name);
-    return set_value(o, s, value, where);
+    return settings_set(o, s, value, where);
 }
 
 sight_err options_read_text(options *o, const char *text, const char *what)
@@ -305,7 +203,7 @@ static sight_err read_argument(options *o, const char **config, int argc, char *
     const char *name = arg + 2, *equals = strchr(name, '=');
     const size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const bool is_config = n == 6 && !memcmp(name, "config", 6);
-    const setting *s = find(name, n);
+    const setting *s = settings_find(settings, N_SETTINGS, name, n);
     if (!s && !is_config) {
         return sight_fail(SIGHT_E_ARGUMENT, "there is no option '%.80s'; see sightd --help", arg);
     }
@@ -321,7 +219,7 @@ static sight_err read_argument(options *o, const char **config, int argc, char *
     }
     char where[64];
     snprintf(where, sizeof where, "--%s", s->name);
-    return set_value(o, s, value, where);
+    return settings_set(o, s, value, where);
 }
 
 static sight_err read_arguments(options *o, const char **config, int argc, char **argv)
@@ -335,28 +233,11 @@ static sight_err read_arguments(options *o, const char **config, int argc, char 
 
 // ---- the whole ----
 
-// Bytes, or of all that the GPU has.
-static sight_err read_device_memory(engine_options *e, const char *text)
-{
-    const size_t n = strlen(text);
-    const bool percent = n > 1 && text[n - 1] == '%';
-    char number[32] = "";
-    if (n < sizeof number) memcpy(number, text, percent ? n - 1 : n);
-    const double v = parse_number(number, percent ? INT32 : BYTES);
-    const bool good = percent ? v >= 1 && v <= 100 : v >= 0 && v <= NO_LIMIT;
-    if (!good) {
-        return sight_fail(SIGHT_E_ARGUMENT, "device-memory is '%.40s', must be bytes (K, M, G may follow) or "
-                          "1%% to 100%%", text);
-    }
-    e->device_bytes = percent ? 0 : (int64_t)v;
-    e->device_percent = percent ? (int32_t)v : 0;
-    return SIGHT_OK;
-}
-
 static sight_err check_device(options *o)
 {
     sight_err err = o->device ? device_check_word(o->device, "device") : SIGHT_OK;
-    return err || !o->device_memory ? err : read_device_memory(&o->engine, o->device_memory);
+    if (err || !o->device_memory) return err;
+    return settings_share(&o->engine.device_bytes, &o->engine.device_percent, o->device_memory, "device-memory");
 }
 
 static sight_err check_words(options *o)
@@ -431,30 +312,11 @@ void options_print_help(FILE *to)
           "loaded, 5 the socket has another owner, 6 not enough memory.\n", to);
 }
 
-static void print_list(const option_list *list, const char *name, FILE *to)
-{
-    for (size_t i = 0; i < list->n; i++) fprintf(to, "%s = %s\n", name, list->items[i]);
-    if (list->n == 0) fprintf(to, "# %s =\n", name);
-}
-
 void options_print_config(const options *o, FILE *to)
 {
     for (size_t i = 0; i < N_SETTINGS; i++) {
-        const setting *s = &settings[i];
-        const char *at = (const char *)o + s->offset;
-        fprintf(to, "# %s\n", s->help);
-        switch (s->kind) {
-        case TEXT:
-            if (*(char *const *)at) fprintf(to, "%s = %s\n", s->name, *(char *const *)at);
-            else fprintf(to, "# %s =\n", s->name);
-            break;
-        case LIST: print_list((const option_list *)at, s->name, to); break;
-        case FLAG: fprintf(to, "%s = %s\n", s->name, *(const bool *)at ? "yes" : "no"); break;
-        case INT32: fprintf(to, "%s = %d\n", s->name, *(const int32_t *)at); break;
-        case SECONDS:
-        case REAL: fprintf(to, "%s = %g\n", s->name, *(const double *)at); break;
-        default: fprintf(to, "%s = %lld\n", s->name, (long long)*(const int64_t *)at); break;
-        }
+        fprintf(to, "# %s\n", settings[i].help);
+        settings_print(to, o, &settings[i]);
     }
 }
 

@@ -13,14 +13,7 @@
 #include "daemon/engine.h"
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
-
-#define OPTIONS_LIST_MAX 16
-
-// A setting that may be given several times.
-typedef struct option_list {
-    char *items[OPTIONS_LIST_MAX];
-    size_t n;
-} option_list;
+#include "daemon/settings.h"
 
 typedef struct options {
     char *model;    // a folder, a GGUF file or a published name; NULL: the bundled one
