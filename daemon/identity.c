@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_IDENTITIES 4096
 #define SLOTS          (2 * MAX_IDENTITIES) // a power of two
@@ -61,6 +62,14 @@ void identity_describe(char *out, size_t size, const identity *who)
     else if (who->is_key) snprintf(out, size, "the key '%s'", who->name);
     else if (!strcmp(who->name, IDENTITY_TCP)) snprintf(out, size, "a client without a key");
     else snprintf(out, size, "%s", who->name);
+}
+
+bool identity_is_self(const identity *who)
+{
+    char own[IDENTITY_NAME_SIZE];
+    if (!who) return true;
+    snprintf(own, sizeof own, "uid %lld", (long long)geteuid());
+    return !who->is_key && (!strcmp(who->name, own) || !strcmp(who->name, "uid 0"));
 }
 
 sight_err identity_refuse(const identity *who, identity_right right)

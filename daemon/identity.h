@@ -53,6 +53,8 @@ const char *identity_name(const identity *who);
 bool identity_may(const identity *who, identity_right right);
 // Never NULL. Valid as long as a request of this identity is under way.
 const identity_terms *identity_limits(const identity *who);
+// Whether it is this process itself, its user or root: they can read what this process reads.
+bool identity_is_self(const identity *who);
 // SIGHT_E_PERMISSION with a sentence that names who and the right.
 sight_err identity_refuse(const identity *who, identity_right right);
 // "the key 'door'", "uid 1000", for sentences.

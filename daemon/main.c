@@ -179,8 +179,18 @@ static sight_err choose_endpoint(char *out, size_t size, const options *o)
     return err;
 }
 
+// Without a folder named: see ticket_set_who.
+static sight_err open_roots(roots **out, options *o)
+{
+    const option_list *given = &o->media_roots;
+    sight_err err = roots_create(out, (const char *const *)given->items, given->n, "media-root");
+    o->limits.roots = *out;
+    return err;
+}
+
 static sight_err serve(options *o)
 {
+    roots *below = NULL;
     char endpoint[ENDPOINT_MAX];
     endpoint_lock lock = {-1};
     engine *model = NULL;
@@ -188,6 +198,7 @@ static sight_err serve(options *o)
     // Before the model is loaded: a second daemon learns at once that there is a first.
     if (!err && !o->check) err = endpoint_lock_take(&lock, endpoint);
     err = of_endpoint(err);
+    if (!err) err = open_roots(&below, o);
     if (!err) err = open_model(&model, o);
     if (!err && o->check) print_check(model);
     else if (!err) {
@@ -195,6 +206,7 @@ static sight_err serve(options *o)
         err = service_run(model, o, endpoint, &stops);
     }
     engine_close(&model);
+    roots_destroy(&below);
     endpoint_lock_release(&lock);
     return err;
 }

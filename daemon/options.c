@@ -72,6 +72,8 @@ static const setting settings[] = {
     {"max-request-seconds", SECONDS, AT(max_request_s), 1, NO_LIMIT, "S", "from arrival to end"},
     {"allow-paths", FLAG, AT(limits.allow_paths), 0, 0, NULL,
      "media may be named by path (default yes)"},
+    {"media-root", LIST, AT(media_roots), 0, 0, "FOLDER",
+     "and only below this one; may be given again"},
     {"send-queue", INT32, AT(send_queue), 10, 1000000, "N", "events kept for a slow reader"},
     {"grace", SECONDS, AT(grace_s), 0, 3600, "S", "for the running request after SIGTERM"},
     {"private", INT32, AT(private_s), 0, 1000000, "S",

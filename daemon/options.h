@@ -27,6 +27,7 @@ typedef struct options {
     char *cache; // folder of prepared weights, "none"; NULL: the default one
     engine_options engine; // its model is set by options_find_model's caller
     request_limits limits;
+    option_list media_roots; // folders; none: see ticket_set_who
     scheduler_limits queue;
     int64_t max_message_bytes;
     int32_t send_queue;     // events kept for a client that reads slowly

@@ -136,6 +136,11 @@ void roots_destroy(roots **p)
     *p = NULL;
 }
 
+size_t roots_count(const roots *r)
+{
+    return r->n;
+}
+
 // ---- opening below one ----
 
 // As open does, errno and all. EXDEV: the way leads out.

@@ -17,6 +17,7 @@ typedef struct roots roots;
 // allowed; setting names them in the sentence), SIGHT_E_MEMORY.
 sight_err roots_create(roots **out, const char *const *paths, size_t n, const char *setting);
 void roots_destroy(roots **r); // accepts NULL; leaves NULL
+size_t roots_count(const roots *r);
 
 // Opens the regular file at an absolute path for reading. r NULL: anywhere that this process may read. Folders, devices and
 // pipes are refused without being opened, and so are files that the kernel makes up (/proc, /sys).

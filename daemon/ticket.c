@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/request_media.h"
 #include "ipc/text.h"
 
 sight_err ticket_create(ticket **out, server_message **message, double now_s)
@@ -34,6 +35,8 @@ void ticket_set_who(ticket *t, const identity *who, const request_limits *limits
     if (own->max_media_bytes && own->max_media_bytes < limits->max_media_bytes) {
         t->limits.max_media_bytes = own->max_media_bytes;
     }
+    // With no folder set, those who can read what this process reads may name that, and nobody else anything.
+    if (limits->roots && roots_count(limits->roots) == 0 && identity_is_self(who)) t->limits.roots = NULL;
 }
 
 void ticket_destroy(ticket **p)
@@ -85,6 +88,22 @@ static void on_event(void *arg, sight_event_kind kind, const json_t *body)
     put(arg, OUTBOX_EVENT, kind, json_dumps(body, TICKET_JSON));
 }
 
+// Below the folders of who asks, where they have their own, else below the server's.
+static sight_err open_files(ticket *t, request *asked)
+{
+    const identity_terms *own = identity_limits(t->job.who);
+    request_limits limits = t->limits;
+    roots *below = NULL;
+    sight_err err = SIGHT_OK;
+    if (own->n_roots) {
+        err = roots_create(&below, (const char *const *)own->roots, own->n_roots, "the key's roots");
+        limits.roots = below;
+    }
+    if (!err) err = request_open_media(asked, &limits);
+    roots_destroy(&below);
+    return err;
+}
+
 static sight_err make_task(ticket *t)
 {
     const wire_request *w = &t->message->request;
@@ -99,8 +118,9 @@ static sight_err make_task(ticket *t)
                                   &engine_config(t->model)->generation);
     if (!err) {
         asked->cancel = &t->cancel;
-        err = task_create(&t->task, t->model, &asked, &t->limits);
+        err = open_files(t, asked);
     }
+    if (!err) err = task_create(&t->task, t->model, &asked, &t->limits);
     request_destroy(&asked);
     return err;
 }

@@ -71,6 +71,15 @@ static void lines_of_a_file_are_named(void **state)
     options_done(&o);
 }
 
+static void a_setting_may_be_given_again(void **state)
+{
+    options o;
+    assert_ok(read_args(&o, "--media-root=/srv/a", "--media-root=/srv/b"));
+    assert_int_equal(o.media_roots.n, 2);
+    assert_string_equal(o.media_roots.items[1], "/srv/b");
+    options_done(&o);
+}
+
 static void words_are_taken(void **state)
 {
     options o;
@@ -197,6 +206,7 @@ int main(void)
         cmocka_unit_test(command_line_beats_the_file),
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(lines_of_a_file_are_named),
+        cmocka_unit_test(a_setting_may_be_given_again),
         cmocka_unit_test(words_are_taken),
         cmocka_unit_test(devices_are_words_and_shares),
         cmocka_unit_test(printed_settings_read_back_the_same),

@@ -1,0 +1,163 @@
+// Where a running daemon takes media from: paths below its roots, and nowhere else.
+#include "running.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "daemon/ticket.h"
+
+static json_t *ask_for(sight_client *c, const char *path, const char *base_dir, sight_event_kind *kind)
+{
+    char id[SIGHT_ID_SIZE];
+    json_t *q = json_pack("{s:[{s:s, s:[{s:s, s:s}]}], s:i, s:b, s:s*}", "messages", "role", "user", "content", "type",
+                          "image", "image", path, "max_tokens", 4, "enable_thinking", 0, "base_dir", base_dir);
+    char *json = json_dumps(q, 0);
+    assert_non_null(json);
+    assert_ok(sight_client_ask(c, id, json, NULL, 0));
+    free(json);
+    json_decref(q);
+    for (;;) {
+        json_t *body = next_event(c, id, kind);
+        if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
+        json_decref(body);
+    }
+}
+
+static void answered(sight_client *c, const char *path, const char *base_dir)
+{
+    sight_event_kind kind;
+    json_t *body = ask_for(c, path, base_dir, &kind);
+    if (kind != SIGHT_DONE) fail_msg("%s: %s", path, text_at(body, "message"));
+    json_decref(body);
+}
+
+static void refused(sight_client *c, const char *path, const char *code, const char *says)
+{
+    sight_event_kind kind;
+    json_t *body = ask_for(c, path, NULL, &kind);
+    assert_int_equal(kind, SIGHT_ERROR);
+    assert_string_equal(text_at(body, "code"), code);
+    if (!strstr(text_at(body, "message"), says)) fail_msg("'%s' does not say '%s'", text_at(body, "message"), says);
+    json_decref(body);
+}
+
+static char *copy_picture(const char *folder)
+{
+    static char bytes[1 << 16];
+    FILE *f = fopen(GOLDEN "/cases/image-200x130/a.png", "rb");
+    assert_non_null(f);
+    const size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    return test_write(folder, "a.png", bytes, n);
+}
+
+static void media_are_read_below_roots_only(void **state)
+{
+    char base[160], media[200], url[600];
+    snprintf(base, sizeof base, "%s", test_folder());
+    snprintf(media, sizeof media, "%s/media", base);
+    assert_int_equal(mkdir(media, 0700), 0);
+    char *picture = copy_picture(media), *other = copy_picture(base);
+    const char *const args[] = {"--model", GOLDEN "/model", "--threads", "1", "--media-root", media, NULL};
+    running r;
+    daemon_start(&r, args);
+    sight_client *c = daemon_connect(&r);
+    answered(c, picture, NULL);
+    answered(c, "a.png", media);
+    answered(c, "media/a.png", base);
+    snprintf(url, sizeof url, "file://%s", picture);
+    answered(c, url, NULL);
+    refused(c, other, "permission", "media-root");
+    refused(c, "/nonexistent/a.png", "permission", "media-root");
+    snprintf(url, sizeof url, "file://%s", other);
+    refused(c, url, "permission", "media-root");
+    assert_int_equal(unlink(picture) | symlink("../a.png", picture), 0);
+    refused(c, picture, "permission", "media-root");
+    sight_client_close(&c);
+    daemon_stop(&r);
+    free(picture);
+    free(other);
+}
+
+static int free_port(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static void tcp_names_no_paths(void **state)
+{
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", free_port());
+    const char *const args[] = {"--model", GOLDEN "/model", "--threads", "1", "--endpoint", endpoint, NULL};
+    running r;
+    daemon_start(&r, args);
+    snprintf(r.endpoint, sizeof r.endpoint, "%s", endpoint);
+    sight_client *c = daemon_connect(&r);
+    refused(c, GOLDEN "/cases/image-200x130/a.png", "permission", "it lacks the right 'paths'");
+    sight_client_close(&c);
+    daemon_stop(&r);
+}
+
+static void a_root_that_is_none_ends_the_start(void **state)
+{
+    const char *const args[] = {"--model", GOLDEN "/model", "--media-root", "/nonexistent/media", NULL};
+    running r;
+    daemon_start(&r, args);
+    assert_int_equal(daemon_wait(&r, 60), 2);
+    assert_true(daemon_logged(&r, "media-root '/nonexistent/media' cannot be opened"));
+}
+
+static const roots *given(const char *name, bool is_key, const roots *servers)
+{
+    const identity_terms terms = {.rights = IDENTITY_ALL_RIGHTS};
+    identity_table *table = NULL;
+    identity *who = NULL;
+    ticket t = {0};
+    request_limits limits = request_limits_default();
+    limits.roots = servers;
+    assert_ok(identity_table_create(&table));
+    if (name) assert_ok(identity_table_get(table, &who, name, is_key, &terms));
+    ticket_set_who(&t, who, &limits);
+    identity_table_destroy(&table);
+    return t.limits.roots;
+}
+
+static void without_roots_only_its_own_user_names_anything(void **state)
+{
+    char own[40], other[40];
+    snprintf(own, sizeof own, "uid %d", (int)geteuid());
+    snprintf(other, sizeof other, "uid %d", (int)geteuid() + 4711);
+    const char *tmp = "/tmp";
+    roots *none = NULL, *some = NULL;
+    assert_ok(roots_create(&none, NULL, 0, "media-root"));
+    assert_ok(roots_create(&some, &tmp, 1, "media-root"));
+    assert_null(given(NULL, false, none));
+    assert_null(given(own, false, none));
+    assert_null(given("uid 0", false, none));
+    assert_ptr_equal(given(other, false, none), none);
+    assert_ptr_equal(given("door", true, none), none);
+    assert_ptr_equal(given(own, true, none), none); // a key that is called so
+    assert_ptr_equal(given(NULL, false, some), some);
+    assert_ptr_equal(given(own, false, some), some);
+    assert_ptr_equal(given("door", true, some), some);
+    roots_destroy(&none);
+    roots_destroy(&some);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(media_are_read_below_roots_only),
+        cmocka_unit_test(tcp_names_no_paths),
+        cmocka_unit_test(without_roots_only_its_own_user_names_anything),
+        cmocka_unit_test(a_root_that_is_none_ends_the_start),
+    };
+    return cmocka_run_group_tests_name("daemon/places", tests, NULL, NULL);
+}
