@@ -194,7 +194,8 @@ static sight_err serve(options *o)
     char endpoint[ENDPOINT_MAX];
     endpoint_lock lock = {-1};
     engine *model = NULL;
-    sight_err err = choose_endpoint(endpoint, sizeof endpoint, o);
+    sight_err err = metrics_create(&o->engine.metrics);
+    if (!err) err = choose_endpoint(endpoint, sizeof endpoint, o);
     // Before the model is loaded: a second daemon learns at once that there is a first.
     if (!err && !o->check) err = endpoint_lock_take(&lock, endpoint);
     err = of_endpoint(err);
@@ -207,6 +208,7 @@ static sight_err serve(options *o)
     }
     engine_close(&model);
     roots_destroy(&below);
+    metrics_destroy(&o->engine.metrics);
     endpoint_lock_release(&lock);
     return err;
 }

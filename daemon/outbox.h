@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "daemon/record.h"
 #include "sight/protocol.h"
 
 typedef enum outbox_kind {
@@ -23,6 +24,7 @@ typedef struct outbox_item {
     void *ticket;
     sight_event_kind event;
     char *json; // malloc; of an event
+    record news; // what it says
 } outbox_item;
 
 typedef struct outbox outbox;

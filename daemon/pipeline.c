@@ -53,7 +53,7 @@ struct pipeline {
     bool again;         // the answer was begun a second time
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
     double reading_s;                       // spent on reading, of the time until read_s
-    double told_s;
+    double told_s, drawn_s; // when progress was last told, and the last token drawn
     pipeline_state state;
     sight_err err; // the error that was reported
 };
@@ -261,14 +261,24 @@ static sight_err next_id(pipeline *r, int32_t *id)
     return SIGHT_OK;
 }
 
+static void count_token(pipeline *r)
+{
+    metrics *m = engine_metrics(r->task->model);
+    const double now = clock_now_s();
+    if (r->drawn == 0) r->first_s = now;
+    else metrics_observe_at(m, METRIC_TOKEN_GAP_SECONDS, BY_PRIORITY_INTERACTIVE, 0, now - r->drawn_s);
+    metrics_add_to(m, METRIC_TOKENS, engine_index(r->task->model), BY_TOKENS_GENERATED, 1);
+    r->drawn_s = now;
+    r->drawn++;
+}
+
 static sight_err generate(pipeline *r, bool *over)
 {
     const int32_t most = r->task->max_tokens;
     int32_t id;
     sight_err err = next_id(r, &id);
     if (err) return err;
-    if (r->drawn == 0) r->first_s = clock_now_s();
-    r->drawn++;
+    count_token(r);
     if (r->circles && repeat_push(r->circles, id)) {
         r->reason = "repetition";
         *over = true;
@@ -461,6 +471,11 @@ pipeline_state pipeline_step(pipeline *r, int wait_ms)
     kernels_set_stop(k, NULL);
     if (err || r->state == PIPELINE_OVER) end(r, err);
     return r->state;
+}
+
+int32_t pipeline_drawn(const pipeline *r)
+{
+    return r->drawn;
 }
 
 sight_err pipeline_error(const pipeline *r)

@@ -36,6 +36,8 @@ void pipeline_destroy(pipeline **p); // accepts NULL; leaves NULL
 // Reports what comes of it; before PIPELINE_OVER it has given back what it held of the caches. Waits
 // up to wait_ms where only the decoder can help. Slices of several tasks may take turns.
 pipeline_state pipeline_step(pipeline *p, int wait_ms);
+// Tokens of the answer so far.
+int32_t pipeline_drawn(const pipeline *p);
 // The error that was reported, if any.
 sight_err pipeline_error(const pipeline *p);
 

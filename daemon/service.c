@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/account.h"
 #include "daemon/notify.h"
 #include "daemon/runner.h"
 #include "daemon/status.h"
@@ -23,6 +24,7 @@
 typedef struct service {
     engine *model;
     const options *o;
+    metrics *metrics; // NULL: nothing is counted
     server *server;
     scheduler *queue;
     identity_table *identities;
@@ -36,7 +38,7 @@ typedef struct service {
     char lost_line[256];           // as what
     double alone_s;                // since when a private daemon has had no client
     double watchdog_s, watched_s;
-    int64_t served;
+    int64_t served, serial; // requests ended, and taken in
 } service;
 
 // ---- speaking ----
@@ -44,7 +46,8 @@ typedef struct service {
 static void send_text(service *s, const server_peer *to, const char *id, sight_event_kind kind,
                       const char *json)
 {
-    server_send(s->server, to, id, kind, json, strlen(json));
+    const size_t size = strlen(json);
+    account_sent(s->metrics, size, server_send(s->server, to, id, kind, json, size));
 }
 
 static void refuse(service *s, const server_message *m, sight_err code, const char *line,
@@ -54,7 +57,7 @@ static void refuse(service *s, const server_message *m, sight_err code, const ch
     char *json = ticket_error_json(code, line, retry_after_s);
     if (json) send_text(s, &m->from, id, SIGHT_ERROR, json);
     free(json);
-    log_line(LOG_INFO, "refused %s: %s", id, line);
+    account_refused(s->metrics, m, NULL, code, line);
 }
 
 static server_peer peer_of(const ticket *t)
@@ -67,7 +70,8 @@ static server_peer peer_of(const ticket *t)
 // Ends everything that a client has asked for: it is gone, or does not read.
 static void drop_client(service *s, const ticket *of, const char *why)
 {
-    log_line(LOG_INFO, "%s: %s", of->job.id, why);
+    const log_field id = LOG_TEXT("id", of->job.id);
+    log_event(LOG_INFO, why, &id, 1);
     for (int i = 0; i < scheduler_count(s->queue); i++) {
         ticket *t = scheduler_get(s->queue, i)->owner;
         if (t->job.client_size != of->job.client_size ||
@@ -84,7 +88,9 @@ static void send_event(service *s, ticket *t, sight_event_kind kind, const char 
 {
     if (t->why == WHY_GONE || t->ended) return;
     const server_peer to = peer_of(t);
-    sight_err err = server_send(s->server, &to, t->job.id, kind, json, strlen(json));
+    const size_t size = strlen(json);
+    sight_err err = server_send(s->server, &to, t->job.id, kind, json, size);
+    account_sent(s->metrics, size, err);
     t->last_sent_s = s->now_s;
     if (kind == SIGHT_DONE || kind == SIGHT_ERROR) t->ended = true;
     if (err) drop_client(s, t, sight_error());
@@ -138,7 +144,7 @@ static void finish(service *s, ticket *t)
     }
     if (!t->ended) send_early_end(s, t);
     if (!t->ended) send_error(s, t, SIGHT_E_MEMORY, "no memory to report the result");
-    log_line(LOG_INFO, "%s: over after %.2f s", t->job.id, s->now_s - t->job.arrived_s);
+    account_ended(t, s->metrics, s->now_s);
     s->served++;
     ticket_destroy(&t);
 }
@@ -173,6 +179,7 @@ static void lose_engine(service *s, const ticket *t)
 // Sends an event on; a last one is kept until the worker has let go of the ticket.
 static void forward(service *s, ticket *t, outbox_item **item)
 {
+    record_merge(&t->record, &(*item)->news);
     if ((*item)->event == SIGHT_DONE || (*item)->event == SIGHT_ERROR) {
         outbox_item_destroy(&t->end);
         t->end = *item;
@@ -281,8 +288,13 @@ static void take_request(service *s, server_message **m, identity *who)
     t->model = s->model;
     ticket_set_who(t, who, &s->o->limits);
     t->outbox = s->outbox;
+    t->serial = s->serial + 1;
     sight_err err = scheduler_add(s->queue, &t->job);
-    if (!err) return;
+    if (!err) {
+        s->serial++;
+        account_arrived(t);
+        return;
+    }
     refuse(s, t->message, err, sight_error(),
            err == SIGHT_E_BUSY ? scheduler_retry_after_s(s->queue) : 0);
     ticket_destroy(&t);
@@ -331,6 +343,7 @@ static void take_message(service *s, server_message **m)
 {
     identity *who;
     sight_err err = (*m)->err;
+    account_message(s->metrics, *m);
     if (err) {
         refuse(s, *m, err, (*m)->line, 0);
         return;
@@ -438,6 +451,7 @@ static sight_err open_parts(service *s, const char *endpoint)
     if (!err) err = outbox_create(&s->outbox);
     if (!err) err = worker_create(&s->planner);
     if (!err) err = runner_create(&s->runner, ticket_step);
+    if (!err) runner_measure(s->runner, s->metrics);
     const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
                                .send_queue = s->o->send_queue};
     return err ? err : server_open(&s->server, &so);
@@ -466,8 +480,10 @@ static void close_parts(service *s)
 sight_err service_run(engine *model, const options *o, const char *endpoint,
                       const volatile sig_atomic_t *stops)
 {
-    service s = {.model = model, .o = o, .stops = stops, .watchdog_s = notify_watchdog_s()};
+    service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops,
+                 .watchdog_s = notify_watchdog_s()};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
+    metrics_name_model(s.metrics, engine_index(model), engine_model_name(model));
     sight_err err = open_parts(&s, endpoint);
     if (!err) {
         log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), endpoint);

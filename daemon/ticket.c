@@ -51,13 +51,19 @@ void ticket_destroy(ticket **p)
     *p = NULL;
 }
 
-char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
+static json_t *describe_error(sight_err code, const char *line, int retry_after_s)
 {
     json_t *body = json_pack("{s:s, s:o}", "code", sight_err_name(code), "message",
                              text_json(line));
     if (body && retry_after_s) {
         json_object_set_new(body, "retry_after_s", json_integer(retry_after_s));
     }
+    return body;
+}
+
+char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
+{
+    json_t *body = describe_error(code, line, retry_after_s);
     char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
@@ -76,16 +82,21 @@ char *ticket_cancelled_json(const ticket *t)
 
 // ---- on worker threads ----
 
-static void put(ticket *t, outbox_kind kind, sight_event_kind event, char *json)
+// body: an event's; NULL: of another kind, or there was no memory for it, and the server notices a missing end.
+static void put(ticket *t, outbox_kind kind, sight_event_kind event, const json_t *body)
 {
-    if (kind == OUTBOX_EVENT && !json) return; // no memory: the server notices a missing end
-    const outbox_item item = {.kind = kind, .ticket = t, .event = event, .json = json};
+    outbox_item item = {.kind = kind, .ticket = t, .event = event};
+    if (kind == OUTBOX_EVENT) {
+        if (body) item.json = json_dumps(body, TICKET_JSON);
+        if (!item.json) return;
+        item.news = record_of(event, body);
+    }
     outbox_put(t->outbox, &item);
 }
 
 static void on_event(void *arg, sight_event_kind kind, const json_t *body)
 {
-    put(arg, OUTBOX_EVENT, kind, json_dumps(body, TICKET_JSON));
+    put(arg, OUTBOX_EVENT, kind, body);
 }
 
 // Below the folders of who asks, where they have their own, else below the server's.
@@ -131,10 +142,12 @@ void ticket_plan(void *arg)
     sight_err err = make_task(t);
     if (err) {
         t->failed = true;
-        put(t, OUTBOX_EVENT, SIGHT_ERROR, ticket_error_json(err, sight_error(), 0));
+        json_t *body = describe_error(err, sight_error(), 0);
+        put(t, OUTBOX_EVENT, SIGHT_ERROR, body);
+        json_decref(body);
     } else if (t->job.plan_only) {
         json_t *plan = task_describe(t->task);
-        put(t, OUTBOX_EVENT, SIGHT_DONE, plan ? json_dumps(plan, TICKET_JSON) : NULL);
+        put(t, OUTBOX_EVENT, SIGHT_DONE, plan);
         json_decref(plan);
     }
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
@@ -146,6 +159,7 @@ pipeline_state ticket_step(void *arg, int wait_ms)
     pipeline_state state = PIPELINE_OVER; // without memory even to begin; the server notices
     if (t->pipeline || !pipeline_create(&t->pipeline, t->task, &t->cancel, on_event, t)) {
         state = pipeline_step(t->pipeline, wait_ms);
+        atomic_store(&t->drawn, pipeline_drawn(t->pipeline));
     }
     if (state != PIPELINE_OVER) return state;
     pipeline_destroy(&t->pipeline);

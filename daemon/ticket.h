@@ -11,6 +11,7 @@
 #include "daemon/engine.h"
 #include "daemon/outbox.h"
 #include "daemon/pipeline.h"
+#include "daemon/record.h"
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
 #include "daemon/task.h"
@@ -38,9 +39,12 @@ typedef struct ticket {
     task *task; // after planning
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
+    atomic_int drawn; // tokens of its answer so far
     sight_err lost; // what engine_status said when it had run, and the sentence
     char lost_line[256];
     // The server's part.
+    int64_t serial; // counts the daemon's requests from 1: ids are the clients' own
+    record record;  // of what its events said
     ticket_why why;   // it is to end early
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
     bool ended;       // its client has been sent done or error
