@@ -54,9 +54,9 @@ static const line table[METRIC_COUNT] = {
     COUNTER(METRIC_CACHE_HITS, "cache_hits_total", "lookups", LABEL_CACHE, NONE, "Lookups that found something"),
     COUNTER(METRIC_CACHE_MISSES, "cache_misses_total", "lookups", LABEL_CACHE, NONE, "Lookups that found nothing"),
     COUNTER(METRIC_CACHE_EVICTIONS, "cache_evictions_total", "entries", LABEL_CACHE, NONE, "Entries dropped for room"),
-    GAUGE(METRIC_CACHE_ENTRIES, "cache_entries", "entries", LABEL_CACHE, NONE, "Entries now kept"),
-    GAUGE(METRIC_CACHE_BYTES, "cache_bytes", "bytes", LABEL_CACHE, NONE, "What they take"),
-    GAUGE(METRIC_MEMORY_BYTES, "memory_bytes", "bytes", LABEL_MEMORY, NONE, "Memory of the models, on their device"),
+    GAUGE(METRIC_CACHE_ENTRIES, "cache_entries", "entries", LABEL_MODEL, LABEL_CACHE, "Entries now kept"),
+    GAUGE(METRIC_CACHE_BYTES, "cache_bytes", "bytes", LABEL_MODEL, LABEL_CACHE, "What they take"),
+    GAUGE(METRIC_MEMORY_BYTES, "memory_bytes", "bytes", LABEL_MODEL, LABEL_MEMORY, "Memory of a model, on its device"),
     GAUGE(METRIC_MODEL_LOADED, "model_loaded", "models", LABEL_MODEL, NONE, "1 where the model is loaded"),
     COUNTER(METRIC_MODEL_LOADS, "model_loads_total", "loads", LABEL_MODEL, NONE, "Times that the model was loaded"),
     COUNTER(METRIC_MODEL_UNLOADS, "model_unloads_total", "unloads", LABEL_MODEL, NONE,
@@ -99,7 +99,7 @@ static const char *const memories[] = {"weights", "workspace", "vision", "caches
 static const char *const classes[] = {"none", "uid", "key"};
 static const char *const endings[] = {"done", "failed", "crashed", "time", "memory", "refused"};
 static const char *const results[] = {"good", "bad"};
-static const char *const device_words[] = {"taken", "free"};
+static const char *const device_words[] = {"taken", "total"};
 
 static const struct {
     const char *name;

@@ -41,9 +41,9 @@ typedef enum metric_id {
     METRIC_CACHE_HITS,        // cache
     METRIC_CACHE_MISSES,      // cache
     METRIC_CACHE_EVICTIONS,   // cache
-    METRIC_CACHE_ENTRIES,     // cache
-    METRIC_CACHE_BYTES,       // cache
-    METRIC_MEMORY_BYTES,      // what for
+    METRIC_CACHE_ENTRIES,     // model, cache
+    METRIC_CACHE_BYTES,       // model, cache
+    METRIC_MEMORY_BYTES,      // model, what for
     // Models.
     METRIC_MODEL_LOADED,      // model: 1 or 0
     METRIC_MODEL_LOADS,       // model
@@ -66,7 +66,7 @@ typedef enum metric_id {
     METRIC_FETCHES,           // how it ended
     METRIC_FETCHED_BYTES,
     // The device.
-    METRIC_DEVICE_BYTES,      // taken, free
+    METRIC_DEVICE_BYTES,      // taken by the daemon, in all
     METRIC_DEVICE_FAULTS,
     // The process.
     METRIC_RELOADS,           // good, bad
@@ -154,7 +154,7 @@ typedef enum metric_ending {
 
 typedef enum metric_result { BY_RESULT_GOOD, BY_RESULT_BAD, BY_RESULT_COUNT } metric_result;
 
-typedef enum metric_device { BY_DEVICE_TAKEN, BY_DEVICE_FREE, BY_DEVICE_COUNT } metric_device;
+typedef enum metric_device { BY_DEVICE_TAKEN, BY_DEVICE_TOTAL, BY_DEVICE_COUNT } metric_device;
 
 #define METRICS_MODELS     16 // the models of a daemon; those beyond are counted under the last
 #define METRICS_LABELS_MAX 2  // of one metric

@@ -161,7 +161,8 @@ static void counters_grow_and_gauges_move(void **state)
     metrics_add_to(m, METRIC_REQUESTS, SIGHT_ASK, BY_OUTCOME_COUNT, 1);  // no such label
     metrics_add_to(m, METRIC_REQUESTS, -1, BY_OUTCOME_DONE, 1);
     metrics_add(m, METRIC_CONNECTIONS, 4); // not a counter
-    metrics_set_at(m, METRIC_MEMORY_BYTES, BY_MEMORY_CACHES, 0, 1.5e9);
+    metrics_name_model(m, 2, "mini");
+    metrics_set_at(m, METRIC_MEMORY_BYTES, 2, BY_MEMORY_CACHES, 1.5e9);
     metrics_set(m, METRIC_CONNECTIONS, 7);
     metrics_set(m, METRIC_CONNECTIONS, 3);
     metrics_raise(m, METRIC_TURN_LONGEST_SECONDS, .25);
@@ -171,7 +172,7 @@ static void counters_grow_and_gauges_move(void **state)
     assert_true(value_at(&got, "sightd_requests_total", "verb=\"ask\",outcome=\"done\"") == 3);
     assert_true(value_at(&got, "sightd_requests_total", "verb=\"plan\",outcome=\"done\"") == 0);
     assert_true(value_at(&got, "sightd_connections", "") == 3);
-    assert_true(value_at(&got, "sightd_memory_bytes", "what=\"caches\"") == 1.5e9);
+    assert_true(value_at(&got, "sightd_memory_bytes", "model=\"mini\",what=\"caches\"") == 1.5e9);
     assert_true(value_at(&got, "sightd_turn_longest_seconds", "") == .25);
     assert_true(value_at(&got, "process_cpu_seconds_total", "") == 12.5);
     assert_true(metrics_get(m, METRIC_REQUESTS, SIGHT_ASK, BY_OUTCOME_DONE) == 3);
