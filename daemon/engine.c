@@ -16,6 +16,7 @@
 #define MAX_WARNINGS  4
 #define MIN_CONTEXT   256
 #define MIN_STEP_ROWS 64
+#define MOST_FEATURES ((int64_t)1 << 30) // bytes for kept ones when nobody says
 #define MAX_STEP_ROWS 512
 // On a GPU, as far as its memory allows: products of fewer rows wait for the weights.
 #define DEVICE_STEP_ROWS 2048
@@ -32,6 +33,7 @@ struct engine {
     tower *eyes;
     cache_pool *pool;
     prefix_store *prefix;
+    feature_store *features;
     int64_t context;
     uint8_t *allowed; // [vocab]
     int32_t eos[CONFIG_MAX_EOS], n_eos;
@@ -286,6 +288,32 @@ static sight_err refuse_context(const engine *e, int64_t want, int64_t fits)
                       mib(m->states), mib(m->budget), (long long)fits);
 }
 
+// What earlier requests leave for later ones. Kept features are this process's memory: with the CPU they come
+// out of the same budget as the caches, unasked only out of what a whole context leaves of it.
+static sight_err open_stores(engine *e, const engine_options *o)
+{
+    engine_memory *m = &e->memory;
+    static const uint8_t scope[SIPHASH_BYTES];
+    const int64_t spare = on_device(e) ? machine_memory_bytes() / 4 : m->cache_budget - m->cache;
+    int64_t features = o->feature_bytes;
+    if (!features) features = spare / 4 < MOST_FEATURES ? spare / 4 : MOST_FEATURES;
+    if (!e->eyes) features = 0;
+    if (features > spare) {
+        return sight_fail(SIGHT_E_MEMORY, "%s: feature-memory is %.0f MiB, %.0f MiB are left beside the model and "
+                          "a context of %lld tokens", e->name, mib(features), mib(spare), (long long)e->context);
+    }
+    if (!on_device(e)) m->cache_budget -= features;
+    const prefix_options po = {.pool = e->pool,
+                               .pool_bytes = m->cache_budget,
+                               .budget_bytes = o->reuse_bytes ? o->reuse_bytes : m->cache_budget / 4};
+    sight_err err = prefix_store_create(&e->prefix, &po);
+    if (err || !e->eyes) return err;
+    const feature_options fo = {.budget_bytes = features,
+                                .key = prefix_store_key(e->prefix),
+                                .scope = scope};
+    return feature_store_create(&e->features, &fo);
+}
+
 static sight_err open_cache(engine *e, const engine_options *o)
 {
     engine_memory *m = &e->memory;
@@ -311,11 +339,7 @@ static sight_err open_cache(engine *e, const engine_options *o)
              (long long)e->context, (long long)want, mib(m->budget));
     }
     m->cache = cache_bytes(e->pool, e->context);
-    if (!o->reuse) return SIGHT_OK;
-    const prefix_options po = {.pool = e->pool,
-                               .pool_bytes = room,
-                               .budget_bytes = o->reuse_bytes ? o->reuse_bytes : room / 4};
-    return prefix_store_create(&e->prefix, &po);
+    return o->reuse ? open_stores(e, o) : SIGHT_OK;
 }
 
 // Settles the length of the context, and stretches positions where it is past the native one.
@@ -421,6 +445,7 @@ void engine_close(engine **p)
 {
     engine *e = *p;
     if (!e) return;
+    feature_store_destroy(&e->features);
     prefix_store_destroy(&e->prefix);
     cache_pool_destroy(&e->pool);
     tower_destroy(&e->eyes);
@@ -484,6 +509,11 @@ cache_pool *engine_pool(engine *e)
 prefix_store *engine_prefix(const engine *e)
 {
     return e->prefix;
+}
+
+feature_store *engine_features(const engine *e)
+{
+    return e->features;
 }
 
 metrics *engine_metrics(const engine *e)

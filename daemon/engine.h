@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
 #include "daemon/metrics.h"
+#include "daemon/feature_store.h"
 #include "daemon/prefix.h"
 #include "daemon/weights.h"
 #include "kernels/ops.h"
@@ -54,6 +55,7 @@ typedef struct engine_options {
     int64_t step_rows;       // prompt tokens read in one step; 0: by the model's size
     bool reuse;              // keep the pasts of prompts for later ones that begin alike
     int64_t reuse_bytes;     // for these; 0: a quarter of what caches may take
+    int64_t feature_bytes;   // for what the tower made of media, in this process's memory; 0: by the memory there is
     metrics *metrics;        // the daemon's, borrowed; NULL: nothing is counted
     int index;               // the model's, in their labels
 } engine_options;
@@ -77,6 +79,7 @@ text_model *engine_text(engine *e);                   // NULL with text_side_onl
 tower *engine_tower(engine *e);                       // NULL without vision
 cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
 prefix_store *engine_prefix(const engine *e);         // NULL: nothing is kept
+feature_store *engine_features(const engine *e);      // NULL: alike, or a text model
 
 metrics *engine_metrics(const engine *e);             // as in its options
 int engine_index(const engine *e);

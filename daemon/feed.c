@@ -21,7 +21,7 @@
 
 struct feed {
     const task *task;
-    int32_t first_media, first_pair; // where it begins
+    feed_range range;
     const uint8_t *key;              // of hashes; NULL: none
     const atomic_bool *cancel;
     atomic_bool stop;
@@ -81,11 +81,18 @@ static int64_t pair_floats(const feed *f, const task_media *m)
     return (int64_t)m->plan.grid.h * m->plan.grid.w * preprocess_row_size(&config_of(f)->vision);
 }
 
+// Where the pairs of a medium end that are wanted.
+static int32_t pairs_end(const feed *f, int32_t media)
+{
+    const bool cut = media == f->range.end_media && f->range.end_pair;
+    return cut ? f->range.end_pair : f->task->media[media].plan.grid.t;
+}
+
 static void begin_piece(feed *f, int32_t media, int32_t first_pair)
 {
     const task_media *m = &f->task->media[media];
     int32_t n = feed_pairs(f->task, m);
-    if (n > m->plan.grid.t - first_pair) n = m->plan.grid.t - first_pair;
+    if (n > pairs_end(f, media) - first_pair) n = pairs_end(f, media) - first_pair;
     f->filling = (feed_piece){.media = media, .first_pair = first_pair, .n_pairs = n};
     f->pair_count = 0;
 }
@@ -134,7 +141,7 @@ static sight_err end_pair(feed *f)
     if (++f->pair_count < f->filling.n_pairs) return SIGHT_OK;
     const int32_t next = f->filling.first_pair + f->pair_count;
     sight_err err = hand_over(f);
-    if (!err && next < f->task->media[media].plan.grid.t) begin_piece(f, media, next);
+    if (!err && next < pairs_end(f, media)) begin_piece(f, media, next);
     return err;
 }
 
@@ -287,12 +294,14 @@ static void open_gpu(feed *f, int32_t media)
 static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
 {
     clip_sink sink = {f, media, 2 * f->filling.first_pair};
+    const int32_t wanted = 2 * pairs_end(f, media);
+    const int32_t n = (wanted < m->n_frames ? wanted : m->n_frames) - sink.first;
     char *warning = NULL;
     open_gpu(f, media);
     const video_raw raw = {take_raw, f->gpu ? frames_context(f->gpu) : NULL,
                            f->gpu ? frames_stream(f->gpu) : NULL};
     atomic_fetch_add(&f->frames, sink.first);
-    sight_err err = video_read_raw(m->clip, m->indices + sink.first, m->n_frames - sink.first,
+    sight_err err = video_read_raw(m->clip, m->indices + sink.first, n,
                                    m->plan.width, m->plan.height, take_frame, &sink, f->gpu ? &raw : NULL,
                                    &warning);
     keep_warning(f, warning);
@@ -306,14 +315,15 @@ static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
 
 static sight_err decode_all(feed *f)
 {
-    for (int32_t i = 0; i < f->first_media; i++) {
+    const feed_range *r = &f->range;
+    for (int32_t i = 0; i < r->media; i++) {
         const task_media *m = &f->task->media[i];
         atomic_fetch_add(&f->frames, m->is_video ? m->n_frames : 1);
     }
-    for (int32_t i = f->first_media; i < f->task->asked->n_media; i++) {
+    for (int32_t i = r->media; i < r->end_media + (r->end_pair > 0); i++) {
         if (stopped(f)) return sight_fail(SIGHT_E_CANCELLED, "decoding was stopped");
         const task_media *m = &f->task->media[i];
-        begin_piece(f, i, i == f->first_media ? f->first_pair : 0);
+        begin_piece(f, i, i == r->media ? r->pair : 0);
         f->gpu = NULL;
         sight_err err = m->is_video ? decode_clip(f, i, m) : decode_image(f, m);
         if (err) return err;
@@ -338,16 +348,14 @@ static void *decoder_main(void *arg)
 
 // ---- consumer ----
 
-sight_err feed_open(feed **out, const task *t, int32_t media, int32_t pair,
-                    const atomic_bool *cancel)
+sight_err feed_open(feed **out, const task *t, const feed_range *range, const atomic_bool *cancel)
 {
     feed *f = calloc(1, sizeof *f);
     if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for decoding");
     const prefix_store *kept = engine_prefix(t->model);
     f->task = t;
     f->key = kept ? prefix_store_key(kept) : NULL;
-    f->first_media = media;
-    f->first_pair = pair - pair % feed_pairs(t, &t->media[media]);
+    f->range = *range;
     f->cancel = cancel;
     pthread_mutex_init(&f->mutex, NULL);
     pthread_condattr_t attributes;

@@ -33,7 +33,7 @@ struct pipeline {
     draft *draft;
     output_row *next; // the logits after the last token of the answer
     int64_t promised; // bytes, by the store of pasts
-    int32_t reused; // tokens that were read for an earlier request
+    stages_reuse reused; // of earlier requests' work
     sampler *sampler;
     answer answer;
     bool answer_ready;
@@ -144,8 +144,10 @@ static void report_done(pipeline *r)
     const task *t = r->task;
     const int32_t read = r->read_s ? t->prompt.n : 0;
     json_t *usage = json_pack("{s:i, s:i, s:i, s:i, s:i}", "prompt_tokens", read, "reused_tokens",
-                              r->reused, "visual_tokens", r->read_s ? t->prompt.n_visual : 0,
+                              r->reused.tokens, "visual_tokens", r->read_s ? t->prompt.n_visual : 0,
                               "completion_tokens", r->drawn, "total_tokens", read + r->drawn);
+    json_object_set_new(usage, "reused_media", json_integer(r->reused.media));
+    json_object_set_new(usage, "reused_features", json_integer(r->reused.features));
     const draft_usage drafts = r->draft ? draft_get_usage(r->draft) : (draft_usage){0};
     json_object_set_new(usage, "drafted_tokens", json_integer(drafts.guessed));
     json_object_set_new(usage, "accepted_tokens", json_integer(drafts.right));
@@ -338,7 +340,6 @@ static sight_err begin_reading(pipeline *r)
                               .read_arg = r};
     sight_err err = stages_create(&r->stages, r->task, &o);
     if (err) return err;
-    r->reused = stages_reused(r->stages);
     return prepare_drafts(r);
 }
 
@@ -346,6 +347,7 @@ static void end_reading(pipeline *r)
 {
     r->seq = stages_take_sequence(r->stages);
     r->reading_s = stages_read_s(r->stages);
+    r->reused = stages_reused(r->stages);
     r->read_s = clock_now_s();
     stages_destroy(&r->stages);
 }

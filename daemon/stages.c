@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "daemon/kept_pieces.h"
 #include "daemon/pace.h"
 #include "kernels/memory.h"
 
@@ -33,7 +34,11 @@ struct stages {
     int32_t reused;
 
     // Encoding.
-    feed *feed;
+    int32_t next_media, next_pair; // the piece that comes next
+    feed *feed;                    // of a run of pieces that are not kept; NULL: between two of them
+    bool tainted;                  // a feed before it was
+    kept_pieces kept;
+    bool *opened; // [n_media] a feed has been asked for some of it
     feed_piece piece; // under way when job is set
     tower_job *job;
     int64_t job_rows;
@@ -112,6 +117,11 @@ static sight_err open_sequence(stages *s)
     return SIGHT_OK;
 }
 
+static bool is_tainted(const stages *s)
+{
+    return s->tainted || (s->feed && feed_tainted(s->feed));
+}
+
 // Token `at` is the first after a turn.
 static bool after_turn(const task *t, int32_t at)
 {
@@ -133,7 +143,7 @@ static void keep_past(stages *s, bool last_border)
                         (i + 1 == t->asked->n_media || s->at - s->kept_at >= KEEP_MEDIA_TOKENS);
     }
     if (!after_medium && !last_border && !after_turn(t, s->at) && s->at - s->kept_at < KEEP_TOKENS) return;
-    if (s->feed && feed_tainted(s->feed)) return;
+    if (is_tainted(s)) return;
     const prefix_prompt p = prompt_of(t);
     prefix_store_keep(store, s->seq, &p);
     s->kept_at = s->at;
@@ -142,7 +152,8 @@ static void keep_past(stages *s, bool last_border)
 static void forget_tainted(stages *s)
 {
     prefix_store *store = store_of(s);
-    if (!store || !s->feed || !feed_tainted(s->feed)) return;
+    if (!store || !is_tainted(s)) return;
+    kept_pieces_forget(&s->kept);
     for (int32_t i = 0; i < s->task->asked->n_media; i++) {
         prefix_store_forget(store, s->task->media[i].hash);
     }
@@ -169,28 +180,62 @@ static int64_t rows_per_pair(const stages *s, int32_t media)
     return (int64_t)g->h * g->w / (merge * merge);
 }
 
-// Starts decoding at the first pair of which the past has not read every row.
-static sight_err open_feed(stages *s)
+// Encoding starts at the piece with the first pair of which the past has not read every row.
+static void find_first_piece(stages *s)
 {
-    static const atomic_bool never;
     const task *t = s->task;
     int32_t media = 0;
     while (media < t->asked->n_media &&
            s->first_row[media] + t->media[media].plan.tokens <= s->visual) {
         s->pairs += t->media[media++].plan.grid.t;
     }
+    s->next_media = media;
     if (media == t->asked->n_media) {
         s->all_encoded = true;
-        return SIGHT_OK;
+        return;
     }
     const int64_t per_pair = rows_per_pair(s, media);
     const int64_t into = s->visual > s->first_row[media] ? s->visual - s->first_row[media] : 0;
     int32_t pair = (int32_t)(into / per_pair);
     pair -= pair % feed_pairs(t, &t->media[media]);
+    s->next_pair = pair;
     s->pairs += pair;
     features_init(&s->features, vision_kernels(s),
                   &engine_config(t->model)->vision, s->first_row[media] + pair * per_pair);
-    return feed_open(&s->feed, t, media, pair, s->o.watch.cancel ? s->o.watch.cancel : &never);
+    kept_pieces_init(&s->kept, t, s->o.reuse ? engine_features(t->model) : NULL);
+}
+
+static void pass_piece(stages *s, int32_t pairs)
+{
+    s->pairs += pairs;
+    s->next_pair += pairs;
+    if (s->next_pair == s->task->media[s->next_media].plan.grid.t) {
+        s->next_media++;
+        s->next_pair = 0;
+    }
+    tell(s, "encode", s->pairs, s->total_pairs);
+}
+
+static void drop_read_features(stages *s)
+{
+    if (s->o.keep_features) return;
+    kept_pieces_save(&s->kept, &s->features, s->visual);
+    features_drop_before(&s->features, s->visual);
+}
+
+// Decodes the pieces up to the next one that is kept.
+static sight_err open_feed(stages *s)
+{
+    static const atomic_bool never;
+    const feed_range r = kept_pieces_missing(&s->kept, s->next_media, s->next_pair);
+    for (int32_t i = r.media; i < r.end_media + (r.end_pair > 0); i++) s->opened[i] = true;
+    return feed_open(&s->feed, s->task, &r, s->o.watch.cancel ? s->o.watch.cancel : &never);
+}
+
+static void close_feed(stages *s)
+{
+    s->tainted = is_tainted(s);
+    feed_close(&s->feed);
 }
 
 static void tell_decoded(stages *s)
@@ -211,7 +256,7 @@ static sight_err begin_piece(stages *s)
     vision_grid grid = t->media[s->piece.media].plan.grid;
     grid.t = s->piece.n_pairs;
     s->job_rows = grid.t * rows_per_pair(s, s->piece.media);
-    if (!s->o.keep_features) features_drop_before(&s->features, s->visual);
+    drop_read_features(s);
     // Rows that are dropped may still be read.
     kernels_after(vision_kernels(s), engine_kernels(t->model));
     float *rows, *deepstack[CONFIG_MAX_DEEPSTACK];
@@ -228,10 +273,12 @@ static sight_err begin_piece(stages *s)
 static void end_piece(stages *s)
 {
     tower_job_destroy(&s->job);
-    s->pairs += s->piece.n_pairs;
+    const made_piece made = {s->piece.media, s->piece.first_pair, s->piece.n_pairs,
+                             s->features.first + s->features.n, s->job_rows};
     feed_piece_done(&s->piece, vision_kernels(s));
     features_added(&s->features, s->job_rows);
-    tell(s, "encode", s->pairs, s->total_pairs);
+    if (!is_tainted(s)) kept_pieces_made(&s->kept, &made, &s->features);
+    pass_piece(s, made.n_pairs);
 }
 
 // A single part may be more than was asked for: then the number only shrinks.
@@ -253,9 +300,24 @@ static sight_err encode_slice(stages *s)
     return err;
 }
 
-// Takes the next piece that is decoded, and notices the end.
+// What was encoded before is taken from where it is kept.
+static bool take_kept(stages *s)
+{
+    drop_read_features(s);
+    // Rows that are dropped may still be read.
+    kernels_after(vision_kernels(s), engine_kernels(s->task->model));
+    const int32_t pairs = kept_pieces_take(&s->kept, s->next_media, s->next_pair, &s->features);
+    if (pairs) pass_piece(s, pairs);
+    return pairs > 0;
+}
+
+// Takes the next piece that is kept or decoded, and notices the end.
 static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
 {
+    if (!s->feed) {
+        s->all_encoded = s->next_media == s->task->asked->n_media;
+        return s->all_encoded || take_kept(s) ? SIGHT_OK : open_feed(s);
+    }
     sight_err err = feed_next(s->feed, &s->piece, wait_ms);
     tell_decoded(s);
     if (err == SIGHT_E_TIMEOUT) {
@@ -264,7 +326,7 @@ static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
     }
     if (err) return err;
     if (s->piece.n_pairs) return begin_piece(s);
-    s->all_encoded = true;
+    close_feed(s);
     return SIGHT_OK;
 }
 
@@ -406,11 +468,13 @@ sight_err stages_create(stages **out, const task *t, const stages_options *o)
     s->slice_ops = FIRST_OPS;
     s->read_ops = kernels_on_device(engine_kernels(t->model)) ? DEVICE_FIRST_OPS : FIRST_OPS;
     s->first_row = calloc((size_t)t->asked->n_media + 1, sizeof *s->first_row);
-    sight_err err = s->first_row ? open_sequence(s)
-                                 : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
+    s->opened = calloc((size_t)t->asked->n_media + 1, sizeof *s->opened);
+    sight_err err = s->first_row && s->opened ? open_sequence(s)
+                                              : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
     if (!err) {
         count_work(s);
-        err = open_feed(s);
+        find_first_piece(s);
+        if (!s->all_encoded && !kept_pieces_has(&s->kept, s->next_media, s->next_pair)) err = open_feed(s);
     }
     if (err) stages_destroy(&s);
     else *out = s;
@@ -426,6 +490,8 @@ void stages_destroy(stages **ps)
     if (s->piece.n_pairs) feed_piece_done(&s->piece, vision_kernels(s));
     feed_close(&s->feed);
     features_done(&s->features);
+    kept_pieces_done(&s->kept);
+    free(s->opened);
     sequence_drop(&s->seq);
     free(s->first_row);
     free(s);
@@ -443,8 +509,10 @@ sight_err stages_step(stages *s, stages_state *state, int wait_ms)
         const bool ready = s->until || is_ready(s, next_border(s));
         err = ready ? read_slice(s) : take_piece(s, state, wait_ms);
     }
-    if (!err && s->at == p->n) *state = STAGES_READ;
-    return err;
+    if (err || s->at < p->n) return err;
+    if (!is_tainted(s)) kept_pieces_save(&s->kept, &s->features, INT64_MAX);
+    *state = STAGES_READ;
+    return SIGHT_OK;
 }
 
 sight_err stages_run(stages *s)
@@ -473,9 +541,11 @@ const features *stages_features(const stages *s)
     return &s->features;
 }
 
-int32_t stages_reused(const stages *s)
+stages_reuse stages_reused(const stages *s)
 {
-    return s->reused;
+    stages_reuse r = {.tokens = s->reused, .features = s->kept.rows_taken};
+    for (int32_t i = 0; i < s->task->asked->n_media; i++) r.media += !s->opened[i];
+    return r;
 }
 
 double stages_read_s(const stages *s)

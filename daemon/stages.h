@@ -53,6 +53,13 @@ typedef enum stages_state {
     STAGES_READ,    // the sequence holds the prompt
 } stages_state;
 
+// What earlier requests have spared this one.
+typedef struct stages_reuse {
+    int32_t tokens;   // of the prompt's beginning, that a kept past had read
+    int32_t media;    // pictures and clips of which nothing was decoded
+    int64_t features; // rows behind that past which the tower had made before
+} stages_reuse;
+
 typedef struct stages stages;
 
 // Borrows t. The sequence is there from now on. SIGHT_E_MEMORY.
@@ -68,7 +75,7 @@ sight_err stages_run(stages *s);
 sequence *stages_sequence(stages *s);        // borrowed
 sequence *stages_take_sequence(stages *s);   // the caller's from now on
 const features *stages_features(const stages *s);
-int32_t stages_reused(const stages *s);      // tokens that a kept past had read
+stages_reuse stages_reused(const stages *s); // so far
 double stages_read_s(const stages *s);       // seconds spent reading so far
 double stages_rate(const stages *s);         // tokens a second of them; 0: none yet
 double stages_left_s(const stages *s);       // that reading the rest will take; 0: nobody knows

@@ -63,7 +63,7 @@ static fed feed_all(engine *e, const char *path)
     all.rows = malloc((size_t)all.n * sizeof *all.rows);
     assert_non_null(all.rows);
     feed *f;
-    assert_ok(feed_open(&f, t, 0, 0, &never));
+    assert_ok(feed_open(&f, t, &(feed_range){0, 0, 1, 0}, &never));
     for (feed_piece p;;) {
         sight_err err = feed_next(f, &p, 1000);
         if (err == SIGHT_E_TIMEOUT) continue;
@@ -234,9 +234,9 @@ static void stopped(void **state)
     task *t = make(b->gpu, path);
     feed *f;
     feed_piece p;
-    assert_ok(feed_open(&f, t, 0, 0, &never));
+    assert_ok(feed_open(&f, t, &(feed_range){0, 0, 1, 0}, &never));
     feed_close(&f);
-    assert_ok(feed_open(&f, t, 0, 1, &never));
+    assert_ok(feed_open(&f, t, &(feed_range){0, 0, 1, 0}, &never));
     assert_ok(feed_next(f, &p, 60000));
     feed_piece_done(&p, engine_kernels(b->gpu));
     feed_close(&f);
