@@ -132,7 +132,7 @@ static bool after_turn(const task *t, int32_t at)
 // After a piece: s->at is a border that depends on nothing after it. What follows the prompt is not kept: an
 // answer's tokens are read one by one or a few at a time, in sums of another order than when they stand in
 // the next prompt, so a past that ends behind them would change answers in their last bits.
-static void keep_past(stages *s, bool last_border)
+static void keep_past(stages *s, bool worth_it)
 {
     prefix_store *store = store_of(s);
     const task *t = s->task;
@@ -142,7 +142,7 @@ static void keep_past(stages *s, bool last_border)
         after_medium |= t->places[i].end == s->at &&
                         (i + 1 == t->asked->n_media || s->at - s->kept_at >= KEEP_MEDIA_TOKENS);
     }
-    if (!after_medium && !last_border && !after_turn(t, s->at) && s->at - s->kept_at < KEEP_TOKENS) return;
+    if (!after_medium && !worth_it && s->at - s->kept_at < KEEP_TOKENS) return;
     if (is_tainted(s)) return;
     const prefix_prompt p = prompt_of(t);
     prefix_store_keep(store, s->seq, &p);
@@ -344,12 +344,18 @@ static int32_t medium_border(const task *t, int32_t at, int32_t most)
     return left < most + MIN_PIECE && half > t->places[i].first ? half : end;
 }
 
+// A turn's end nearer than this is no border.
+static int32_t least_turn(int32_t most)
+{
+    return most / 2 < MIN_TURN ? most / 2 : MIN_TURN;
+}
+
 // Looks at nothing past the border but the end of a medium that began before it: so the border is
 // the same in every prompt that is alike up to there.
 int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
 {
     const int32_t end = medium_border(t, at, most);
-    for (int32_t i = at + (most / 2 < MIN_TURN ? most / 2 : MIN_TURN); i < end; i++) {
+    for (int32_t i = at + least_turn(most); i < end; i++) {
         if (after_turn(t, i)) return i;
     }
     return end;
@@ -359,6 +365,16 @@ static int32_t next_border(const stages *s)
 {
     return stages_piece_end(s->task, s->at,
                             (int32_t)text_model_max_rows(engine_text(s->task->model)));
+}
+
+// A turn ends here, or so near that the next piece goes on past its end.
+static bool at_turn(const stages *s)
+{
+    const task *t = s->task;
+    const int32_t near = s->at + least_turn((int32_t)text_model_max_rows(engine_text(t->model)));
+    bool found = false;
+    for (int32_t i = s->at; i < near && i < t->prompt.n && !found; i++) found = after_turn(t, i);
+    return found;
 }
 
 // What is before the last piece, and before the last turn when only an answer's beginning follows that: where
@@ -410,7 +426,7 @@ static void end_reading(stages *s)
     s->at = s->until;
     s->until = 0;
     s->piece_s = 0;
-    keep_past(s, at_last_border(s));
+    keep_past(s, at_turn(s) || at_last_border(s));
     tell(s, "read", s->at, p->n);
 }
 
