@@ -70,22 +70,39 @@ static void warn(engine *e, const char *format, ...)
 // ---- opening, part by part ----
 
 // What answers call the model: a published name as given, else the folder's own name.
+sight_err engine_find_model(char **out_dir, char **out_name, const char *model)
+{
+    char *dir = NULL;
+    sight_err err = checkpoint_find(&dir, model);
+    if (err) return err;
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') dir[--n] = 0;
+    // A folder may stand for the GGUF file in it.
+    const bool is_path = !strncmp(dir, model, strlen(dir)) || !strncmp(dir, model, strlen(model)) ||
+                         model[0] == '/' || model[0] == '.';
+    const char *slash = strrchr(dir, '/');
+    char *name = strdup(is_path ? (slash && slash[1] ? slash + 1 : dir) : model);
+    if (!name) {
+        free(dir);
+        return sight_fail(SIGHT_E_MEMORY, "no memory for a name");
+    }
+    *out_dir = dir;
+    *out_name = name;
+    return SIGHT_OK;
+}
+
 static sight_err set_names(engine *e, const engine_options *o)
 {
     if (o->shape) {
         e->dir = strdup("");
         e->name = strdup(o->shape);
     } else {
-        sight_err err = checkpoint_find(&e->dir, o->model);
+        sight_err err = engine_find_model(&e->dir, &e->name, o->model);
         if (err) return err;
-        size_t n = strlen(e->dir);
-        while (n > 1 && e->dir[n - 1] == '/') e->dir[--n] = 0;
-        // A folder may stand for the GGUF file in it.
-        const bool is_path = !strncmp(e->dir, o->model, strlen(e->dir)) ||
-                             !strncmp(e->dir, o->model, strlen(o->model)) ||
-                             o->model[0] == '/' || o->model[0] == '.';
-        const char *slash = strrchr(e->dir, '/');
-        e->name = strdup(is_path ? (slash && slash[1] ? slash + 1 : e->dir) : o->model);
+    }
+    if (o->name) {
+        free(e->name);
+        e->name = strdup(o->name);
     }
     return e->dir && e->name ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a name");
 }

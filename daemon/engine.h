@@ -32,6 +32,7 @@ typedef struct engine engine;
 
 typedef struct engine_options {
     const char *model;  // a folder or GGUF file, or a name: what checkpoint_find takes
+    const char *name;   // what answers call it; NULL: as published, or its folder's name
     const char *mmproj; // of a GGUF model: its vision file; NULL: the one beside it; "none"
     const char *const *lora; // adapters, "FOLDER" or "FOLDER:SCALE" each (checkpoint/lora.h)
     size_t n_lora;
@@ -64,6 +65,9 @@ typedef struct engine_options {
 engine_options engine_options_default(void);
 // As `sight trace` runs: exact products, float32 keys and values, weights as stored.
 engine_options engine_options_exact(void);
+
+// The folder or file that a model's name stands for, and what answers call it. Both are malloced. Codes of checkpoint_find.
+sight_err engine_find_model(char **dir, char **name, const char *model);
 
 // Codes of checkpoint_open, tokenizer_open, chat_open, kernels_create; SIGHT_E_MEMORY names what
 // would be needed and what there is, before anything is allocated. The strings are copied.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "daemon/model_set.h"
 #include "daemon/settings.h"
 
 #define MAX_CONFIG_BYTES (1 << 20)
@@ -17,11 +18,13 @@
 // In the order of --help and --print-config.
 static const setting settings[] = {
     {"model", TEXT, AT(model), 0, 0, "FOLDER|FILE|NAME",
-     "checkpoint to serve (default: the bundled small one)"},
+     "checkpoint to serve; NAME=WHERE: one more"},
     {"mmproj", TEXT, AT(mmproj), 0, 0, "FILE",
      "a GGUF model's vision file, or none (default: beside it)"},
     {"lora", LIST, AT(lora), 0, 0, "FOLDER[:SCALE]",
      "a LoRA adapter (PEFT); may be given again"},
+    {"default-model", TEXT, AT(default_model), 0, 0, "NAME",
+     "model or router of requests that name none (default: the first)"},
     {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
     {"device", TEXT, AT(device), 0, 0, "WORD", "auto, cpu, cuda or cuda:N: where the model runs"},
     {"device-memory", TEXT, AT(device_memory), 0, 0, "BYTES|N%",
@@ -101,7 +104,17 @@ void options_set_defaults(options *o)
 void options_done(options *o)
 {
     settings_done(o, settings, N_SETTINGS);
+    model_sections_done(&o->sections);
     *o = (options){0};
+}
+
+// A setting of the daemon itself; `model` may also name one more (NAME=WHERE).
+static sight_err set_own(options *o, const setting *s, const char *value, const char *where)
+{
+    bool taken = false;
+    sight_err err = SIGHT_OK;
+    if (s->offset == AT(model)) err = model_sections_take(&o->sections, &taken, value, where);
+    return err || taken ? err : settings_set(o, s, value, where);
 }
 
 // ---- file ----
@@ -114,25 +127,22 @@ static char *trim(char *s)
     return s;
 }
 
-static sight_err read_line(options *o, char *line, const char *what, int number)
+// *in: the section that the line stands in, NULL before the first.
+static sight_err read_line(options *o, model_section **in, char *line, const char *what, int number)
 {
     char where[PATH_MAX + 64];
     line = trim(line);
     if (!*line || *line == '#') return SIGHT_OK;
+    snprintf(where, sizeof where, "%s:%d", what, number);
+    if (*line == '[') return model_sections_begin(&o->sections, in, line, where);
     char *equals = strchr(line, '=');
-    if (!equals) {
-        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: '%.80s' is not 'name = value'", what, number,
-                          line);
-    }
+    if (!equals) return sight_fail(SIGHT_E_ARGUMENT, "%s: '%.80s' is not 'name = value'", where, line);
     *equals = 0;
     char *name = trim(line), *value = trim(equals + 1);
-    const setting *s = settings_find(settings, N_SETTINGS, name, strlen(name));
-    if (!s) {
-        return sight_fail(SIGHT_E_ARGUMENT, "%s:%d: there is no setting '%.80s'", what, number,
-                          name);
-    }
-    snprintf(where, sizeof where, "%s:%d: %s", what, number, name);
-    return settings_set(o, s, value, where);
+    const setting *s = *in ? NULL : settings_find(settings, N_SETTINGS, name, strlen(name));
+    if (!*in && !s) return sight_fail(SIGHT_E_ARGUMENT, "%s: there is no setting '%.80s'", where, name);
+    snprintf(where, sizeof where, "%s:%d: %.40s", what, number, name);
+    return *in ? model_sections_set(*in, name, value, where) : set_own(o, s, value, where);
 }
 
 sight_err options_read_text(options *o, const char *text, const char *what)
@@ -140,11 +150,12 @@ sight_err options_read_text(options *o, const char *text, const char *what)
     char *copy = strdup(text);
     if (!copy) return sight_fail(SIGHT_E_MEMORY, "no memory for settings");
     sight_err err = SIGHT_OK;
+    model_section *in = NULL;
     int number = 1;
     for (char *line = copy; line && !err; number++) {
         char *next = strchr(line, '\n');
         if (next) *next++ = 0;
-        err = read_line(o, line, what, number);
+        err = read_line(o, &in, line, what, number);
         line = next;
     }
     free(copy);
@@ -221,7 +232,7 @@ static sight_err read_argument(options *o, const char **config, int argc, char *
     }
     char where[64];
     snprintf(where, sizeof where, "--%s", s->name);
-    return settings_set(o, s, value, where);
+    return set_own(o, s, value, where);
 }
 
 static sight_err read_arguments(options *o, const char **config, int argc, char **argv)
@@ -242,7 +253,7 @@ static sight_err check_device(options *o)
     return settings_share(&o->engine.device_bytes, &o->engine.device_percent, o->device_memory, "device-memory");
 }
 
-static sight_err check_words(options *o)
+sight_err options_check(options *o)
 {
     sight_err wrong = check_device(o);
     if (wrong) return wrong;
@@ -251,13 +262,9 @@ static sight_err check_words(options *o)
                                                  : simd_level_parse(&o->engine.simd, o->simd);
         if (err) return err;
     }
-    if (o->kv && strcmp(o->kv, "bf16") && strcmp(o->kv, "int8") && strcmp(o->kv, "f32")) {
-        return sight_fail(SIGHT_E_ARGUMENT, "kv is '%.40s', must be bf16, int8 or f32", o->kv);
-    }
     if (o->kv) {
-        o->engine.kv_type = strcmp(o->kv, "f32") == 0    ? TENSOR_F32
-                            : strcmp(o->kv, "int8") == 0 ? TENSOR_I8
-                                                         : TENSOR_BF16;
+        sight_err err = model_kv_parse(&o->engine.kv_type, o->kv, "kv");
+        if (err) return err;
     }
     if (o->weights) {
         sight_err err = weights_form_parse(&o->engine.weights.form, o->weights);
@@ -291,7 +298,7 @@ sight_err options_read(options *o, int argc, char **argv)
     options_set_defaults(o);
     if (!err) err = config ? read_file(o, config) : read_default_file(o);
     if (!err) err = read_arguments(o, &config, argc, argv);
-    return err ? err : check_words(o);
+    return err ? err : options_check(o);
 }
 
 void options_print_help(FILE *to)
@@ -310,6 +317,7 @@ void options_print_help(FILE *to)
                  settings[i].value ? settings[i].value : "");
         fprintf(to, "  %-26s %s\n", head, settings[i].help);
     }
+    model_set_print_help(to);
     fputs("\nExit codes: 0 ended as asked, 1 failed, 2 wrong settings, 4 the model cannot be\n"
           "loaded, 5 the socket has another owner, 6 not enough memory.\n", to);
 }
@@ -320,6 +328,7 @@ void options_print_config(const options *o, FILE *to)
         fprintf(to, "# %s\n", settings[i].help);
         settings_print(to, o, &settings[i]);
     }
+    model_sections_print(&o->sections, to);
 }
 
 // ---- the bundled model ----

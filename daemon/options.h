@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "daemon/engine.h"
+#include "daemon/model_sections.h"
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
 #include "daemon/settings.h"
@@ -18,6 +19,8 @@
 typedef struct options {
     char *model;    // a folder, a GGUF file or a published name; NULL: the bundled one
     char *mmproj;   // of a GGUF model; NULL: the one beside it
+    model_sections sections; // further models, and routers (daemon/model_set.h makes models of all this)
+    char *default_model;     // for requests that name none; NULL: the first
     option_list lora; // adapters, in the order given
     char *endpoint; // NULL: endpoint_own
     char *device;   // as written, checked when read; NULL: auto. Looked for when the model is opened
@@ -47,6 +50,8 @@ void options_done(options *o);
 // Reads `name = value` lines. what: the file's name in errors. For tests and fuzzing.
 sight_err options_read_text(options *out, const char *text, const char *what);
 void options_set_defaults(options *out);
+// Settings that are words into what they mean; part of options_read. SIGHT_E_ARGUMENT.
+sight_err options_check(options *o);
 
 void options_print_help(FILE *to);
 // Every setting with its value, as a configuration file.
