@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "daemon/answer.h"
+#include "daemon/batch.h"
 #include "daemon/calls.h"
 #include "daemon/stages.h"
 #include "ipc/text.h"
@@ -268,13 +269,14 @@ static void count_token(pipeline *r)
     metrics *m = engine_metrics(r->task->model);
     const double now = clock_now_s();
     if (r->drawn == 0) r->first_s = now;
-    else metrics_observe_at(m, METRIC_TOKEN_GAP_SECONDS, BY_PRIORITY_INTERACTIVE, 0, now - r->drawn_s);
+    else metrics_observe_at(m, METRIC_TOKEN_GAP_SECONDS, r->task->asked->priority, 0, now - r->drawn_s);
     metrics_add_to(m, METRIC_TOKENS, engine_index(r->task->model), BY_TOKENS_GENERATED, 1);
     r->drawn_s = now;
     r->drawn++;
 }
 
-static sight_err generate(pipeline *r, bool *over)
+// Draws a token. Where the logits after it are to be read, r->next is NULL then.
+static sight_err generate(pipeline *r, bool *over, int32_t together)
 {
     const int32_t most = r->task->max_tokens;
     int32_t id;
@@ -297,7 +299,7 @@ static sight_err generate(pipeline *r, bool *over)
         *over = true;
     }
     const int32_t position = r->task->prompt.next_position + r->drawn - 1;
-    if (!*over) err = draft_advance(r->draft, &r->next, id, position, most - r->drawn);
+    if (!*over) err = draft_take(r->draft, &r->next, id, position, most - r->drawn, together);
     if (!err && (answer_failed(&r->answer) || (r->calls && calls_failed(r->calls)))) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the answer");
     }
@@ -417,12 +419,13 @@ static sight_err begin_again(pipeline *r)
     return err ? err : begin_reading(r);
 }
 
-static sight_err run_slice(pipeline *r, int wait_ms)
+// Draws tokens as far as there are logits; *wants: those after the last are to be read.
+static sight_err draw(pipeline *r, int32_t together, bool *wants)
 {
-    if (!r->begin_s) return begin(r);
-    if (r->state != PIPELINE_ANSWERING) return read_slice(r, wait_ms);
     bool over = false;
-    sight_err err = generate(r, &over);
+    sight_err err = SIGHT_OK;
+    while (!err && !over && r->next) err = generate(r, &over, together);
+    *wants = !err && !over;
     const bool circles = over && r->reason && !strcmp(r->reason, "repetition");
     if (circles && !r->again && !isnan(r->task->asked->repetition_retry)) return begin_again(r);
     if (over) r->state = PIPELINE_OVER;
@@ -464,15 +467,58 @@ void pipeline_destroy(pipeline **pr)
     *pr = NULL;
 }
 
+// After a piece of work: what went wrong, or that all is done, is the end.
+static pipeline_state settle(pipeline *r, sight_err err)
+{
+    if (err || r->state == PIPELINE_OVER) end(r, err);
+    return r->state;
+}
+
+draft *pipeline_draw(pipeline *r, int32_t together)
+{
+    bool wants = false;
+    if (r->state != PIPELINE_ANSWERING) return NULL;
+    kernels *k = engine_kernels(r->task->model);
+    kernels_set_stop(k, r->cancel);
+    sight_err err = atomic_load(r->cancel) ? SIGHT_E_CANCELLED : draw(r, together, &wants);
+    kernels_set_stop(k, NULL);
+    settle(r, err);
+    return wants && r->state == PIPELINE_ANSWERING ? r->draft : NULL;
+}
+
+pipeline_state pipeline_hear(pipeline *r, sight_err err, output_row *next)
+{
+    r->next = next;
+    return settle(r, err || !atomic_load(r->cancel) ? err : SIGHT_E_CANCELLED);
+}
+
+const atomic_bool *pipeline_cancel(const pipeline *r)
+{
+    return r->cancel;
+}
+
+engine *pipeline_engine(const pipeline *r)
+{
+    return r->task->model;
+}
+
+pipeline_state pipeline_state_of(const pipeline *r)
+{
+    return r->state;
+}
+
 pipeline_state pipeline_step(pipeline *r, int wait_ms)
 {
     if (r->state == PIPELINE_OVER) return PIPELINE_OVER;
+    if (r->state == PIPELINE_ANSWERING) {
+        batch_answer(&r, NULL, 1);
+        return r->state;
+    }
     kernels *k = engine_kernels(r->task->model);
     kernels_set_stop(k, r->cancel);
-    sight_err err = atomic_load(r->cancel) ? SIGHT_E_CANCELLED : run_slice(r, wait_ms);
+    sight_err err = atomic_load(r->cancel) ? SIGHT_E_CANCELLED : !r->begin_s ? begin(r) : read_slice(r, wait_ms);
     kernels_set_stop(k, NULL);
-    if (err || r->state == PIPELINE_OVER) end(r, err);
-    return r->state;
+    return settle(r, err);
 }
 
 int32_t pipeline_drawn(const pipeline *r)

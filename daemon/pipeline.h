@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "daemon/task.h"
 #include "sight/protocol.h"
+#include "text/draft.h"
 
 // Called on the engine thread for every event of a task, in order; body is borrowed.
 typedef void pipeline_sink(void *arg, sight_event_kind kind, const json_t *body);
@@ -32,10 +33,19 @@ sight_err pipeline_create(pipeline **out, task *t, const atomic_bool *cancel, pi
                           void *arg);
 void pipeline_destroy(pipeline **p); // accepts NULL; leaves NULL
 
-// A slice of work: some rows of the prompt, some tens of milliseconds of a picture, or a token.
-// Reports what comes of it; before PIPELINE_OVER it has given back what it held of the caches. Waits
+// A slice of work: some tens of milliseconds of reading or of a picture, or a step of the answer (batch_answer with
+// this one alone). Reports what comes of it; before PIPELINE_OVER it has given back what it held of the caches. Waits
 // up to wait_ms where only the decoder can help. Slices of several tasks may take turns.
 pipeline_state pipeline_step(pipeline *p, int wait_ms);
+// An answer's step in its parts, for daemon/batch.h. Draws as many tokens as there are logits for; then the step of the
+// draft that is given back has to be run (text/draft_batch.h), of which `together` answers of the engine have a part, and
+// pipeline_hear told how it went. NULL: nothing is to be read, pipeline_state_of says what is next.
+draft *pipeline_draw(pipeline *p, int32_t together);
+pipeline_state pipeline_hear(pipeline *p, sight_err err, output_row *next);
+pipeline_state pipeline_state_of(const pipeline *p);
+const atomic_bool *pipeline_cancel(const pipeline *p); // borrowed
+engine *pipeline_engine(const pipeline *p);            // borrowed
+
 // Tokens of the answer so far.
 int32_t pipeline_drawn(const pipeline *p);
 // The error that was reported, if any.

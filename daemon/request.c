@@ -73,6 +73,28 @@ static sight_err read_drafts(request *q, const json_fields *f, const request_lim
     return json_get_int32(f, &q->drafts, "drafts", 0, DRAFT_MAX);
 }
 
+#define DEADLINE_LEAST_S 0.001
+#define DEADLINE_MOST_S  86400.0
+
+// How urgent it is, and by when it has to be over.
+static sight_err read_urgency(request *q, const json_fields *f)
+{
+    const json_t *given = json_object_get(f->object, "priority");
+    const char *word = json_string_value(given);
+    if (given && !json_is_null(given) && (!word || !fair_class_parse(&q->priority, word))) {
+        return sight_fail(SIGHT_E_ARGUMENT, "request: 'priority' must be interactive, camera or batch");
+    }
+    const fair_class most = (fair_class)identity_limits(q->who)->priority;
+    if (q->priority < most) {
+        if (word) {
+            request_warn(q, "priority is %s instead of %s: who asks gets no more", fair_class_name(most),
+                         fair_class_name(q->priority));
+        }
+        q->priority = most;
+    }
+    return json_get_double(f, &q->deadline_s, "deadline_s", DEADLINE_LEAST_S, DEADLINE_MOST_S);
+}
+
 static sight_err read_sampling(request *q, const json_fields *f, const generation_config *g)
 {
     sampler_options *s = &q->sampling;
@@ -310,7 +332,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
         "model", "messages", "tools", "tool_choice", "enable_thinking", "add_vision_id", "temperature", "top_p",
         "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
         "stop", "drafts", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
-        "thinking_budget", "repetition_guard", "repetition_retry", NULL};
+        "thinking_budget", "repetition_guard", "repetition_retry", "priority", "deadline_s", NULL};
     const json_fields f = {root, "request", SIGHT_E_ARGUMENT};
     request *q = r->out;
     sight_err err = read_model(q, &f);
@@ -318,6 +340,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = read_sampling(q, &f, defaults);
     if (!err) err = read_max_tokens(q, &f, r->limits);
     if (!err) err = read_drafts(q, &f, r->limits);
+    if (!err) err = read_urgency(q, &f);
     if (!err) err = read_stop(q, root);
     if (!err) err = read_chat(q, &f);
     if (!err) err = read_bounds_of_thought(q, &f, r->limits);

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "checkpoint/config.h"
+#include "daemon/fair.h"
 #include "daemon/identity.h"
 #include "daemon/roots.h"
 #include "text/chat.h"
@@ -69,6 +70,8 @@ typedef struct request {
     bool seed_given;
     int32_t max_tokens; // 0: not given
     int32_t drafts;     // as in draft_options
+    fair_class priority; // no more urgent than who asks may be
+    double deadline_s;   // from arrival: by then it is over, or of no use; 0: no matter when
     int32_t thinking_budget; // tokens of thinking, after which it is ended; -1: as many as leave room for an answer
     bool repetition_guard;   // an answer that goes round in circles is ended
     double repetition_retry; // the temperature at which it is begun again, once; NAN: it is not

@@ -5,16 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 // How long the thread waits for a decoder before it looks for new requests.
 #define WAIT_MS 20
 
 typedef struct turn {
     void *arg;
+    runner_claim who;
+    fair_claim claim; // its account is NULL where there was no memory for one
     pipeline_state state;
+    long looked; // the last time that somebody to read was looked for, and this one was tried
 } turn;
 
+// To be taken in.
+typedef struct fresh_turn {
+    void *arg;
+    runner_claim who;
+} fresh_turn;
+
 struct runner {
-    runner_step *step;
+    runner_work work;
     pthread_t thread;
     metrics *metrics;
     heartbeat beat;
@@ -22,11 +33,12 @@ struct runner {
     // The thread's own.
     turn *turns; // [n], in the order they came
     int n, capacity;
-    int last; // whose slice came last
+    fair *fair;
+    long came, looks;
 
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed;
-    void **fresh; // [n_fresh], to be taken in
+    fresh_turn *fresh; // [n_fresh]
     int n_fresh, fresh_capacity;
     bool stop;
 };
@@ -48,6 +60,15 @@ static void note_turn(runner *r, double s)
     metrics_raise(r->metrics, METRIC_TURN_LONGEST_SECONDS, s);
 }
 
+static turn begin_turn(runner *r, const fresh_turn *f)
+{
+    const runner_claim *c = &f->who;
+    turn t = {.arg = f->arg, .who = *c, .state = PIPELINE_READING};
+    t.claim = (fair_claim){.class = c->class, .since_s = c->since_s, .deadline_s = c->deadline_s, .order = r->came++};
+    fair_open(r->fair, &t.claim.account, c->who, c->client, c->client_size);
+    return t;
+}
+
 // Takes in what was added, as far as there is memory; the rest waits. False when all is over.
 static bool take_in(runner *r)
 {
@@ -61,7 +82,7 @@ static bool take_in(runner *r)
             if (!turns) break;
             r->turns = turns;
         }
-        r->turns[r->n++] = (turn){r->fresh[taken], PIPELINE_READING};
+        r->turns[r->n++] = begin_turn(r, &r->fresh[taken]);
     }
     r->n_fresh -= taken;
     if (r->n_fresh) {
@@ -72,45 +93,108 @@ static bool take_in(runner *r)
     return more;
 }
 
-// One step of turn i; true when it is over and has been taken out.
-static bool take_step(runner *r, int i, int wait_ms)
+static void charge(runner *r, turn *t, double seconds)
 {
-    r->turns[i].state = r->step(r->turns[i].arg, wait_ms);
-    if (r->turns[i].state != PIPELINE_OVER) return false;
-    memmove(r->turns + i, r->turns + i + 1, (size_t)(--r->n - i) * sizeof *r->turns);
-    if (r->last > i) r->last--;
-    return true;
+    fair_charge(r->fair, t->claim.account, seconds);
+    if (t->who.used_us) atomic_fetch_add(t->who.used_us, (int64_t)(seconds * 1e6 + 0.5));
 }
 
-// A token of every answer; true when there was one.
+static void end_turn(runner *r, int i)
+{
+    fair_close(r->fair, &r->turns[i].claim.account);
+    memmove(r->turns + i, r->turns + i + 1, (size_t)(--r->n - i) * sizeof *r->turns);
+}
+
+// A slice of turn i; gives what has become of it. Once over it has been taken out.
+static pipeline_state take_slice(runner *r, int i, int wait_ms)
+{
+    turn *t = &r->turns[i];
+    _Atomic int64_t *const used = t->who.used_us;
+    // The request may be gone with its last slice, and the place where its time is noted with it.
+    t->who.used_us = NULL;
+    const double start = r->work.now_s();
+    const pipeline_state state = r->work.step(t->arg, wait_ms);
+    t->state = state;
+    if (state != PIPELINE_OVER) t->who.used_us = used;
+    if (state != PIPELINE_WAITING) charge(r, t, r->work.now_s() - start);
+    if (state == PIPELINE_OVER) end_turn(r, i);
+    return state;
+}
+
+// A step of those that answer, from turn `from` on as many as go together; gives where the rest begins.
+static int answer_some(runner *r, int from, bool *any)
+{
+    void *args[RUNNER_TOGETHER];
+    pipeline_state states[RUNNER_TOGETHER];
+    double took_s[RUNNER_TOGETHER] = {0};
+    int at[RUNNER_TOGETHER], n = 0, i = from;
+    for (; i < r->n && n < RUNNER_TOGETHER; i++) {
+        if (r->turns[i].state != PIPELINE_ANSWERING) continue;
+        at[n] = i;
+        args[n++] = r->turns[i].arg;
+    }
+    if (n == 0) return i;
+    *any = true;
+    r->work.answer(args, states, took_s, n);
+    for (int k = n - 1; k >= 0; k--) {
+        turn *t = &r->turns[at[k]];
+        t->state = states[k];
+        if (states[k] == PIPELINE_OVER) t->who.used_us = NULL;
+        charge(r, t, took_s[k]);
+        if (states[k] != PIPELINE_OVER) continue;
+        end_turn(r, at[k]);
+        i--;
+    }
+    return i;
+}
+
+// A step of every answer; true when there was one.
 static bool answer_all(runner *r)
 {
     bool any = false;
-    for (int i = 0; i < r->n;) {
-        const bool answers = r->turns[i].state == PIPELINE_ANSWERING;
-        any |= answers;
-        if (!answers || !take_step(r, i, 0)) i++;
-    }
+    for (int i = 0; i < r->n;) i = answer_some(r, i, &any);
     return any;
 }
 
-// A slice of the next request that has something to do. Those that wait for their decoder are
-// passed over; when all do and no answer runs either, the first of them waits with its decoder.
-static void read_one(runner *r, bool busy)
+// Who reads next, of those not looked at in this look; -1: nobody.
+static int next_reader(const runner *r)
+{
+    const double now = r->work.now_s();
+    int best = -1;
+    for (int i = 0; i < r->n; i++) {
+        const turn *t = &r->turns[i];
+        if (t->state == PIPELINE_ANSWERING || t->looked == r->looks) continue;
+        if (best < 0 || fair_before(r->fair, &t->claim, &r->turns[best].claim, now)) best = i;
+    }
+    return best;
+}
+
+// A slice of whoever is next and has something to do; false: nobody has. Those that wait for their decoder are passed over;
+// when all do and no answer runs either, the first of them waits with its decoder.
+static bool read_one(runner *r, bool busy)
 {
     int waiting = -1;
-    for (int tried = 0; tried < r->n; tried++) {
-        const int i = (r->last + 1 + tried) % r->n;
-        if (r->turns[i].state == PIPELINE_ANSWERING) continue;
-        const bool over = take_step(r, i, 0);
-        if (!over && r->turns[i].state == PIPELINE_WAITING) {
-            if (waiting < 0) waiting = i;
-            continue;
-        }
-        r->last = over ? i - 1 : i;
-        return;
+    r->looks++;
+    for (int i; (i = next_reader(r)) >= 0;) {
+        r->turns[i].looked = r->looks;
+        if (take_slice(r, i, 0) != PIPELINE_WAITING) return true;
+        if (waiting < 0) waiting = i;
     }
-    if (waiting >= 0 && !busy) take_step(r, waiting, WAIT_MS);
+    if (waiting >= 0 && !busy) take_slice(r, waiting, WAIT_MS);
+    return false;
+}
+
+// Slices, as long as answers may wait for them; without answers one, so that newcomers are seen.
+static void read_some(runner *r, bool busy)
+{
+    const double start = r->work.now_s();
+    double now = start, took;
+    do {
+        const double before = now;
+        if (!read_one(r, busy)) return;
+        now = r->work.now_s();
+        took = now - before;
+    } while (busy && now - start + took <= r->work.slices_s);
 }
 
 static void *runner_main(void *arg)
@@ -118,7 +202,7 @@ static void *runner_main(void *arg)
     runner *r = arg;
     while (take_in(r)) {
         note_turn(r, heartbeat_beat(&r->beat));
-        read_one(r, answer_all(r));
+        read_some(r, answer_all(r));
     }
     heartbeat_rest(&r->beat);
     return NULL;
@@ -126,17 +210,23 @@ static void *runner_main(void *arg)
 
 // ---- from outside ----
 
-sight_err runner_create(runner **out, runner_step *step)
+sight_err runner_create(runner **out, const runner_work *work)
 {
     runner *r = calloc(1, sizeof *r);
     if (!r) return sight_fail(SIGHT_E_MEMORY, "no memory for a thread");
-    r->step = step;
-    r->last = -1;
+    sight_err err = fair_create(&r->fair);
+    if (err) {
+        free(r);
+        return err;
+    }
+    r->work = *work;
+    if (!r->work.now_s) r->work.now_s = clock_now_s;
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->changed, NULL);
     if (pthread_create(&r->thread, NULL, runner_main, r)) {
         pthread_cond_destroy(&r->changed);
         pthread_mutex_destroy(&r->mutex);
+        fair_destroy(&r->fair);
         free(r);
         return sight_fail(SIGHT_E_MEMORY, "cannot start a thread");
     }
@@ -165,22 +255,23 @@ void runner_destroy(runner **pr)
     pthread_join(r->thread, NULL);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->mutex);
+    fair_destroy(&r->fair);
     free(r->turns);
     free(r->fresh);
     free(r);
     *pr = NULL;
 }
 
-sight_err runner_add(runner *r, void *arg)
+sight_err runner_add(runner *r, void *arg, const runner_claim *claim)
 {
     sight_err err = SIGHT_OK;
     pthread_mutex_lock(&r->mutex);
     if (r->n_fresh == r->fresh_capacity) {
-        void **fresh = grow(r->fresh, &r->fresh_capacity, sizeof *fresh);
+        fresh_turn *fresh = grow(r->fresh, &r->fresh_capacity, sizeof *fresh);
         if (fresh) r->fresh = fresh;
         else err = sight_fail(SIGHT_E_MEMORY, "no memory for another request");
     }
-    if (!err) r->fresh[r->n_fresh++] = arg;
+    if (!err) r->fresh[r->n_fresh++] = (fresh_turn){arg, *claim};
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->mutex);
     return err;

@@ -37,6 +37,7 @@ typedef struct job {
     job_state state;
     bool cancelled; // to be let go as soon as whoever works on it lets go
     double arrived_s, started_s;
+    double deadline_s; // by when it has to be over; 0: no matter when
     int told_place; // last place its client was told, -1: none
     job_state told_state;
     void *owner; // the caller's own part

@@ -13,12 +13,17 @@
 #include "daemon/status.h"
 #include "daemon/ticket.h"
 #include "daemon/worker.h"
+#include "kernels/memory.h"
 
 #define ALIVE_S     0.25 // a client hears something at least this often
 #define BUSY_MS     100  // the loop's step while there are requests
 #define IDLE_MS     1000
 #define MAX_AT_ONCE 64   // messages taken in before others get their turn
 #define HARD_STOP_S 5.0  // for a cancelled request to end before the daemon ends regardless
+// How long running answers wait, at most about, for others' pictures and prompts between two of their steps: a fifth of a second
+// with the CPU and a fiftieth on a GPU, less what a step itself takes.
+#define SLICES_S        0.1
+#define DEVICE_SLICES_S 0.01
 #define STUCK_S     60.0 // alike for one that was over its time: a GPU that never comes back
 
 typedef struct service {
@@ -221,7 +226,8 @@ static void start_work(service *s)
     job *j = scheduler_start_planning(s->queue);
     if (j) worker_run(s->planner, ticket_plan, j->owner);
     while ((j = scheduler_start_running(s->queue, s->now_s))) {
-        if (!runner_add(s->runner, j->owner)) continue;
+        const runner_claim claim = ticket_claim(j->owner);
+        if (!runner_add(s->runner, j->owner, &claim)) continue;
         j->state = JOB_READY; // the engine thread does not have it
         end_early(s, j->owner, WHY_NOT);
     }
@@ -450,7 +456,10 @@ static sight_err open_parts(service *s, const char *endpoint)
     if (!err) err = identity_table_create(&s->identities);
     if (!err) err = outbox_create(&s->outbox);
     if (!err) err = worker_create(&s->planner);
-    if (!err) err = runner_create(&s->runner, ticket_step);
+    const bool on_device = kernels_on_device(engine_kernels(s->model));
+    const runner_work work = {.step = ticket_step, .answer = ticket_answer,
+                              .slices_s = on_device ? DEVICE_SLICES_S : SLICES_S};
+    if (!err) err = runner_create(&s->runner, &work);
     if (!err) runner_measure(s->runner, s->metrics);
     const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
                                .send_queue = s->o->send_queue};

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/batch.h"
 #include "daemon/request_media.h"
 #include "ipc/text.h"
 
@@ -153,18 +154,38 @@ void ticket_plan(void *arg)
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
 }
 
-pipeline_state ticket_step(void *arg, int wait_ms)
+// After a step: once all is over, the server is told.
+static pipeline_state settle(ticket *t, pipeline_state state)
 {
-    ticket *t = arg;
-    pipeline_state state = PIPELINE_OVER; // without memory even to begin; the server notices
-    if (t->pipeline || !pipeline_create(&t->pipeline, t->task, &t->cancel, on_event, t)) {
-        state = pipeline_step(t->pipeline, wait_ms);
-        atomic_store(&t->drawn, pipeline_drawn(t->pipeline));
-    }
+    if (t->pipeline) atomic_store(&t->drawn, pipeline_drawn(t->pipeline));
     if (state != PIPELINE_OVER) return state;
     pipeline_destroy(&t->pipeline);
     t->lost = engine_status(t->model);
     if (t->lost) snprintf(t->lost_line, sizeof t->lost_line, "%s", sight_error());
     put(t, OUTBOX_RAN, SIGHT_ALIVE, NULL);
     return PIPELINE_OVER;
+}
+
+pipeline_state ticket_step(void *arg, int wait_ms)
+{
+    ticket *t = arg;
+    // Without memory even to begin it is over; the server notices.
+    if (!t->pipeline && pipeline_create(&t->pipeline, t->task, &t->cancel, on_event, t)) return settle(t, PIPELINE_OVER);
+    return settle(t, pipeline_step(t->pipeline, wait_ms));
+}
+
+void ticket_answer(void *const *args, pipeline_state *states, double *took_s, int n)
+{
+    pipeline *p[RUNNER_TOGETHER] = {NULL};
+    for (int i = 0; i < n; i++) p[i] = ((ticket *)args[i])->pipeline;
+    batch_answer(p, took_s, n);
+    for (int i = 0; i < n; i++) states[i] = settle(args[i], pipeline_state_of(p[i]));
+}
+
+runner_claim ticket_claim(ticket *t)
+{
+    const request *q = t->task->asked;
+    return (runner_claim){.class = q->priority, .since_s = t->job.arrived_s, .deadline_s = t->job.deadline_s,
+                          .who = t->job.who, .client = t->job.client, .client_size = t->job.client_size,
+                          .used_us = &t->used_us};
 }

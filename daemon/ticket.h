@@ -13,6 +13,7 @@
 #include "daemon/pipeline.h"
 #include "daemon/record.h"
 #include "daemon/request.h"
+#include "daemon/runner.h"
 #include "daemon/scheduler.h"
 #include "daemon/task.h"
 #include "ipc/server.h"
@@ -40,6 +41,7 @@ typedef struct ticket {
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
     atomic_int drawn; // tokens of its answer so far
+    _Atomic int64_t used_us; // of the engine's time
     sight_err lost; // what engine_status said when it had run, and the sentence
     char lost_line[256];
     // The server's part.
@@ -62,9 +64,13 @@ void ticket_set_who(ticket *t, const identity *who, const request_limits *limits
 // For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done,
 // and then OUTBOX_PLANNED.
 void ticket_plan(void *arg);
+// What its claim to the engine is, for runner_add.
+runner_claim ticket_claim(ticket *t);
 // For the engine thread (daemon/runner.h). Puts the pipeline's events, and before it gives
 // PIPELINE_OVER, as the last it does with the ticket, OUTBOX_RAN.
 pipeline_state ticket_step(void *arg, int wait_ms);
+// The same for several that answer.
+void ticket_answer(void *const *args, pipeline_state *states, double *took_s, int n);
 
 // JSON texts (malloc; NULL: no memory).
 char *ticket_error_json(sight_err code, const char *line, int retry_after_s); // 0: no hint

@@ -1,7 +1,12 @@
 #include "text/draft_batch.h"
 
+#include "kernels/memory.h"
+
 // Segments of one step at most; more are read in several.
 #define STEP_SEGMENTS 64
+// On a GPU products of more rows come from other kernels, which round otherwise (kernels/cuda/linear.h): then an answer
+// would depend on how many others there are.
+#define DEVICE_ROWS 8
 
 typedef struct batch {
     draft *const *drafts;
@@ -51,13 +56,20 @@ static void run_all(batch *b)
     b->n = b->rows = 0;
 }
 
+static int64_t most_rows(const draft *d)
+{
+    const text_model *m = draft_model(d);
+    const int64_t most = text_model_max_rows(m);
+    return kernels_on_device(text_model_kernels(m)) && most > DEVICE_ROWS ? DEVICE_ROWS : most;
+}
+
 void draft_batch_run(draft *const *drafts, int32_t n, draft_batch_heard *heard, void *arg)
 {
     batch b = {.drafts = drafts, .heard = heard, .arg = arg};
     for (int32_t i = 0; i < n; i++) {
         segment s;
         if (!draft_wants(drafts[i], &s)) continue;
-        if (b.n == STEP_SEGMENTS || b.rows + s.n > text_model_max_rows(draft_model(drafts[i]))) run_all(&b);
+        if (b.n == STEP_SEGMENTS || b.rows + s.n > most_rows(drafts[i])) run_all(&b);
         b.segments[b.n] = s;
         b.at[b.n++] = i;
         b.rows += s.n;
