@@ -25,6 +25,16 @@ void log_set_level(log_level level)
     atomic_store(&max_level, (int)level);
 }
 
+bool log_level_parse(log_level *out, const char *word)
+{
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(word, level_names[i])) continue;
+        *out = (log_level)i;
+        return true;
+    }
+    return false;
+}
+
 void log_set_format(log_format format)
 {
     atomic_store(&as_format, (int)format);

@@ -9,6 +9,7 @@
 #define SIGHT_BASE_LOG_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 
@@ -17,6 +18,7 @@ typedef enum log_format { LOG_AS_TEXT, LOG_AS_JSON } log_format;
 
 // Lines above this level are dropped. Default LOG_INFO.
 void log_set_level(log_level level);
+bool log_level_parse(log_level *out, const char *word); // "warning"; false: there is no such level
 void log_set_format(log_format format);
 
 // With journal = 1 each line carries the "<N>" priority prefix that systemd reads, and as text neither time nor level.

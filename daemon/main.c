@@ -56,10 +56,7 @@ static void set_signals(void)
 
 static void set_log(const options *o)
 {
-    static const char *const levels[] = {"error", "warning", "info", "debug"};
-    for (int i = 0; o->log && i < 4; i++) {
-        if (!strcmp(o->log, levels[i])) log_set_level((log_level)i);
-    }
+    options_apply_log(o);
     if (getenv("JOURNAL_STREAM")) log_set_journal(1);
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_BUCKETS 20
 
@@ -189,6 +190,7 @@ sight_err metrics_create(metrics **out)
         return sight_fail(SIGHT_E_MEMORY, "no memory for %zu counters", n);
     }
     pthread_mutex_init(&m->mutex, NULL);
+    metrics_set(m, METRIC_START_TIME, (double)time(NULL));
     *out = m;
     return SIGHT_OK;
 }

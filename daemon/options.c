@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "daemon/model_set.h"
+#include "daemon/scrape.h"
 #include "daemon/settings.h"
 
 #define MAX_CONFIG_BYTES (1 << 20)
@@ -82,6 +84,9 @@ static const setting settings[] = {
     {"private", INT32, AT(private_s), 0, 1000000, "S",
      "end so long after the last client has gone"},
     {"log", TEXT, AT(log), 0, 0, "LEVEL", "error, warning, info, debug"},
+    {"log-format", TEXT, AT(log_format), 0, 0, "FORM", "text or json"},
+    {"metrics", TEXT, AT(metrics), 0, 0, "ADDRESS:PORT", "serve metrics over HTTP there"},
+    {"stuck", SECONDS, AT(stuck_s), 1, NO_LIMIT, "S", "after so long in one turn the engine counts as stuck"},
 };
 
 #define N_SETTINGS (sizeof settings / sizeof *settings)
@@ -97,6 +102,7 @@ void options_set_defaults(options *o)
         .send_queue = 20000,
         .max_request_s = 3600,
         .grace_s = 10,
+        .stuck_s = 60,
     };
     o->engine.reuse = true;
 }
@@ -253,6 +259,27 @@ static sight_err check_device(options *o)
     return settings_share(&o->engine.device_bytes, &o->engine.device_percent, o->device_memory, "device-memory");
 }
 
+static sight_err check_telling(const options *o)
+{
+    log_level level;
+    if (o->log && !log_level_parse(&level, o->log)) {
+        return sight_fail(SIGHT_E_ARGUMENT,
+                          "log is '%.40s', must be error, warning, info or debug", o->log);
+    }
+    if (o->log_format && strcmp(o->log_format, "text") && strcmp(o->log_format, "json")) {
+        return sight_fail(SIGHT_E_ARGUMENT, "log-format is '%.40s', must be text or json", o->log_format);
+    }
+    return o->metrics ? scrape_check(o->metrics) : SIGHT_OK;
+}
+
+void options_apply_log(const options *o)
+{
+    log_level level = LOG_INFO;
+    if (o->log) log_level_parse(&level, o->log);
+    log_set_level(level);
+    log_set_format(o->log_format && !strcmp(o->log_format, "json") ? LOG_AS_JSON : LOG_AS_TEXT);
+}
+
 sight_err options_check(options *o)
 {
     sight_err wrong = check_device(o);
@@ -277,15 +304,7 @@ sight_err options_check(options *o)
         sight_err err = draft_parse(&o->limits.drafts, o->drafts, "drafts");
         if (err) return err;
     }
-    static const char *const levels[] = {"error", "warning", "info", "debug"};
-    for (int i = 0; o->log && i < 4; i++) {
-        if (!strcmp(o->log, levels[i])) return SIGHT_OK;
-    }
-    if (o->log) {
-        return sight_fail(SIGHT_E_ARGUMENT,
-                          "log is '%.40s', must be error, warning, info or debug", o->log);
-    }
-    return SIGHT_OK;
+    return check_telling(o);
 }
 
 sight_err options_read(options *o, int argc, char **argv)

@@ -38,6 +38,9 @@ typedef struct options {
     double grace_s;         // for the running request when told to stop
     int32_t private_s;      // > 0: ends so long after its last client has gone
     char *log;              // "error", "warning", "info", "debug"
+    char *log_format;       // "text", "json"
+    char *metrics;          // ADDRESS:PORT; NULL: none
+    double stuck_s;         // a turn of the engine loop may last
     bool help, version, check, print_config;
 } options;
 
@@ -52,6 +55,9 @@ sight_err options_read_text(options *out, const char *text, const char *what);
 void options_set_defaults(options *out);
 // Settings that are words into what they mean; part of options_read. SIGHT_E_ARGUMENT.
 sight_err options_check(options *o);
+
+// Makes the log as its settings say.
+void options_apply_log(const options *o);
 
 void options_print_help(FILE *to);
 // Every setting with its value, as a configuration file.

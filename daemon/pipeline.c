@@ -79,6 +79,7 @@ static void on_progress(void *arg, const char *stage, int64_t done, int64_t tota
     if (body && !strcmp(stage, "read") && stages_rate(r->stages) > 0) {
         json_object_set_new(body, "per_s", json_real(stages_rate(r->stages)));
         json_object_set_new(body, "left_s", json_real(stages_left_s(r->stages)));
+        if (r->reused.tokens) json_object_set_new(body, "reused", json_integer(r->reused.tokens));
     }
     report(r, SIGHT_PROGRESS, body);
 }

@@ -36,6 +36,7 @@ static void read_progress(record *r, const json_t *body)
     r->total = json_integer_value(json_object_get(body, "total"));
     r->per_s = number_at(body, "per_s");
     r->left_s = number_at(body, "left_s");
+    r->reused = count_at(body, "reused");
 }
 
 static void read_done(record *r, const json_t *body)

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/account.h"
+#include "daemon/monitor.h"
 #include "daemon/notify.h"
 #include "daemon/runner.h"
 #include "daemon/status.h"
@@ -42,7 +43,7 @@ typedef struct service {
     bool lost;                     // the engine has failed for good
     char lost_line[256];           // as what
     double alone_s;                // since when a private daemon has had no client
-    double watchdog_s, watched_s;
+    monitor *monitor;
     int64_t served, serial; // requests ended, and taken in
 } service;
 
@@ -184,7 +185,13 @@ static void lose_engine(service *s, const ticket *t)
 // Sends an event on; a last one is kept until the worker has let go of the ticket.
 static void forward(service *s, ticket *t, outbox_item **item)
 {
-    record_merge(&t->record, &(*item)->news);
+    const record *news = &(*item)->news;
+    if (news->staged && news->stage == BY_STAGE_READ) {
+        const int64_t before = t->read > news->reused ? t->read : news->reused;
+        monitor_read(s->monitor, news->done - before);
+        t->read = news->done;
+    }
+    record_merge(&t->record, news);
     if ((*item)->event == SIGHT_DONE || (*item)->event == SIGHT_ERROR) {
         outbox_item_destroy(&t->end);
         t->end = *item;
@@ -409,11 +416,11 @@ static bool is_over(service *s)
     return (s->stop_s || s->lost) && scheduler_count(s->queue) == 0;
 }
 
-static void feed_watchdog(service *s)
+static void tell_monitor(service *s)
 {
-    if (s->watchdog_s <= 0 || s->now_s - s->watched_s < s->watchdog_s) return;
-    notify_send("WATCHDOG=1");
-    s->watched_s = s->now_s;
+    const pulse_view v = {.queue = s->queue, .connections = server_connections(s->server), .stopping = s->stop_s > 0,
+                          .stop_left_s = s->stop_s > 0 ? s->stop_s + s->o->grace_s - s->now_s : 0};
+    monitor_turn(s->monitor, &v, s->now_s);
 }
 
 // ---- the loop ----
@@ -421,8 +428,7 @@ static void feed_watchdog(service *s)
 static int wait_ms(const service *s)
 {
     if (scheduler_count(s->queue)) return BUSY_MS;
-    const double watchdog_ms = s->watchdog_s > 0 ? s->watchdog_s * 500 : IDLE_MS;
-    return watchdog_ms < IDLE_MS ? (int)watchdog_ms : IDLE_MS;
+    return monitor_wait_ms(s->monitor, IDLE_MS);
 }
 
 static sight_err loop(service *s)
@@ -439,7 +445,7 @@ static sight_err loop(service *s)
         start_work(s);
         announce(s);
         sweep(s); // what announcing found gone
-        feed_watchdog(s);
+        tell_monitor(s);
         if (is_over(s)) return s->lost ? sight_fail(SIGHT_E_INTERNAL, "%s", s->lost_line) : SIGHT_OK;
         if (s->cancelled_s && s->now_s - s->cancelled_s > HARD_STOP_S) {
             log_line(LOG_WARNING, "a request did not end in %g s; ending without it", HARD_STOP_S);
@@ -461,6 +467,7 @@ static sight_err open_parts(service *s, const char *endpoint)
                               .slices_s = on_device ? DEVICE_SLICES_S : SLICES_S};
     if (!err) err = runner_create(&s->runner, &work);
     if (!err) runner_measure(s->runner, s->metrics);
+    if (!err) err = monitor_create(&s->monitor, s->o, runner_heartbeat(s->runner), s->now_s);
     const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
                                .send_queue = s->o->send_queue};
     return err ? err : server_open(&s->server, &so);
@@ -473,6 +480,7 @@ static void close_parts(service *s)
         atomic_store(&t->cancel, true);
     }
     if (s->outbox) outbox_close(s->outbox); // a worker must not wait for somebody to listen
+    monitor_destroy(&s->monitor); // it asks the runner
     worker_destroy(&s->planner);
     runner_destroy(&s->runner);
     outbox_destroy(&s->outbox);
@@ -489,8 +497,7 @@ static void close_parts(service *s)
 sight_err service_run(engine *model, const options *o, const char *endpoint,
                       const volatile sig_atomic_t *stops)
 {
-    service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops,
-                 .watchdog_s = notify_watchdog_s()};
+    service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
     metrics_name_model(s.metrics, engine_index(model), engine_model_name(model));
     sight_err err = open_parts(&s, endpoint);

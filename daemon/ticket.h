@@ -47,6 +47,7 @@ typedef struct ticket {
     // The server's part.
     int64_t serial; // counts the daemon's requests from 1: ids are the clients' own
     record record;  // of what its events said
+    int64_t read;   // prompt tokens, of these
     ticket_why why;   // it is to end early
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
     bool ended;       // its client has been sent done or error

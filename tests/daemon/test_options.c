@@ -147,34 +147,48 @@ static void printed_settings_read_back_the_same(void **state)
     options_done(&again);
 }
 
+// The settings as --print-config writes them.
+static void print_to(char *out, size_t size, const options *o)
+{
+    FILE *f = fmemopen(out, size, "w");
+    assert_non_null(f);
+    options_print_config(o, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+// Settings stand in the example commented out ("#name = value"): all must be there, and accepted as they are; numbers and
+// yes or no must be the defaults, so that nobody reads there what is no longer so.
 static void the_example_file_holds_every_setting(void **state)
 {
+    static char text[65536], plain[65536], shown[65536], wanted[65536];
     FILE *f = fopen(TEST_SOURCE_DIR "/systemd/sightd.conf", "r");
     assert_non_null(f);
-    char text[16384] = {0}, plain[16384], *to = plain;
-    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
     fclose(f);
-    // Settings stand there commented out ("#name = value"): all must be accepted as they are.
+    char *to = plain;
     for (const char *c = text; *c; c++) {
-        if (*c == '#' && c[1] >= 'a' && c[1] <= 'z') continue;
+        const bool begins = c == text || c[-1] == '\n';
+        if (begins && *c == '#' && c[1] >= 'a' && c[1] <= 'z') continue;
         *to++ = *c;
     }
     *to = 0;
-    options o;
+    options o, defaults;
     options_set_defaults(&o);
+    options_set_defaults(&defaults);
     assert_ok(options_read_text(&o, plain, "sightd.conf"));
-    char all[16384];
-    f = fmemopen(all, sizeof all, "w");
-    options_print_config(&o, f);
-    fclose(f);
-    for (char *line = strtok(all, "\n"); line; line = strtok(NULL, "\n")) {
-        if (*line == '#') line += 2; // "# name =": a setting without a value, or a help line
+    print_to(shown, sizeof shown, &o);
+    print_to(wanted, sizeof wanted, &defaults);
+    for (char *line = strtok(wanted, "\n"); line; line = strtok(NULL, "\n")) {
+        const bool set = *line != '#';
+        if (!set) line += 2; // "# name =": a setting without a value, or a help line
         char *equals = strstr(line, " =");
         if (!equals || memchr(line, ' ', (size_t)(equals - line))) continue;
+        if (set && !strstr(shown, line)) fail_msg("the example does not have the default: %s", line);
         equals[2] = 0;
         if (!strstr(plain, line)) fail_msg("the example lacks '%s'", line);
     }
     options_done(&o);
+    options_done(&defaults);
 }
 
 static void systemd_hears_us(void **state)

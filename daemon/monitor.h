@@ -1,0 +1,27 @@
+// daemon/monitor.h - all by which the daemon is seen from outside: health, rates and gauges, systemd, the metrics endpoint.
+//
+// Threads: the server's.
+#ifndef SIGHT_DAEMON_MONITOR_H
+#define SIGHT_DAEMON_MONITOR_H
+
+#include "daemon/options.h"
+#include "daemon/pulse.h"
+
+typedef struct monitor monitor;
+
+// Opens the endpoint where o->metrics names one. beat is borrowed. Codes of scrape_open.
+sight_err monitor_create(monitor **out, const options *o, const heartbeat *beat, double now_s);
+void monitor_destroy(monitor **m); // accepts NULL; leaves NULL
+// Every turn of the server loop.
+void monitor_turn(monitor *m, const pulse_view *v, double now_s);
+// As pulse_read.
+void monitor_read(monitor *m, int64_t tokens);
+pulse_rates monitor_rates(const monitor *m);
+// Changes to other settings: opens the endpoint that they name, if it is another; nothing has changed after a failure.
+// Codes of scrape_open.
+sight_err monitor_change(monitor *m, const options *o);
+// How long the loop may wait: at most so long, less where systemd wants to hear more often.
+int monitor_wait_ms(const monitor *m, int most_ms);
+const char *monitor_address(const monitor *m); // NULL: no endpoint
+
+#endif
