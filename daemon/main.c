@@ -9,13 +9,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "checkpoint/prepare.h"
+#include "daemon/endpoints.h"
 #include "daemon/engine.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "kernels/device.h"
-#include "ipc/endpoint.h"
-#include "ipc/lock.h"
 
 static volatile sig_atomic_t stops; // SIGTERM and SIGINT so far
 
@@ -165,15 +164,14 @@ static void print_check(const engine *e)
     json_decref(about);
 }
 
-static sight_err choose_endpoint(char *out, size_t size, const options *o)
+// Before the model is loaded: what is wrong with the sockets is told at once, and a second daemon learns that there is a first.
+static sight_err take_endpoints(endpoints *at, const options *o)
 {
-    if (!o->endpoint) {
-        sight_err err = endpoint_own(out, size);
-        return err ? err : endpoint_check(out);
-    }
-    sight_err err = endpoint_check(o->endpoint);
-    if (!err) snprintf(out, size, "%s", o->endpoint);
-    return err;
+    sight_err err = gate_check(&o->gate);
+    if (err == SIGHT_E_NOT_FOUND || err == SIGHT_E_PERMISSION) err = SIGHT_E_ARGUMENT; // of the keys
+    if (!err) err = endpoints_choose(at, &o->endpoints, o->gate.keys != NULL);
+    if (!err && !o->check) err = endpoints_lock(at, gate_open_to(&o->gate));
+    return of_endpoint(err);
 }
 
 // Without a folder named: see ticket_set_who.
@@ -188,25 +186,21 @@ static sight_err open_roots(roots **out, options *o)
 static sight_err serve(options *o)
 {
     roots *below = NULL;
-    char endpoint[ENDPOINT_MAX];
-    endpoint_lock lock = {-1};
+    endpoints at = {0};
     engine *model = NULL;
     sight_err err = metrics_create(&o->engine.metrics);
-    if (!err) err = choose_endpoint(endpoint, sizeof endpoint, o);
-    // Before the model is loaded: a second daemon learns at once that there is a first.
-    if (!err && !o->check) err = endpoint_lock_take(&lock, endpoint);
-    err = of_endpoint(err);
+    if (!err) err = take_endpoints(&at, o);
     if (!err) err = open_roots(&below, o);
     if (!err) err = open_model(&model, o);
     if (!err && o->check) print_check(model);
     else if (!err) {
         set_signals(); // until now the default: a load is simply ended
-        err = service_run(model, o, endpoint, &stops);
+        err = service_run(model, o, &at, &stops);
     }
     engine_close(&model);
     roots_destroy(&below);
     metrics_destroy(&o->engine.metrics);
-    endpoint_lock_release(&lock);
+    endpoints_release(&at);
     return err;
 }
 

@@ -27,7 +27,19 @@ static const setting settings[] = {
      "a LoRA adapter (PEFT); may be given again"},
     {"default-model", TEXT, AT(default_model), 0, 0, "NAME",
      "model or router of requests that name none (default: the first)"},
-    {"endpoint", TEXT, AT(endpoint), 0, 0, "URL", "ipc:///path or tcp://127.0.0.1:port"},
+    {"endpoint", LIST, AT(endpoints), 0, 0, "URL",
+     "ipc:///path or tcp://host:port; may be given again"},
+    {"socket-mode", TEXT, AT(gate.socket_mode), 0, 0, "OCTAL", "of an ipc socket (default 0600)"},
+    {"socket-group", TEXT, AT(gate.socket_group), 0, 0, "GROUP", "that an ipc socket is given to"},
+    {"allow-uid", LIST, AT(gate.allow_uid), 0, 0, "USER",
+     "and only this one uses it; may be given again"},
+    {"uid-rights", TEXT, AT(gate.uid_rights), 0, 0, "RIGHTS",
+     "of other local users (default ask plan paths urls)"},
+    {"keys", TEXT, AT(gate.keys), 0, 0, "FOLDER", "of keys for tcp; see sight keys"},
+    {"server-key", TEXT, AT(gate.server_key), 0, 0, "FILE",
+     "the server's secret key (default: in that folder)"},
+    {"tcp-rights", TEXT, AT(gate.tcp_rights), 0, 0, "RIGHTS",
+     "over tcp without keys (default ask plan)"},
     {"device", TEXT, AT(device), 0, 0, "WORD", "auto, cpu, cuda or cuda:N: where the model runs"},
     {"device-memory", TEXT, AT(device_memory), 0, 0, "BYTES|N%",
      "of a GPU's memory; 0: nearly all that is free"},
@@ -313,9 +325,10 @@ sight_err options_read(options *o, int argc, char **argv)
     options first; // the command line alone: where the file is, and whether it is well formed
     options_set_defaults(&first);
     sight_err err = read_arguments(&first, &config, argc, argv);
-    options_done(&first);
     options_set_defaults(o);
     if (!err) err = config ? read_file(o, config) : read_default_file(o);
+    if (!err) settings_override(o, &first, settings, N_SETTINGS);
+    options_done(&first);
     if (!err) err = read_arguments(o, &config, argc, argv);
     return err ? err : options_check(o);
 }

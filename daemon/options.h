@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "daemon/engine.h"
+#include "daemon/gate.h"
 #include "daemon/model_sections.h"
 #include "daemon/request.h"
 #include "daemon/scheduler.h"
@@ -22,7 +23,8 @@ typedef struct options {
     model_sections sections; // further models, and routers (daemon/model_set.h makes models of all this)
     char *default_model;     // for requests that name none; NULL: the first
     option_list lora; // adapters, in the order given
-    char *endpoint; // NULL: endpoint_own
+    option_list endpoints; // none: endpoint_own
+    gate_options gate;
     char *device;   // as written, checked when read; NULL: auto. Looked for when the model is opened
     char *device_memory;       // as written
     char *simd, *kv, *weights; // as written, checked when read

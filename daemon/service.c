@@ -34,6 +34,7 @@ typedef struct service {
     server *server;
     scheduler *queue;
     identity_table *identities;
+    gate *gate;
     outbox *outbox;
     worker *planner;
     runner *runner;
@@ -313,43 +314,52 @@ static void take_request(service *s, server_message **m, identity *who)
     ticket_destroy(&t);
 }
 
-static void take_cancel(service *s, const server_message *m)
+// Those of that id, over all connections of that identity; whether there were any.
+static bool cancel_of(service *s, const identity *whose, const char *id)
 {
-    char id[SIGHT_ID_SIZE];
-    sight_err err = status_read_cancel(id, m->request.json, m->request.json_size);
+    bool found = false;
+    for (int i = 0; whose && i < scheduler_count(s->queue); i++) {
+        job *j = scheduler_get(s->queue, i);
+        if (j->who != whose || strcmp(j->id, id)) continue;
+        end_early(s, j->owner, WHY_CLIENT);
+        found = true;
+    }
+    return found;
+}
+
+static void take_cancel(service *s, const server_message *m, const identity *who)
+{
+    char id[SIGHT_ID_SIZE], name[IDENTITY_NAME_SIZE];
+    sight_err err = status_read_cancel(id, name, m->request.json, m->request.json_size);
+    const bool others = !err && *name && strcmp(name, identity_name(who));
+    if (others && !identity_may(who, RIGHT_ADMIN)) err = identity_refuse(who, RIGHT_ADMIN);
     if (err) {
         refuse(s, m, err, sight_error(), 0);
         return;
     }
-    job *j = scheduler_find(s->queue, m->from.name, m->from.size, id);
-    if (j) end_early(s, j->owner, WHY_CLIENT);
-    send_text(s, &m->from, m->request.id, SIGHT_DONE, j ? "{\"found\":true}" : "{\"found\":false}");
+    bool found;
+    if (*name) {
+        found = cancel_of(s, identity_table_find(s->identities, name), id);
+    } else { // this connection's own
+        job *j = scheduler_find(s->queue, m->from.name, m->from.size, id);
+        if (j) end_early(s, j->owner, WHY_CLIENT);
+        found = j != NULL;
+    }
+    send_text(s, &m->from, m->request.id, SIGHT_DONE, found ? "{\"found\":true}" : "{\"found\":false}");
 }
 
-static void take_question(service *s, const server_message *m)
+static void take_question(service *s, const server_message *m, const identity *who)
 {
     const status_view view = {
         .model = s->model, .options = s->o, .server = s->server, .queue = s->queue,
         .now_s = s->now_s, .uptime_s = s->now_s - s->start_s, .served = s->served,
-        .stopping = s->stop_s > 0,
+        .stopping = s->stop_s > 0, .who = who,
     };
     char *json = m->request.verb == SIGHT_MODELS ? status_models_json(&view)
                                                  : status_json(&view);
     if (json) send_text(s, &m->from, m->request.id, SIGHT_DONE, json);
     else refuse(s, m, SIGHT_E_MEMORY, "no memory for a reply", 0);
     free(json);
-}
-
-// Who sent it: a local user, or whoever comes over an open loopback port.
-static sight_err identify(service *s, identity **who, const server_message *m)
-{
-    char name[IDENTITY_NAME_SIZE] = IDENTITY_TCP;
-    identity_terms terms = {.rights = 1u << RIGHT_ASK | 1u << RIGHT_PLAN};
-    if (m->uid >= 0) {
-        snprintf(name, sizeof name, "uid %lld", (long long)m->uid);
-        terms.rights = IDENTITY_ALL_RIGHTS;
-    }
-    return identity_table_get(s->identities, who, name, false, &terms);
 }
 
 static void take_message(service *s, server_message **m)
@@ -361,15 +371,15 @@ static void take_message(service *s, server_message **m)
         refuse(s, *m, err, (*m)->line, 0);
         return;
     }
-    if ((err = identify(s, &who, *m))) {
+    if ((err = gate_identify(s->gate, &who, *m))) {
         refuse(s, *m, err, sight_error(), 0);
         return;
     }
     switch ((*m)->request.verb) {
     case SIGHT_ASK:
     case SIGHT_PLAN: take_request(s, m, who); break;
-    case SIGHT_CANCEL: take_cancel(s, *m); break;
-    default: take_question(s, *m); break;
+    case SIGHT_CANCEL: take_cancel(s, *m, who); break;
+    default: take_question(s, *m, who); break;
     }
 }
 
@@ -428,7 +438,8 @@ static void tell_monitor(service *s)
 static int wait_ms(const service *s)
 {
     if (scheduler_count(s->queue)) return BUSY_MS;
-    return monitor_wait_ms(s->monitor, IDLE_MS);
+    const int step_ms = gate_step_ms(s->gate);
+    return monitor_wait_ms(s->monitor, step_ms >= 0 && step_ms < IDLE_MS ? step_ms : IDLE_MS);
 }
 
 static sight_err loop(service *s)
@@ -436,6 +447,7 @@ static sight_err loop(service *s)
     for (;;) {
         sight_err err = server_wait(s->server, outbox_fd(s->outbox), wait_ms(s));
         s->now_s = clock_now_s();
+        gate_tend(s->gate, s->server, s->now_s);
         if (!err) err = take_messages(s);
         if (err) return err;
         hear_workers(s);
@@ -445,6 +457,7 @@ static sight_err loop(service *s)
         start_work(s);
         announce(s);
         sweep(s); // what announcing found gone
+        if (scheduler_count(s->queue) == 0) identity_table_sweep(s->identities);
         tell_monitor(s);
         if (is_over(s)) return s->lost ? sight_fail(SIGHT_E_INTERNAL, "%s", s->lost_line) : SIGHT_OK;
         if (s->cancelled_s && s->now_s - s->cancelled_s > HARD_STOP_S) {
@@ -454,7 +467,7 @@ static sight_err loop(service *s)
     }
 }
 
-static sight_err open_parts(service *s, const char *endpoint)
+static sight_err open_parts(service *s, const endpoints *at)
 {
     scheduler_limits limits = s->o->queue;
     limits.memory_bytes = engine_get_memory(s->model).cache_budget;
@@ -468,8 +481,10 @@ static sight_err open_parts(service *s, const char *endpoint)
     if (!err) err = runner_create(&s->runner, &work);
     if (!err) runner_measure(s->runner, s->metrics);
     if (!err) err = monitor_create(&s->monitor, s->o, runner_heartbeat(s->runner), s->now_s);
-    const server_options so = {.endpoint = endpoint, .max_message_bytes = s->o->max_message_bytes,
-                               .send_queue = s->o->send_queue};
+    if (!err) err = gate_open(&s->gate, &s->o->gate, s->identities);
+    server_options so = {.endpoints = at->at, .n_endpoints = at->n, .max_message_bytes = s->o->max_message_bytes,
+                         .send_queue = s->o->send_queue};
+    if (!err) gate_configure(s->gate, &so);
     return err ? err : server_open(&s->server, &so);
 }
 
@@ -490,19 +505,20 @@ static void close_parts(service *s)
         ticket_destroy(&t);
     }
     scheduler_destroy(&s->queue);
+    server_close(&s->server); // before the gate, which it asks
+    gate_close(&s->gate);
     identity_table_destroy(&s->identities); // after all that knows who asks
-    server_close(&s->server);
 }
 
-sight_err service_run(engine *model, const options *o, const char *endpoint,
+sight_err service_run(engine *model, const options *o, const endpoints *at,
                       const volatile sig_atomic_t *stops)
 {
     service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
     metrics_name_model(s.metrics, engine_index(model), engine_model_name(model));
-    sight_err err = open_parts(&s, endpoint);
+    sight_err err = open_parts(&s, at);
     if (!err) {
-        log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), endpoint);
+        for (size_t i = 0; i < at->n; i++) log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), at->at[i]);
         notify_send("READY=1");
         err = loop(&s);
     }

@@ -97,6 +97,16 @@ void settings_done(void *base, const setting *table, size_t size)
     }
 }
 
+void settings_override(void *base, const void *other, const setting *table, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        const option_list *instead = (const option_list *)((const char *)other + table[i].offset);
+        if (table[i].kind != LIST || instead->n == 0) continue;
+        settings_done(base, &table[i], 1);
+        ((option_list *)((char *)base + table[i].offset))->n = 0;
+    }
+}
+
 // ---- writing ----
 
 static void print_list(FILE *to, const option_list *list, const char *name)

@@ -37,6 +37,8 @@ const setting *settings_find(const setting *table, size_t size, const char *name
 sight_err settings_set(void *base, const setting *s, const char *value, const char *where);
 // Frees texts and lists.
 void settings_done(void *base, const setting *table, size_t size);
+// Empties the lists of base that the other one has too, which is to take their place.
+void settings_override(void *base, const void *other, const setting *table, size_t size);
 // "name = value", or "# name =" where it has none.
 void settings_print(FILE *to, const void *base, const setting *s);
 

@@ -14,13 +14,19 @@ static char *dump(json_t *body)
     return json;
 }
 
+static bool sees_others(const identity *who)
+{
+    return identity_may(who, RIGHT_STATUS) || identity_may(who, RIGHT_ADMIN);
+}
+
 static json_t *describe_jobs(const status_view *v)
 {
     json_t *jobs = json_array();
     for (int i = 0; i < scheduler_count(v->queue); i++) {
         const job *j = scheduler_get(v->queue, i);
+        if (j->who != v->who && !sees_others(v->who)) continue;
         json_array_append_new(
-            jobs, json_pack("{s:s, s:s, s:s, s:i, s:f, s:I}", "id", j->id, "verb",
+            jobs, json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I}", "id", j->id, "who", identity_name(j->who), "verb",
                             j->plan_only ? "plan" : "ask", "state", job_state_name(j->state),
                             "place", scheduler_place(v->queue, j), "age_s",
                             v->now_s - j->arrived_s, "bytes", (json_int_t)j->bytes));
@@ -78,17 +84,22 @@ char *status_accepted_json(const ticket *t, int place)
     return dump(body);
 }
 
-sight_err status_read_cancel(char id[SIGHT_ID_SIZE], const char *json, size_t size)
+sight_err status_read_cancel(char id[SIGHT_ID_SIZE], char who[IDENTITY_NAME_SIZE], const char *json, size_t size)
 {
     json_t *root;
     sight_err err = json_parse(&root, json, size, MAX_CANCEL_BYTES, "cancel", SIGHT_E_ARGUMENT);
     if (err) return err;
+    const json_fields f = {root, "cancel", SIGHT_E_ARGUMENT};
     const json_t *value = json_object_get(root, "id");
-    const char *text = json_string_value(value);
+    const char *text = json_string_value(value), *whose = "";
     if (!text || !wire_id_is_good(text, json_string_length(value))) {
         err = sight_fail(SIGHT_E_ARGUMENT, "cancel: 'id' must name the request to end");
-    } else {
+    }
+    if (!err) err = json_get_string(&f, &whose, "who");
+    if (!err && strlen(whose) >= IDENTITY_NAME_SIZE) err = sight_fail(SIGHT_E_ARGUMENT, "cancel: 'who' is too long a name");
+    if (!err) {
         strcpy(id, text);
+        strcpy(who, whose);
     }
     json_decref(root);
     return err;

@@ -77,7 +77,24 @@ static sight_err check_ipc(const char *path)
     return SIGHT_OK;
 }
 
-sight_err endpoint_check(const char *endpoint)
+static bool is_loopback(const char *host)
+{
+    return !strncmp(host, "127.0.0.1:", 10) || !strncmp(host, "[::1]:", 6);
+}
+
+static sight_err check_port(const char *endpoint, const char *host)
+{
+    const char *colon = strrchr(host, ':');
+    const char *port = colon && colon > host ? colon + 1 : "";
+    char *end;
+    const long n = strtol(port, &end, 10);
+    if (*port < '0' || *port > '9' || *end || n < 1 || n > 65535) {
+        return sight_fail(SIGHT_E_ARGUMENT, "endpoint: '%s' needs a host and a port of 1 to 65535", endpoint);
+    }
+    return SIGHT_OK;
+}
+
+sight_err endpoint_check(const char *endpoint, bool keys)
 {
     if (strlen(endpoint) >= ENDPOINT_MAX) {
         return sight_fail(SIGHT_E_ARGUMENT, "endpoint: longer than %d bytes", ENDPOINT_MAX - 1);
@@ -88,17 +105,10 @@ sight_err endpoint_check(const char *endpoint)
                           "endpoint: '%s' must begin with ipc:// or tcp://", endpoint);
     }
     const char *host = endpoint + 6;
-    if (strncmp(host, "127.0.0.1:", 10) && strncmp(host, "[::1]:", 6)) {
+    if (!keys && !is_loopback(host)) {
         return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "endpoint: '%s' is open to the network; until connections are encrypted "
-                          "(CURVE keys, a later version) only 127.0.0.1 and [::1] are served",
-                          endpoint);
+                          "endpoint: '%s' is open to the network, which is served with keys only: make some with `sight keys` "
+                          "and give their folder as keys; without them there are 127.0.0.1 and [::1]", endpoint);
     }
-    const char *port = strrchr(host, ':') + 1;
-    char *end;
-    long n = strtol(port, &end, 10);
-    if (*port < '0' || *port > '9' || *end || n < 1 || n > 65535) {
-        return sight_fail(SIGHT_E_ARGUMENT, "endpoint: '%s' needs a port of 1 to 65535", endpoint);
-    }
-    return SIGHT_OK;
+    return check_port(endpoint, host);
 }

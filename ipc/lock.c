@@ -29,14 +29,19 @@ static sight_err check_folder(const char *folder)
     return SIGHT_OK;
 }
 
-static sight_err prepare_folder(const char *path)
+static sight_err prepare_folder(const char *path, unsigned open_to)
 {
     char folder[ENDPOINT_MAX];
     snprintf(folder, sizeof folder, "%s", path);
     char *slash = strrchr(folder, '/');
     if (!slash || slash == folder) return SIGHT_OK;
     *slash = 0;
-    if (mkdir(folder, 0700) && errno != EEXIST) return file_fail("make", folder, errno);
+    const mode_t mode = open_to ? 0711 : 0700;
+    if (mkdir(folder, 0700) == 0) {
+        if (chmod(folder, mode)) return file_fail("set the mode of", folder, errno); // whatever the umask is
+    } else if (errno != EEXIST) {
+        return file_fail("make", folder, errno);
+    }
     return check_folder(folder);
 }
 
@@ -57,12 +62,12 @@ static sight_err lock_file(int fd, const char *path)
                       n > 0 ? strtol(pid, NULL, 10) : 0L, path);
 }
 
-sight_err endpoint_lock_take(endpoint_lock *out, const char *endpoint)
+sight_err endpoint_lock_take(endpoint_lock *out, const char *endpoint, unsigned open_to)
 {
     out->fd = -1;
     const char *path = endpoint_path(endpoint);
     if (!path) return SIGHT_OK;
-    sight_err err = prepare_folder(path);
+    sight_err err = prepare_folder(path, open_to);
     if (err) return err;
     char name[ENDPOINT_MAX + 8];
     snprintf(name, sizeof name, "%s.lock", path);

@@ -4,22 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
-#include "ipc/endpoint.h"
+#include "ipc/port.h"
 
 // Routing id, head and parts; what comes after them is counted and dropped.
 #define MAX_FRAMES (1 + WIRE_HEAD_FRAMES + SIGHT_PARTS_MAX)
-#define MONITOR    "inproc://connections"
+// Of a routing id that the socket gave: a zero byte and four more.
+#define OWN_ID_SIZE 5
 
 struct server {
-    void *context, *router, *monitor;
-    char endpoint[ENDPOINT_MAX];
+    void *context;
+    zap *zap; // NULL: there are no keys
+    port ports[ENDPOINTS_MAX];
+    size_t n_ports, next; // the port that is read from next
     int64_t max_message_bytes, frame_limit;
-    int connections;
-    bool bound;
+    zap_accepts *accepts;
+    void *accepts_arg;
 };
 
 typedef struct server_frames {
@@ -40,68 +42,32 @@ static int64_t choose_frame_limit(int64_t max_message_bytes)
     return limit < max_message_bytes ? max_message_bytes : limit;
 }
 
-static bool set_int(void *socket, int option, int value)
+static sight_err open_ports(server *s, const server_options *o)
 {
-    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
-}
-
-static bool configure(server *s, const server_options *o)
-{
-    s->frame_limit = choose_frame_limit(o->max_message_bytes);
-    bool good = set_int(s->router, ZMQ_LINGER, 500) &&
-                set_int(s->router, ZMQ_ROUTER_MANDATORY, 1) &&
-                set_int(s->router, ZMQ_SNDHWM, o->send_queue) &&
-                set_int(s->router, ZMQ_RCVHWM, 64) && set_int(s->router, ZMQ_IPV6, 1) &&
-                zmq_setsockopt(s->router, ZMQ_MAXMSGSIZE, &s->frame_limit,
-                               sizeof s->frame_limit) == 0;
-    if (good && !endpoint_path(o->endpoint)) { // a local socket tells at once; a network may not
-        good = set_int(s->router, ZMQ_HEARTBEAT_IVL, 250) &&
-               set_int(s->router, ZMQ_HEARTBEAT_TIMEOUT, 700);
+    const port_options lo = {
+        .frame_limit = s->frame_limit, .send_queue = o->send_queue,
+        .socket_mode = o->socket_mode ? o->socket_mode : 0600, .set_group = o->set_group, .group = o->group,
+        .secret_key = o->secret_key,
+    };
+    sight_err err = SIGHT_OK;
+    for (size_t i = 0; i < o->n_endpoints && !err; i++) {
+        err = port_open(&s->ports[s->n_ports++], s->context, (int)i, o->endpoints[i], &lo);
     }
-    return good;
-}
-
-static bool open_monitor(server *s)
-{
-    const int events = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
-    if (zmq_socket_monitor(s->router, MONITOR, events)) return false;
-    s->monitor = zmq_socket(s->context, ZMQ_PAIR);
-    return s->monitor && set_int(s->monitor, ZMQ_LINGER, 0) &&
-           zmq_connect(s->monitor, MONITOR) == 0;
-}
-
-static sight_err fail_zmq(const char *doing, const char *endpoint)
-{
-    const int e = zmq_errno();
-    sight_err code = e == EADDRINUSE ? SIGHT_E_BUSY : e == EACCES ? SIGHT_E_PERMISSION
-                   : e == ENOMEM ? SIGHT_E_MEMORY : SIGHT_E_IO;
-    return sight_fail(code, "cannot %s '%s': %s", doing, endpoint, zmq_strerror(e));
-}
-
-static sight_err bind_private(server *s)
-{
-    // The socket file must never be open to others, not even between bind and chmod.
-    const mode_t before = umask(0177);
-    const int failed = zmq_bind(s->router, s->endpoint);
-    umask(before);
-    if (failed) return fail_zmq("serve", s->endpoint);
-    s->bound = true;
-    return SIGHT_OK;
+    return err;
 }
 
 sight_err server_open(server **out, const server_options *options)
 {
     server *s = calloc(1, sizeof *s);
     if (!s) return sight_fail(SIGHT_E_MEMORY, "no memory for a server");
-    snprintf(s->endpoint, sizeof s->endpoint, "%s", options->endpoint);
     s->max_message_bytes = options->max_message_bytes;
+    s->frame_limit = choose_frame_limit(options->max_message_bytes);
+    s->accepts = options->accepts;
+    s->accepts_arg = options->accepts_arg;
     s->context = zmq_ctx_new();
-    s->router = s->context ? zmq_socket(s->context, ZMQ_ROUTER) : NULL;
-    sight_err err = SIGHT_OK;
-    if (!s->router || !configure(s, options) || !open_monitor(s)) {
-        err = fail_zmq("make a socket for", s->endpoint);
-    }
-    if (!err) err = bind_private(s);
+    sight_err err = s->context ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a server");
+    if (!err && options->secret_key) err = zap_open(&s->zap, s->context, s->accepts, s->accepts_arg);
+    if (!err) err = open_ports(s, options);
     if (err) server_close(&s);
     else *out = s;
     return err;
@@ -111,11 +77,9 @@ void server_close(server **p)
 {
     server *s = *p;
     if (!s) return;
-    if (s->monitor) zmq_close(s->monitor);
-    if (s->router) zmq_close(s->router);
+    for (size_t i = 0; i < s->n_ports; i++) port_close(&s->ports[i]);
+    zap_close(&s->zap);
     if (s->context) zmq_ctx_term(s->context); // waits for what lingers
-    const char *path = endpoint_path(s->endpoint);
-    if (s->bound && path) unlink(path);
     free(s);
     *p = NULL;
 }
@@ -135,15 +99,15 @@ void server_message_destroy(server_message **p)
 }
 
 // Takes all frames of one message off the socket; *extra counts those beyond MAX_FRAMES.
-static sight_err take_frames(server *s, server_message *m, size_t *extra)
+static sight_err take_frames(port *from, server_message *m, size_t *extra)
 {
     server_frames *f = m->frames;
     for (bool more = true; more;) {
         zmq_msg_t frame;
         zmq_msg_init(&frame);
-        if (zmq_msg_recv(&frame, s->router, ZMQ_DONTWAIT) < 0) {
+        if (zmq_msg_recv(&frame, from->router, ZMQ_DONTWAIT) < 0) {
             zmq_msg_close(&frame);
-            return zmq_errno() == EAGAIN ? SIGHT_E_TIMEOUT : fail_zmq("read from", s->endpoint);
+            return zmq_errno() == EAGAIN ? SIGHT_E_TIMEOUT : port_fail(from, "read from");
         }
         more = zmq_msg_more(&frame);
         m->bytes += zmq_msg_size(&frame);
@@ -162,28 +126,33 @@ static sight_err take_frames(server *s, server_message *m, size_t *extra)
     return SIGHT_OK;
 }
 
-// The user at the other end of an ipc connection: libzmq's address of such a peer ends with ":uid:gid:pid", which the system
-// told it (SO_PEERCRED). The properties that a peer sends itself never replace an address that is known. -1: not known.
-static int64_t read_uid(zmq_msg_t *frame)
+// The first frame, the ROUTER's own, does not always carry what is known of the peer.
+static void read_sender(port *from, int number, server_message *m)
 {
-    const char *address = zmq_msg_gets(frame, "Peer-Address");
-    const char *at = address ? address + strlen(address) : NULL;
-    for (int colons = 0; at && at > address && colons < 3;) colons += *--at == ':';
-    if (!at || *at != ':') return -1;
-    char *end;
-    const unsigned long long uid = strtoull(at + 1, &end, 10);
-    return end > at + 1 && *end == ':' && uid <= UINT32_MAX ? (int64_t)uid : -1;
+    const wire_frame *id = &m->frames->frames[0];
+    const size_t most = sizeof m->from.name - 1;
+    m->from.name[0] = (unsigned char)number;
+    m->from.size = 1 + (id->size < most ? id->size : most);
+    memcpy(m->from.name + 1, id->data, m->from.size - 1);
+    m->local = endpoint_path(from->endpoint) != NULL;
+    m->uid = -1;
+    if (m->frames->n < 2) return;
+    m->uid = port_read_uid(from, &m->frames->messages[1]);
+    port_read_key(from, m->key, &m->frames->messages[1]);
+}
+
+// A client that chose its own routing id could take another's whose connection broke just now, and hear the end of its answers.
+static bool has_chosen_id(const server_message *m)
+{
+    return m->from.size != 1 + OWN_ID_SIZE || m->from.name[1] != 0;
 }
 
 static void read_message(const server *s, server_message *m, size_t extra)
 {
-    const wire_frame *frames = m->frames->frames;
-    m->from.size = frames[0].size < sizeof m->from.name ? frames[0].size : sizeof m->from.name;
-    memcpy(m->from.name, frames[0].data, m->from.size);
-    // The first frame, the ROUTER's own, does not always carry what is known of the peer.
-    const bool local = endpoint_path(s->endpoint) && m->frames->n > 1;
-    m->uid = local ? read_uid(&m->frames->messages[1]) : -1;
-    m->err = wire_read_request(&m->request, frames + 1, m->frames->n - 1);
+    m->err = wire_read_request(&m->request, m->frames->frames + 1, m->frames->n - 1);
+    if (!m->err && has_chosen_id(m)) {
+        m->err = sight_fail(SIGHT_E_PROTOCOL, "the client's socket has a routing id; it must leave that to the server");
+    }
     if (!m->err && extra) {
         m->err = sight_fail(SIGHT_E_PROTOCOL, "more than %d binary parts", SIGHT_PARTS_MAX);
     }
@@ -194,9 +163,8 @@ static void read_message(const server *s, server_message *m, size_t extra)
     if (m->err) snprintf(m->line, sizeof m->line, "%s", sight_error());
 }
 
-sight_err server_receive(server *s, server_message **out)
+static sight_err receive_from(server *s, int number, server_message **out)
 {
-    *out = NULL;
     server_message *m = calloc(1, sizeof *m);
     if (m) m->frames = calloc(1, sizeof *m->frames);
     if (!m || !m->frames) {
@@ -204,14 +172,28 @@ sight_err server_receive(server *s, server_message **out)
         return sight_fail(SIGHT_E_MEMORY, "no memory for a message");
     }
     size_t extra = 0;
-    sight_err err = take_frames(s, m, &extra);
+    sight_err err = take_frames(&s->ports[number], m, &extra);
     if (err) {
         server_message_destroy(&m);
         return err == SIGHT_E_TIMEOUT ? SIGHT_OK : err;
     }
+    read_sender(&s->ports[number], number, m);
     read_message(s, m, extra);
     *out = m;
     return SIGHT_OK;
+}
+
+// The endpoints take turns.
+sight_err server_receive(server *s, server_message **out)
+{
+    *out = NULL;
+    sight_err err = SIGHT_OK;
+    for (size_t i = 0; i < s->n_ports && !*out && !err; i++) {
+        const int number = (int)s->next;
+        s->next = (s->next + 1) % s->n_ports;
+        err = receive_from(s, number, out);
+    }
+    return err;
 }
 
 // ---- sending ----
@@ -225,51 +207,59 @@ sight_err server_send(server *s, const server_peer *to, const char *id, sight_ev
                       const char *json, size_t json_size)
 {
     wire_frame frames[WIRE_HEAD_FRAMES];
+    port *from = &s->ports[to->name[0]];
     wire_write_event(frames, id, kind, json, json_size);
-    int n = send_frame(s->router, to->name, to->size, ZMQ_SNDMORE);
+    int n = send_frame(from->router, to->name + 1, to->size - 1, ZMQ_SNDMORE);
     for (int i = 0; n >= 0 && i < WIRE_HEAD_FRAMES; i++) {
         const int more = i + 1 < WIRE_HEAD_FRAMES ? ZMQ_SNDMORE : 0;
-        n = send_frame(s->router, frames[i].data, frames[i].size, more);
+        n = send_frame(from->router, frames[i].data, frames[i].size, more);
     }
     if (n >= 0) return SIGHT_OK;
     if (zmq_errno() == EHOSTUNREACH) return sight_fail(SIGHT_E_NOT_FOUND, "the client is gone");
     if (zmq_errno() == EAGAIN) return sight_fail(SIGHT_E_BUSY, "the client does not read");
-    return fail_zmq("write to", s->endpoint);
+    return port_fail(from, "write to");
 }
 
 // ---- waiting ----
 
-// A monitor event is two frames: number and value, then the endpoint.
-static void take_monitor_events(server *s)
-{
-    for (;;) {
-        unsigned char head[6];
-        if (zmq_recv(s->monitor, head, sizeof head, ZMQ_DONTWAIT) != (int)sizeof head) return;
-        char address[ENDPOINT_MAX];
-        zmq_recv(s->monitor, address, sizeof address, ZMQ_DONTWAIT);
-        uint16_t event;
-        memcpy(&event, head, sizeof event);
-        if (event == ZMQ_EVENT_ACCEPTED) s->connections++;
-        if (event == ZMQ_EVENT_DISCONNECTED && s->connections) s->connections--;
-    }
-}
-
 sight_err server_wait(server *s, int wake_fd, int timeout_ms)
 {
-    zmq_pollitem_t items[] = {
-        {.socket = s->router, .events = ZMQ_POLLIN},
-        {.socket = s->monitor, .events = ZMQ_POLLIN},
-        {.fd = wake_fd, .events = ZMQ_POLLIN},
-    };
-    const int n = zmq_poll(items, wake_fd >= 0 ? 3 : 2, timeout_ms);
-    if (n < 0 && zmq_errno() != EINTR) return fail_zmq("wait at", s->endpoint);
-    if (n > 0 && items[1].revents) take_monitor_events(s);
+    zmq_pollitem_t items[2 * ENDPOINTS_MAX + 2];
+    int n = 0;
+    for (size_t i = 0; i < s->n_ports; i++) {
+        items[n++] = (zmq_pollitem_t){.socket = s->ports[i].router, .events = ZMQ_POLLIN};
+        items[n++] = (zmq_pollitem_t){.socket = s->ports[i].monitor, .events = ZMQ_POLLIN};
+    }
+    if (s->zap) items[n++] = (zmq_pollitem_t){.socket = zap_socket(s->zap), .events = ZMQ_POLLIN};
+    if (wake_fd >= 0) items[n++] = (zmq_pollitem_t){.fd = wake_fd, .events = ZMQ_POLLIN};
+    const int ready = zmq_poll(items, n, timeout_ms);
+    if (ready < 0 && zmq_errno() != EINTR) return port_fail(&s->ports[0], "wait at");
+    for (size_t i = 0; ready > 0 && i < s->n_ports; i++) {
+        if (items[2 * i + 1].revents) port_hear_monitor(&s->ports[i]);
+    }
+    if (s->zap) zap_serve(s->zap);
     return SIGHT_OK;
+}
+
+int server_recheck(server *s)
+{
+    int n = 0;
+    for (size_t i = 0; i < s->n_ports; i++) {
+        if (s->ports[i].keyed) n += port_recheck(&s->ports[i], s->accepts, s->accepts_arg);
+    }
+    return n;
+}
+
+const zap_refused *server_refusals(const server *s)
+{
+    return s->zap ? zap_refusals(s->zap) : NULL;
 }
 
 int server_connections(const server *s)
 {
-    return s->connections;
+    int n = 0;
+    for (size_t i = 0; i < s->n_ports; i++) n += s->ports[i].connections;
+    return n;
 }
 
 int64_t server_frame_limit(const server *s)

@@ -34,7 +34,8 @@ const char *__lsan_default_suppressions(void)
 static void *serve(void *arg)
 {
     service_thread *s = arg;
-    s->err = service_run(s->model, &s->o, s->r.endpoint, &s->stops);
+    const endpoints at = {.at = {s->r.endpoint}, .n = 1};
+    s->err = service_run(s->model, &s->o, &at, &s->stops);
     snprintf(s->line, sizeof s->line, "%s", s->err ? sight_error() : "");
     return NULL;
 }

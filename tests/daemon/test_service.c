@@ -568,7 +568,7 @@ static void settings_and_models_that_are_wrong_end_it(void **state)
     } cases[] = {
         {{"--max-frames", "x", NULL}, 2, "--max-frames is 'x'"},
         {{"--model", "/nonexistent", NULL}, 4, "/nonexistent"},
-        {{"--endpoint", "tcp://0.0.0.0:5", NULL}, 2, "CURVE"},
+        {{"--endpoint", "tcp://0.0.0.0:5", NULL}, 2, "served with keys only"},
         {{"--model", GOLDEN "/model", "--memory", "1K", NULL}, 6, "MiB"},
         {{"--model", GOLDEN "/model", "--context", "99999999", NULL}, 2, "context is 99999999"},
     };

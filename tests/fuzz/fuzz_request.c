@@ -59,13 +59,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const size_t n = cut(frames, data, size);
     wire_request w;
     wire_event e;
-    char id[SIGHT_ID_SIZE];
+    char id[SIGHT_ID_SIZE], who[IDENTITY_NAME_SIZE];
     if (wire_read_event(&e, frames, n)) (void)sight_error();
     if (wire_read_request(&w, frames, n)) {
         read_settings(data, size);
         return 0;
     }
-    if (w.verb == SIGHT_CANCEL && status_read_cancel(id, w.json, w.json_size)) (void)sight_error();
+    if (w.verb == SIGHT_CANCEL && status_read_cancel(id, who, w.json, w.json_size)) (void)sight_error();
     if (w.verb == SIGHT_ASK || w.verb == SIGHT_PLAN) read_request(&w);
     return 0;
 }

@@ -36,20 +36,20 @@ static void endpoints_of_others_are_refused(void **state)
     char longest[200] = "ipc:///";
     memset(longest + 7, 'x', 150);
     longest[157] = 0;
-    assert_ok(endpoint_check("ipc:///tmp/a.sock"));
-    assert_ok(endpoint_check("tcp://127.0.0.1:5555"));
-    assert_ok(endpoint_check("tcp://[::1]:5555"));
-    assert_fails(endpoint_check("ipc://a.sock"), SIGHT_E_ARGUMENT, "absolute");
-    assert_fails(endpoint_check("ipc://@a"), SIGHT_E_ARGUMENT, "absolute");
-    assert_fails(endpoint_check(longest), SIGHT_E_ARGUMENT, "limit is 107");
-    assert_fails(endpoint_check("tcp://0.0.0.0:5555"), SIGHT_E_UNSUPPORTED, "CURVE");
-    assert_fails(endpoint_check("tcp://*:5555"), SIGHT_E_UNSUPPORTED, "network");
-    assert_fails(endpoint_check("tcp://127.0.0.1.evil.org:1"), SIGHT_E_UNSUPPORTED, "network");
-    assert_fails(endpoint_check("tcp://127.0.0.1:0"), SIGHT_E_ARGUMENT, "port");
-    assert_fails(endpoint_check("tcp://127.0.0.1:70000"), SIGHT_E_ARGUMENT, "port");
-    assert_fails(endpoint_check("tcp://127.0.0.1:12x"), SIGHT_E_ARGUMENT, "port");
-    assert_fails(endpoint_check("udp://127.0.0.1:1"), SIGHT_E_ARGUMENT, "ipc://");
-    assert_fails(endpoint_check(""), SIGHT_E_ARGUMENT, "ipc://");
+    assert_ok(endpoint_check("ipc:///tmp/a.sock", false));
+    assert_ok(endpoint_check("tcp://127.0.0.1:5555", false));
+    assert_ok(endpoint_check("tcp://[::1]:5555", false));
+    assert_fails(endpoint_check("ipc://a.sock", false), SIGHT_E_ARGUMENT, "absolute");
+    assert_fails(endpoint_check("ipc://@a", false), SIGHT_E_ARGUMENT, "absolute");
+    assert_fails(endpoint_check(longest, false), SIGHT_E_ARGUMENT, "limit is 107");
+    assert_fails(endpoint_check("tcp://0.0.0.0:5555", false), SIGHT_E_UNSUPPORTED, "sight keys");
+    assert_fails(endpoint_check("tcp://*:5555", false), SIGHT_E_UNSUPPORTED, "network");
+    assert_fails(endpoint_check("tcp://127.0.0.1.evil.org:1", false), SIGHT_E_UNSUPPORTED, "network");
+    assert_fails(endpoint_check("tcp://127.0.0.1:0", false), SIGHT_E_ARGUMENT, "port");
+    assert_fails(endpoint_check("tcp://127.0.0.1:70000", false), SIGHT_E_ARGUMENT, "port");
+    assert_fails(endpoint_check("tcp://127.0.0.1:12x", false), SIGHT_E_ARGUMENT, "port");
+    assert_fails(endpoint_check("udp://127.0.0.1:1", false), SIGHT_E_ARGUMENT, "ipc://");
+    assert_fails(endpoint_check("", false), SIGHT_E_ARGUMENT, "ipc://");
 }
 
 static void a_lock_has_one_owner(void **state)
@@ -58,10 +58,10 @@ static void a_lock_has_one_owner(void **state)
     snprintf(folder, sizeof folder, "%s/new", test_folder());
     snprintf(endpoint, sizeof endpoint, "ipc://%s/a.sock", folder);
     endpoint_lock first, second;
-    assert_ok(endpoint_lock_take(&first, endpoint));
-    assert_fails(endpoint_lock_take(&second, endpoint), SIGHT_E_BUSY, "another sightd (process");
+    assert_ok(endpoint_lock_take(&first, endpoint, 0));
+    assert_fails(endpoint_lock_take(&second, endpoint, 0), SIGHT_E_BUSY, "another sightd (process");
     endpoint_lock_release(&first);
-    assert_ok(endpoint_lock_take(&second, endpoint));
+    assert_ok(endpoint_lock_take(&second, endpoint, 0));
     struct stat st;
     assert_int_equal(stat(folder, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
@@ -76,7 +76,7 @@ static void an_open_folder_is_refused(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     assert_int_equal(chmod(folder, 0777), 0);
     endpoint_lock lock;
-    assert_fails(endpoint_lock_take(&lock, endpoint), SIGHT_E_PERMISSION, "others may write");
+    assert_fails(endpoint_lock_take(&lock, endpoint, 0), SIGHT_E_PERMISSION, "others may write");
 }
 
 static void any_bytes_become_a_json_string(void **state)
