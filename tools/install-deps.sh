@@ -6,7 +6,7 @@ set -eu
 
 packages="build-essential cmake pkg-config ffmpeg
 libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libjpeg62-turbo-dev libpng-dev
-libzmq3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmicrohttpd-dev libcmocka-dev"
+libzmq3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev"
 
 command -v dpkg-query >/dev/null || {
     echo "This is no Debian: install the equivalents of: $packages" >&2
