@@ -15,6 +15,7 @@ typedef struct entry {
 struct feature_store {
     uint8_t key[SIPHASH_KEY_BYTES], scope[SIPHASH_BYTES];
     int64_t budget, bytes;
+    int64_t hits, misses, dropped; // dropped: for room
     int32_t n;
     entry *oldest, *youngest;
     entry *buckets[BUCKETS];
@@ -108,6 +109,7 @@ bool feature_store_has(const feature_store *s, const uint8_t name[SIPHASH_BYTES]
 blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES])
 {
     entry *e = look_up(s, name);
+    *(e ? &s->hits : &s->misses) += 1;
     if (!e) return NULL;
     take_out_of_row(s, e);
     put_last_in_row(s, e);
@@ -126,7 +128,7 @@ void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
     if (!feature_store_fits(s, bytes) || look_up(s, name)) return;
     entry *e = calloc(1, sizeof *e);
     if (!e) return;
-    while (s->bytes + bytes > s->budget) drop(s, s->oldest);
+    for (; s->bytes + bytes > s->budget; s->dropped++) drop(s, s->oldest);
     memcpy(e->name, name, sizeof e->name);
     memcpy(e->content, content, sizeof e->content);
     e->rows = blob_ref(rows);
@@ -148,5 +150,5 @@ void feature_store_forget(feature_store *s, const uint8_t content[SIPHASH_BYTES]
 
 feature_usage feature_store_usage(const feature_store *s)
 {
-    return (feature_usage){s->n, s->bytes, s->budget};
+    return (feature_usage){s->n, s->bytes, s->budget, s->hits, s->misses, s->dropped};
 }

@@ -54,6 +54,7 @@ void feature_store_forget(feature_store *s, const uint8_t content[SIPHASH_BYTES]
 typedef struct feature_usage {
     int32_t pieces;
     int64_t bytes, budget;
+    int64_t hits, misses, dropped; // dropped: for room
 } feature_usage;
 
 feature_usage feature_store_usage(const feature_store *s);

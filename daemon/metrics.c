@@ -52,9 +52,9 @@ static const line table[METRIC_COUNT] = {
           "The longest turn of the engine loop so far"),
     HISTOGRAM(METRIC_STEP_SEQUENCES, "step_sequences", "sequences", few, NONE, "Answers in one decode step"),
     HISTOGRAM(METRIC_STEP_ROWS, "step_rows", "rows", many, NONE, "Rows in one step of the text model"),
-    COUNTER(METRIC_CACHE_HITS, "cache_hits_total", "lookups", LABEL_CACHE, NONE, "Lookups that found something"),
-    COUNTER(METRIC_CACHE_MISSES, "cache_misses_total", "lookups", LABEL_CACHE, NONE, "Lookups that found nothing"),
-    COUNTER(METRIC_CACHE_EVICTIONS, "cache_evictions_total", "entries", LABEL_CACHE, NONE, "Entries dropped for room"),
+    COUNTER(METRIC_CACHE_HITS, "cache_hits_total", "lookups", LABEL_MODEL, LABEL_CACHE, "Lookups that found something"),
+    COUNTER(METRIC_CACHE_MISSES, "cache_misses_total", "lookups", LABEL_MODEL, LABEL_CACHE, "Lookups that found nothing"),
+    COUNTER(METRIC_CACHE_EVICTIONS, "cache_evictions_total", "entries", LABEL_MODEL, LABEL_CACHE, "Entries dropped for room"),
     GAUGE(METRIC_CACHE_ENTRIES, "cache_entries", "entries", LABEL_MODEL, LABEL_CACHE, "Entries now kept"),
     GAUGE(METRIC_CACHE_BYTES, "cache_bytes", "bytes", LABEL_MODEL, LABEL_CACHE, "What they take"),
     GAUGE(METRIC_MEMORY_BYTES, "memory_bytes", "bytes", LABEL_MODEL, LABEL_MEMORY, "Memory of a model, on its device"),
@@ -310,9 +310,9 @@ void metrics_raise(metrics *m, metric_id id, double value)
     }
 }
 
-void metrics_take(metrics *m, metric_id id, double value)
+void metrics_take(metrics *m, metric_id id, int first, int second, double value)
 {
-    cell *c = find_cell(m, id, METRIC_COUNTER, 0, 0);
+    cell *c = find_cell(m, id, METRIC_COUNTER, first, second);
     if (c) atomic_store_explicit(c, bits_of(value), memory_order_relaxed);
 }
 
@@ -350,6 +350,12 @@ double metrics_quantile(const metrics *m, metric_id id, int first, int second, d
         below += here;
     }
     return counts[n] ? b[n - 1] : NAN; // above the last bound nobody knows
+}
+
+double metrics_sum(const metrics *m, metric_id id, int first, int second)
+{
+    const cell *c = find_cell(m, id, METRIC_HISTOGRAM, first, second);
+    return c ? read_cell(&c[count_buckets(id) + 1]) : 0;
 }
 
 // ---- the text ----

@@ -38,9 +38,9 @@ typedef enum metric_id {
     METRIC_STEP_SEQUENCES,    // answers in one decode step
     METRIC_STEP_ROWS,         // rows in one step, prompt and answers
     // Stores and caches.
-    METRIC_CACHE_HITS,        // cache
-    METRIC_CACHE_MISSES,      // cache
-    METRIC_CACHE_EVICTIONS,   // cache
+    METRIC_CACHE_HITS,        // model, cache
+    METRIC_CACHE_MISSES,      // model, cache
+    METRIC_CACHE_EVICTIONS,   // model, cache
     METRIC_CACHE_ENTRIES,     // model, cache
     METRIC_CACHE_BYTES,       // model, cache
     METRIC_MEMORY_BYTES,      // model, what for
@@ -190,12 +190,13 @@ void metrics_add_to(metrics *m, metric_id id, int first, int second, double valu
 void metrics_set_at(metrics *m, metric_id id, int first, int second, double value);
 void metrics_observe_at(metrics *m, metric_id id, int first, int second, double value);
 // A counter that is kept elsewhere (processor time): its value now.
-void metrics_take(metrics *m, metric_id id, double value);
+void metrics_take(metrics *m, metric_id id, int first, int second, double value);
 // A gauge that only rises.
 void metrics_raise(metrics *m, metric_id id, double value);
 
 // A counter's or gauge's value, a histogram's number of observations.
 double metrics_get(const metrics *m, metric_id id, int first, int second);
+double metrics_sum(const metrics *m, metric_id id, int first, int second); // of a histogram's observations
 // A histogram's q-quantile (0..1), interpolated in its bucket; NAN: nothing observed.
 double metrics_quantile(const metrics *m, metric_id id, int first, int second, double q);
 

@@ -44,9 +44,10 @@ static sight_err open_endpoint(monitor *m, scrape **out, char **address, const c
         return err;
     }
     *address = copy;
-    log_line(LOG_INFO, "metrics at http://%s/metrics", wanted);
+    log_line(LOG_INFO, "metrics at http://%s/metrics", scrape_address(*out));
     if (!scrape_is_local(wanted)) {
-        log_line(LOG_WARNING, "metrics are served to whoever reaches %s, without encryption or password", wanted);
+        log_line(LOG_WARNING, "metrics are served to whoever reaches %s, without encryption or password",
+                 scrape_address(*out));
     }
     return SIGHT_OK;
 }
@@ -125,5 +126,5 @@ int monitor_wait_ms(const monitor *m, int most_ms)
 
 const char *monitor_address(const monitor *m)
 {
-    return m->address;
+    return m->scrape ? scrape_address(m->scrape) : NULL;
 }

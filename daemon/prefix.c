@@ -22,6 +22,7 @@ struct prefix_store {
     cache_pool *pool;
     uint8_t key[SIPHASH_KEY_BYTES], scope[SIPHASH_BYTES];
     int64_t pool_bytes, budget, promised;
+    int64_t hits, misses, dropped; // dropped: for room
     int64_t bytes;
     past **buckets; // [n_buckets], a power of two; by name
     int32_t n_buckets, n;
@@ -171,7 +172,7 @@ static int64_t room(const prefix_store *s)
 
 static void make_room(prefix_store *s)
 {
-    while (s->n && s->bytes > room(s)) drop(s, s->oldest);
+    for (; s->n && s->bytes > room(s); s->dropped++) drop(s, s->oldest);
 }
 
 void prefix_store_promise(prefix_store *s, int64_t bytes)
@@ -200,6 +201,7 @@ sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt
         past *p = look_up(s, name);
         if (p) best = p;
     }
+    *(best ? &s->hits : &s->misses) += 1;
     if (!best) return SIGHT_OK;
     use(s, best);
     return sequence_fork(out, best->seq);
@@ -264,5 +266,5 @@ void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES])
 
 prefix_usage prefix_store_usage(const prefix_store *s)
 {
-    return (prefix_usage){s->n, s->bytes, s->budget};
+    return (prefix_usage){s->n, s->bytes, s->budget, s->promised, s->hits, s->misses, s->dropped};
 }

@@ -51,7 +51,8 @@ void prefix_store_release(prefix_store *s, int64_t bytes);
 
 typedef struct prefix_usage {
     int32_t pasts;
-    int64_t bytes, budget;
+    int64_t bytes, budget, promised;
+    int64_t hits, misses, dropped; // dropped: for room
 } prefix_usage;
 
 prefix_usage prefix_store_usage(const prefix_store *s);

@@ -84,7 +84,7 @@ static void measure_process(pulse *p)
     struct rusage use;
     struct rlimit files;
     if (!getrusage(RUSAGE_SELF, &use)) {
-        metrics_take(m, METRIC_CPU_SECONDS, seconds_of(use.ru_utime) + seconds_of(use.ru_stime));
+        metrics_take(m, METRIC_CPU_SECONDS, 0, 0, seconds_of(use.ru_utime) + seconds_of(use.ru_stime));
     }
     measure_memory(m);
     if (p->seconds % FILES_S) return;

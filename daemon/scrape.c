@@ -18,7 +18,7 @@
 struct scrape {
     struct MHD_Daemon *http;
     scrape_source source;
-    int port;
+    char address[INET6_ADDRSTRLEN + 16];
 };
 
 typedef union socket_address {
@@ -148,12 +148,15 @@ static sight_err listen_at(int *out, const socket_address *a, const char *addres
     return SIGHT_OK;
 }
 
-static int port_of(int fd)
+static void write_address(char *out, size_t size, int fd)
 {
     socket_address a = {0};
-    socklen_t size = sizeof a;
-    if (getsockname(fd, &a.any, &size)) return 0;
-    return ntohs(a.any.sa_family == AF_INET ? a.v4.sin_port : a.v6.sin6_port);
+    socklen_t a_size = sizeof a;
+    char host[INET6_ADDRSTRLEN] = "";
+    if (getsockname(fd, &a.any, &a_size)) return;
+    const bool v4 = a.any.sa_family == AF_INET;
+    inet_ntop(a.any.sa_family, v4 ? (const void *)&a.v4.sin_addr : &a.v6.sin6_addr, host, sizeof host);
+    snprintf(out, size, v4 ? "%s:%d" : "[%s]:%d", host, ntohs(v4 ? a.v4.sin_port : a.v6.sin6_port));
 }
 
 sight_err scrape_open(scrape **out, const char *address, const scrape_source *source)
@@ -168,7 +171,7 @@ sight_err scrape_open(scrape **out, const char *address, const scrape_source *so
     int fd = -1;
     err = listen_at(&fd, &a, address);
     if (!err) {
-        s->port = port_of(fd);
+        write_address(s->address, sizeof s->address, fd);
         s->http = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET, fd,
                                    MHD_OPTION_CONNECTION_LIMIT, (unsigned)SCRAPE_CONNECTIONS,
                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SCRAPE_IDLE_S,
@@ -192,7 +195,7 @@ void scrape_close(scrape **p)
     *p = NULL;
 }
 
-int scrape_port(const scrape *s)
+const char *scrape_address(const scrape *s)
 {
-    return s->port;
+    return s->address;
 }

@@ -31,6 +31,7 @@ bool scrape_is_local(const char *address);
 // SIGHT_E_ARGUMENT, SIGHT_E_BUSY (in use), SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEMORY.
 sight_err scrape_open(scrape **out, const char *address, const scrape_source *source);
 void scrape_close(scrape **s); // accepts NULL; leaves NULL
-int scrape_port(const scrape *s); // where port 0 was asked for
+// "127.0.0.1:9464": where it is, also when port 0 or a port alone was asked for.
+const char *scrape_address(const scrape *s);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/account.h"
+#include "daemon/measure.h"
 #include "daemon/monitor.h"
 #include "daemon/notify.h"
 #include "daemon/runner.h"
@@ -516,6 +517,7 @@ sight_err service_run(engine *model, const options *o, const endpoints *at,
     service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
     metrics_name_model(s.metrics, engine_index(model), engine_model_name(model));
+    measure_engine(model); // nothing else runs yet
     sight_err err = open_parts(&s, at);
     if (!err) {
         for (size_t i = 0; i < at->n; i++) log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), at->at[i]);

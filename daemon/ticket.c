@@ -4,9 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "daemon/batch.h"
+#include "daemon/measure.h"
 #include "daemon/request_media.h"
 #include "ipc/text.h"
+
+// How often the engine's memory is measured while it works.
+#define MEASURE_S 0.5
 
 sight_err ticket_create(ticket **out, server_message **message, double now_s)
 {
@@ -154,9 +159,18 @@ void ticket_plan(void *arg)
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
 }
 
+static void measure(ticket *t, bool over)
+{
+    const double now = clock_now_s();
+    if (!over && now - t->measured_s < MEASURE_S) return;
+    t->measured_s = now;
+    measure_engine(t->model);
+}
+
 // After a step: once all is over, the server is told.
 static pipeline_state settle(ticket *t, pipeline_state state)
 {
+    measure(t, state == PIPELINE_OVER);
     if (t->pipeline) atomic_store(&t->drawn, pipeline_drawn(t->pipeline));
     if (state != PIPELINE_OVER) return state;
     pipeline_destroy(&t->pipeline);

@@ -41,6 +41,7 @@ typedef struct ticket {
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
     atomic_int drawn; // tokens of its answer so far
+    double measured_s; // when the engine's memory was last measured
     _Atomic int64_t used_us; // of the engine's time
     sight_err lost; // what engine_status said when it had run, and the sentence
     char lost_line[256];

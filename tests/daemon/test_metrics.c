@@ -167,7 +167,7 @@ static void counters_grow_and_gauges_move(void **state)
     metrics_set(m, METRIC_CONNECTIONS, 3);
     metrics_raise(m, METRIC_TURN_LONGEST_SECONDS, .25);
     metrics_raise(m, METRIC_TURN_LONGEST_SECONDS, .125);
-    metrics_take(m, METRIC_CPU_SECONDS, 12.5);
+    metrics_take(m, METRIC_CPU_SECONDS, 0, 0, 12.5);
     scrape_of(&got, m);
     assert_true(value_at(&got, "sightd_requests_total", "verb=\"ask\",outcome=\"done\"") == 3);
     assert_true(value_at(&got, "sightd_requests_total", "verb=\"plan\",outcome=\"done\"") == 0);
@@ -185,7 +185,7 @@ static void nothing_is_counted_without_an_object(void **state)
     metrics_set(NULL, METRIC_CONNECTIONS, 1);
     metrics_observe(NULL, METRIC_TURN_SECONDS, 1);
     metrics_raise(NULL, METRIC_TURN_LONGEST_SECONDS, 1);
-    metrics_take(NULL, METRIC_CPU_SECONDS, 1);
+    metrics_take(NULL, METRIC_CPU_SECONDS, 0, 0, 1);
     metrics_name_model(NULL, 0, "x");
     buf out;
     buf_init(&out);
