@@ -1,0 +1,80 @@
+// daemon/models_parts.h - what models.c and models_memory.c share. The registry's lock guards all of it.
+#ifndef SIGHT_DAEMON_MODELS_PARTS_H
+#define SIGHT_DAEMON_MODELS_PARTS_H
+
+#include <pthread.h>
+
+#include "daemon/models.h"
+
+typedef struct model_entry {
+    model_spec spec;
+    models *of;
+    int index; // in metrics
+    device_id device;
+    int64_t share; // bytes; 0: none
+    model_state state;
+    engine *engine;
+    int refs;       // uses that name it
+    int users;      // of these, those that have the engine
+    int waiting;    // of these, those that wait for it
+    uint64_t order; // of the first of those
+    bool leaving;   // not configured any more
+    double used_s;  // when the last user left
+    double retry_s; // of a failed one: not before
+    sight_err err;
+    char line[256];    // what it failed with
+    int64_t budget;    // bytes that it was opened with
+    int64_t too_small; // bytes with which opening failed for memory
+    int percent; // of its weights prepared; -1: nothing is
+    bool placed; // its device is settled
+    char *dir; // the folder or file that it is in; NULL: not found
+} model_entry;
+
+// A device that models lie on.
+typedef struct model_group {
+    device_id device;
+    int64_t all, allowance; // bytes; allowance: for all models
+    bool bounded;           // by a setting; else by what was free when it was looked at
+    model_entry *blocked;   // waits for memory that is in use
+} model_group;
+
+struct models {
+    models_ops ops;
+    metrics *metrics;
+    double pause_s;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t listening; // guards the two below; taken with nothing else held
+    void (*listen)(void *arg);
+    void *listen_arg;
+    atomic_bool stop;
+    pthread_mutex_t lock; // guards what follows
+    pthread_cond_t changed;
+    model_set set;
+    model_entry **entries; // [n], with those that are leaving
+    int n;
+    model_group *groups; // [n_groups]
+    int n_groups;
+    uint64_t orders;
+};
+
+// ---- models_memory.c ----
+
+model_group *models_group(models *m, device_id device); // NULL: none
+// Devices, shares and allowances of a set, for entries [n] as yet unlinked. *groups is malloced.
+sight_err models_share_out(models *m, model_entry **entries, int n, const model_set *set, model_group **groups,
+                           int *n_groups);
+
+typedef enum model_offer {
+    OFFER_LOAD,  // e->budget is set
+    OFFER_EVICT, // *victim has to go first
+    OFFER_WAIT,  // what stands in the way is in use
+    OFFER_NEVER, // e->err and e->line say why
+} model_offer;
+
+// What is to be done so that e, which is wanted, can be loaded.
+model_offer models_offer(models *m, model_entry *e, model_entry **victim);
+// Whether a use has to stand back for somebody who waits for this model's memory.
+bool models_stands_back(models *m, const model_entry *e, uint64_t order);
+
+#endif
