@@ -51,7 +51,9 @@ static metric_outcome outcome_of(const ticket *t)
     const record *r = &t->record;
     switch (t->why) {
     case WHY_GONE: return BY_OUTCOME_GONE;
-    case WHY_TIMEOUT: return BY_OUTCOME_TIMEOUT;
+    case WHY_TIMEOUT:
+    case WHY_DEADLINE:
+    case WHY_LATE: return BY_OUTCOME_TIMEOUT;
     case WHY_STOPPING: return BY_OUTCOME_STOPPED;
     case WHY_CLIENT: return r->asked && r->reason != BY_REASON_CANCELLED ? BY_OUTCOME_DONE : BY_OUTCOME_CANCELLED;
     case WHY_LOST: return BY_OUTCOME_ERROR;
@@ -91,6 +93,7 @@ void account_ended(const ticket *t, metrics *m, double now_s)
                     .model = t->model ? engine_model_name(t->model) : NULL,
                     .serial = t->serial,
                     .verb = t->job.plan_only ? SIGHT_PLAN : SIGHT_ASK,
+                    .priority = (int)t->job.class,
                     .model_index = t->model ? engine_index(t->model) : 0,
                     .outcome = outcome_of(t),
                     .wait_s = begun ? t->job.started_s - t->job.arrived_s : -1,

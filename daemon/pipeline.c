@@ -53,7 +53,7 @@ struct pipeline {
     repeat *circles;    // NULL: nobody looks
     bool again;         // the answer was begun a second time
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
-    double reading_s;                       // spent on reading, of the time until read_s
+    double reading_s, encoding_s;           // of the engine's, spent on these until read_s
     double told_s, drawn_s; // when progress was last told, and the last token drawn
     pipeline_state state;
     sight_err err; // the error that was reported
@@ -129,6 +129,7 @@ static json_t *timings(const pipeline *r)
     json_t *t = json_pack("{s:f}", "total_s", r->end_s - r->begin_s);
     if (r->read_s) {
         json_object_set_new(t, "media_s", json_real(r->read_s - r->begin_s - r->reading_s));
+        json_object_set_new(t, "encode_s", json_real(r->encoding_s));
         json_object_set_new(t, "read_s", json_real(r->reading_s));
     }
     if (r->first_s) {
@@ -350,6 +351,7 @@ static void end_reading(pipeline *r)
 {
     r->seq = stages_take_sequence(r->stages);
     r->reading_s = stages_read_s(r->stages);
+    r->encoding_s = stages_encode_s(r->stages);
     r->reused = stages_reused(r->stages);
     r->read_s = clock_now_s();
     stages_destroy(&r->stages);

@@ -12,7 +12,9 @@ struct scheduler {
     job **jobs; // [n], by arrival
     int n;
     int64_t bytes;
-    double mean_s; // of how long requests ran, newer ones counting more
+    double mean_s; // of the engine's time that requests took, newer ones counting more
+    fair *fair;
+    long came;
 };
 
 const char *job_state_name(job_state state)
@@ -25,8 +27,9 @@ sight_err scheduler_create(scheduler **out, const scheduler_limits *limits)
 {
     scheduler *s = calloc(1, sizeof *s);
     if (s) s->jobs = calloc((size_t)limits->max_jobs + 1, sizeof(job *));
-    if (!s || !s->jobs) {
-        free(s);
+    if (s && s->jobs) fair_create(&s->fair);
+    if (!s || !s->fair) {
+        scheduler_destroy(&s);
         return sight_fail(SIGHT_E_MEMORY, "no memory for a queue of %d", limits->max_jobs);
     }
     s->limits = *limits;
@@ -39,6 +42,7 @@ void scheduler_destroy(scheduler **p)
 {
     scheduler *s = *p;
     if (!s) return;
+    fair_destroy(&s->fair);
     free(s->jobs);
     free(s);
     *p = NULL;
@@ -59,15 +63,137 @@ job *scheduler_find(const scheduler *s, const void *client, size_t client_size, 
     return NULL;
 }
 
-int scheduler_retry_after_s(const scheduler *s)
+// ---- order ----
+
+static fair_claim claim_of(const job *j)
 {
-    // The first to finish makes room.
-    double wait = ceil(s->mean_s);
+    return (fair_claim){.class = j->class, .since_s = j->arrived_s, .deadline_s = j->deadline_s, .order = j->order,
+                        .account = j->account};
+}
+
+static bool goes_before(const scheduler *s, const job *a, const job *b, double now_s)
+{
+    const fair_claim x = claim_of(a), y = claim_of(b);
+    return fair_before(s->fair, &x, &y, now_s);
+}
+
+// ---- how long ----
+
+// Of the engine's time, that it still takes. What has taken longer than was thought is about to end.
+static double left_s(const scheduler *s, const job *j)
+{
+    const double all = j->work_s > 0 ? j->work_s : s->mean_s, least = 0.05 * all;
+    return all - j->used_s > least ? all - j->used_s : least;
+}
+
+static int most_running(const scheduler *s)
+{
+    return s->limits.max_running > 0 ? s->limits.max_running : 1;
+}
+
+// When the first of those that run is over, all of which share the engine. A queue where none does moves soon.
+static double first_end_s(const scheduler *s)
+{
+    double least = INFINITY;
+    int n = 0;
+    for (int i = 0; i < s->n; i++) {
+        if (s->jobs[i]->state != JOB_RUNNING) continue;
+        n++;
+        least = fmin(least, left_s(s, s->jobs[i]));
+    }
+    return n ? n * least : s->mean_s;
+}
+
+// The next to be begun in a forecast, of those that are priced; n: none.
+static int next_of(const scheduler *s, const double *left, double now_s)
+{
+    int best = s->n;
+    for (int i = 0; i < s->n; i++) {
+        if (s->jobs[i]->state != JOB_READY || left[i] >= 0) continue;
+        if (best == s->n || goes_before(s, s->jobs[i], s->jobs[best], now_s)) best = i;
+    }
+    return best;
+}
+
+// Takes off what is done until the first of those that run is over; gives how long that is, 0: none runs.
+static double run_until_end(double *left, int n)
+{
+    double least = INFINITY;
+    int running = 0;
+    for (int i = 0; i < n; i++) {
+        if (left[i] <= 0) continue;
+        running++;
+        least = fmin(least, left[i]);
+    }
+    if (!running) return 0;
+    for (int i = 0; i < n; i++) {
+        if (left[i] > 0) left[i] = left[i] > least ? left[i] - least : 0;
+    }
+    return running * least;
+}
+
+static int count_running(const double *left, int n)
+{
+    int running = 0;
+    for (int i = 0; i < n; i++) running += left[i] > 0;
+    return running;
+}
+
+bool scheduler_foresee(const scheduler *s, const job *j, scheduler_forecast *out, double now_s)
+{
+    double *left = malloc(((size_t)s->n + 1) * sizeof *left); // over 0: runs; 0: over; below: not begun
+    double at = 0, start = -1, end = -1;
+    int of = s->n;
+    if (!left) return false;
+    for (int i = 0; i < s->n; i++) {
+        const bool runs = s->jobs[i]->state == JOB_RUNNING;
+        left[i] = runs ? left_s(s, s->jobs[i]) : -1;
+        if (s->jobs[i] == j) of = i;
+        if (runs && s->jobs[i] == j) start = 0;
+    }
+    while (of < s->n && end < 0) {
+        for (int i; count_running(left, s->n) < most_running(s) && (i = next_of(s, left, now_s)) < s->n;) {
+            left[i] = left_s(s, s->jobs[i]);
+            if (i == of) start = at;
+        }
+        const double took = run_until_end(left, s->n);
+        if (took <= 0) break;
+        at += took;
+        if (left[of] == 0) end = at;
+    }
+    free(left);
+    if (start < 0 || end < 0 || j->work_s <= 0) return false;
+    *out = (scheduler_forecast){start, end};
+    return true;
+}
+
+static int whole_s(double wait)
+{
+    wait = ceil(wait);
     return wait < 1 ? 1 : wait > 3600 ? 3600 : (int)wait;
 }
 
-// An identity's own ceiling, over all of its connections.
-static sight_err check_identity(const scheduler *s, const job *j, int wait)
+int scheduler_retry_after_s(const scheduler *s)
+{
+    return whole_s(first_end_s(s));
+}
+
+// When the first of those that count against the same limit as j is over.
+static int retry_own(const scheduler *s, const job *j, bool of_identity)
+{
+    double wait = INFINITY;
+    for (int i = 0; i < s->n; i++) {
+        scheduler_forecast f;
+        const job *a = s->jobs[i];
+        if (of_identity ? a->who != j->who : !same_client(a, j->client, j->client_size)) continue;
+        if (scheduler_foresee(s, a, &f, j->arrived_s)) wait = fmin(wait, f.end_s);
+    }
+    return isfinite(wait) ? whole_s(wait) : scheduler_retry_after_s(s);
+}
+
+// ---- coming and going ----
+
+static sight_err check_identity(const scheduler *s, job *j)
 {
     const int most = identity_limits(j->who)->max_jobs;
     int own = 0;
@@ -75,7 +201,32 @@ static sight_err check_identity(const scheduler *s, const job *j, int wait)
     if (!most || own < most) return SIGHT_OK;
     char who[IDENTITY_NAME_SIZE + 16];
     identity_describe(who, sizeof who, j->who);
-    return sight_fail(SIGHT_E_BUSY, "%s has %d unfinished requests, its limit; try again in about %d s", who, own, wait);
+    j->retry_after_s = retry_own(s, j, true);
+    return sight_fail(SIGHT_E_BUSY, "%s has %d unfinished requests, its limit; try again in about %d s", who, own,
+                      j->retry_after_s);
+}
+
+static sight_err check_client(const scheduler *s, job *j)
+{
+    int own = 0;
+    for (int i = 0; i < s->n; i++) own += same_client(s->jobs[i], j->client, j->client_size);
+    if (own < s->limits.max_jobs_per_client) return SIGHT_OK;
+    j->retry_after_s = retry_own(s, j, false);
+    return sight_fail(SIGHT_E_BUSY, "this client has %d unfinished requests, the limit; try again in about %d s", own,
+                      j->retry_after_s);
+}
+
+static sight_err check_room(const scheduler *s, job *j)
+{
+    j->retry_after_s = scheduler_retry_after_s(s);
+    if (s->n >= s->limits.max_jobs) {
+        return sight_fail(SIGHT_E_BUSY, "the queue is full with %d requests; try again in about %d s", s->n,
+                          j->retry_after_s);
+    }
+    if (s->bytes + (int64_t)j->bytes <= s->limits.max_bytes) return SIGHT_OK;
+    return sight_fail(SIGHT_E_BUSY,
+                      "the queue holds %lld MiB and %zu MiB more are over its limit; try again in about %d s",
+                      (long long)(s->bytes >> 20), j->bytes >> 20, j->retry_after_s);
 }
 
 sight_err scheduler_add(scheduler *s, job *j)
@@ -84,26 +235,13 @@ sight_err scheduler_add(scheduler *s, job *j)
         return sight_fail(SIGHT_E_ARGUMENT,
                           "the request id '%s' is in use by an unfinished request", j->id);
     }
-    int own = 0;
-    for (int i = 0; i < s->n; i++) own += same_client(s->jobs[i], j->client, j->client_size);
-    const int wait = scheduler_retry_after_s(s);
-    if (s->n >= s->limits.max_jobs) {
-        return sight_fail(SIGHT_E_BUSY,
-                          "the queue is full with %d requests; try again in about %d s", s->n, wait);
-    }
-    if (own >= s->limits.max_jobs_per_client) {
-        return sight_fail(SIGHT_E_BUSY,
-                          "this client has %d unfinished requests, the limit; try again in about "
-                          "%d s", own, wait);
-    }
-    sight_err err = check_identity(s, j, wait);
+    sight_err err = check_room(s, j);
+    if (!err) err = check_client(s, j);
+    if (!err) err = check_identity(s, j);
+    if (!err) err = fair_open(s->fair, &j->account, j->who, j->client, j->client_size);
     if (err) return err;
-    if (s->bytes + (int64_t)j->bytes > s->limits.max_bytes) {
-        return sight_fail(SIGHT_E_BUSY,
-                          "the queue holds %lld MiB and %zu MiB more are over its limit; try again "
-                          "in about %d s", (long long)(s->bytes >> 20), j->bytes >> 20, wait);
-    }
     j->state = JOB_ARRIVED;
+    j->order = s->came++;
     j->told_place = -1;
     s->jobs[s->n++] = j;
     s->bytes += (int64_t)j->bytes;
@@ -115,29 +253,14 @@ void scheduler_remove(scheduler *s, job *j, double now_s)
     int i = 0;
     while (i < s->n && s->jobs[i] != j) i++;
     if (i == s->n) return;
-    if (j->state == JOB_RUNNING) s->mean_s += 0.3 * (now_s - j->started_s - s->mean_s);
+    if (j->state == JOB_RUNNING) {
+        const double took = j->used_s > 0 ? j->used_s : now_s - j->started_s;
+        s->mean_s += 0.3 * (took - s->mean_s);
+    }
+    fair_close(s->fair, &j->account);
     s->bytes -= (int64_t)j->bytes;
     s->n--;
     memmove(s->jobs + i, s->jobs + i + 1, (size_t)(s->n - i) * sizeof *s->jobs);
-}
-
-// The first job in that state that is not cancelled.
-static job *first_in(const scheduler *s, job_state state)
-{
-    for (int i = 0; i < s->n; i++) {
-        if (s->jobs[i]->state == state && !s->jobs[i]->cancelled) return s->jobs[i];
-    }
-    return NULL;
-}
-
-job *scheduler_start_planning(scheduler *s)
-{
-    for (int i = 0; i < s->n; i++) {
-        if (s->jobs[i]->state == JOB_PLANNING) return NULL;
-    }
-    job *j = first_in(s, JOB_ARRIVED);
-    if (j) j->state = JOB_PLANNING;
-    return j;
 }
 
 // Whether as many of this identity run already as may.
@@ -149,14 +272,26 @@ static bool has_enough(const scheduler *s, const identity *who)
     return most && running >= most;
 }
 
-// The first that waits for the engine and may have it.
-static job *first_ready(const scheduler *s)
+// Who is next of those in a state, and may be.
+static job *next_in(const scheduler *s, job_state state, double now_s)
 {
+    job *best = NULL;
     for (int i = 0; i < s->n; i++) {
         job *j = s->jobs[i];
-        if (j->state == JOB_READY && !j->cancelled && !has_enough(s, j->who)) return j;
+        if (j->state != state || j->cancelled || (state == JOB_READY && has_enough(s, j->who))) continue;
+        if (!best || goes_before(s, j, best, now_s)) best = j;
     }
-    return NULL;
+    return best;
+}
+
+job *scheduler_start_planning(scheduler *s, double now_s)
+{
+    for (int i = 0; i < s->n; i++) {
+        if (s->jobs[i]->state == JOB_PLANNING) return NULL;
+    }
+    job *j = next_in(s, JOB_ARRIVED, now_s);
+    if (j) j->state = JOB_PLANNING;
+    return j;
 }
 
 job *scheduler_start_running(scheduler *s, double now_s)
@@ -168,11 +303,10 @@ job *scheduler_start_running(scheduler *s, double now_s)
         running++;
         bytes += s->jobs[i]->memory_bytes;
     }
-    job *j = first_ready(s);
+    job *j = next_in(s, JOB_READY, now_s);
     if (!j) return NULL;
-    const int most = s->limits.max_running > 0 ? s->limits.max_running : 1;
     const int64_t room = s->limits.memory_bytes;
-    if (running >= most || (running && room && bytes + j->memory_bytes > room)) return NULL;
+    if (running >= most_running(s) || (running && room && bytes + j->memory_bytes > room)) return NULL;
     j->state = JOB_RUNNING;
     j->started_s = now_s;
     return j;
@@ -183,13 +317,29 @@ void scheduler_planned(scheduler *s, job *j)
     j->state = JOB_READY;
 }
 
-int scheduler_place(const scheduler *s, const job *j)
+void scheduler_used(scheduler *s, job *j, double used_s)
+{
+    fair_charge(s->fair, j->account, used_s - j->used_s);
+    if (used_s > j->used_s) j->used_s = used_s;
+}
+
+// Of two that wait for the engine and are priced one goes first; else they go in the order in which they came.
+static bool is_ahead(const scheduler *s, const job *a, const job *b, double now_s)
+{
+    if (a->state == JOB_RUNNING) return true;
+    if (a->state == JOB_READY && b->state == JOB_READY) return goes_before(s, a, b, now_s);
+    return a->order < b->order;
+}
+
+int scheduler_place(const scheduler *s, const job *j, double now_s)
 {
     int place = 0;
     if (j->state == JOB_RUNNING) return 0;
-    for (int i = 0; i < s->n && s->jobs[i] != j; i++) {
-        const bool priced = s->jobs[i]->state >= JOB_READY;
-        place += j->plan_only ? !priced : !s->jobs[i]->plan_only;
+    for (int i = 0; i < s->n; i++) {
+        const job *a = s->jobs[i];
+        if (a == j) continue;
+        if (j->plan_only) place += a->state < JOB_READY && a->order < j->order;
+        else place += !a->plan_only && is_ahead(s, a, j, now_s);
     }
     return place;
 }

@@ -1,8 +1,9 @@
 // daemon/scheduler.h - whose turn it is: the queue of requests, without any input or output.
 //
-// Requests are priced (planned) one at a time and run a few at a time, as many as memory allows, each
-// in order of arrival; a plan-only request leaves after pricing. Everything is bounded: what is too much is refused with
-// how long to wait. Times are given by the caller. Threads: the server's only.
+// Requests are priced (planned) one at a time and run several at a time, as many as memory allows; a plan-only request leaves
+// after pricing. Who is next: daemon/fair.h, by the engine's time that was used. Everything is bounded: what is too much is
+// refused with how long to wait, which is guessed from the work that is ahead. Times are given by the caller.
+// Threads: the server's only.
 #ifndef SIGHT_DAEMON_SCHEDULER_H
 #define SIGHT_DAEMON_SCHEDULER_H
 
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/fair.h"
 #include "daemon/identity.h"
 #include "sight/protocol.h"
 
@@ -37,7 +39,14 @@ typedef struct job {
     job_state state;
     bool cancelled; // to be let go as soon as whoever works on it lets go
     double arrived_s, started_s;
+    // Once it is priced:
+    fair_class class;
     double deadline_s; // by when it has to be over; 0: no matter when
+    double work_s;     // of the engine's time, that it will take; 0: nobody knows
+    double used_s;     // of the engine's time, so far (scheduler_used)
+    int retry_after_s; // why it was refused is gone by then, about (scheduler_add)
+    long order;            // the scheduler's, as is the account
+    fair_account *account;
     int told_place; // last place its client was told, -1: none
     job_state told_state;
     void *owner; // the caller's own part
@@ -58,26 +67,36 @@ sight_err scheduler_create(scheduler **out, const scheduler_limits *limits);
 void scheduler_destroy(scheduler **s); // accepts NULL; leaves NULL; jobs are the caller's
 
 // Adds at the end; the job stays the caller's and must outlive its stay. SIGHT_E_BUSY with how long
-// to wait; SIGHT_E_ARGUMENT when the client has an unfinished request of that id.
+// to wait; SIGHT_E_ARGUMENT when the client has an unfinished request of that id; SIGHT_E_MEMORY.
 sight_err scheduler_add(scheduler *s, job *j);
 // Takes it out, in any state. now_s is for a running job's duration, from which waits are guessed.
 void scheduler_remove(scheduler *s, job *j, double now_s);
 
 // The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or as many
-// as may be are already. Cancelled jobs are not started, and none before an earlier one.
-job *scheduler_start_planning(scheduler *s);
+// as may be are already. Cancelled jobs are not started; while the next one does not fit into memory none is.
+job *scheduler_start_planning(scheduler *s, double now_s);
 job *scheduler_start_running(scheduler *s, double now_s);
 // After pricing an ask: it waits for the engine.
 void scheduler_planned(scheduler *s, job *j);
 
+// It has used so much of the engine's time by now, in all.
+void scheduler_used(scheduler *s, job *j, double used_s);
+
+// When a priced job will be begun and be over, in seconds from now, if nobody else comes and those that run share the
+// engine. false: of one that runs or goes before it, or of itself, nobody knows what it takes.
+typedef struct scheduler_forecast {
+    double start_s, end_s;
+} scheduler_forecast;
+bool scheduler_foresee(const scheduler *s, const job *j, scheduler_forecast *out, double now_s);
+
 // Requests in front of this one that it waits for, those being worked on included: asks for an
 // ask, those not yet priced for a plan-only request. 0: its turn.
-int scheduler_place(const scheduler *s, const job *j);
+int scheduler_place(const scheduler *s, const job *j, double now_s);
 job *scheduler_find(const scheduler *s, const void *client, size_t client_size, const char *id);
 int scheduler_count(const scheduler *s);
 job *scheduler_get(const scheduler *s, int i); // in order of arrival
 int64_t scheduler_bytes(const scheduler *s);
-// A guess of when a new request would be taken in, for refusals: whole seconds, at least 1.
+// A guess of when the queue has room again: when the first of those that run is over. Whole seconds, at least 1.
 int scheduler_retry_after_s(const scheduler *s);
 
 #endif

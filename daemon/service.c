@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/account.h"
+#include "daemon/admission.h"
 #include "daemon/measure.h"
 #include "daemon/monitor.h"
 #include "daemon/notify.h"
@@ -34,6 +35,7 @@ typedef struct service {
     metrics *metrics; // NULL: nothing is counted
     server *server;
     scheduler *queue;
+    admission admission;
     identity_table *identities;
     gate *gate;
     outbox *outbox;
@@ -121,6 +123,11 @@ static void send_early_end(service *s, ticket *t)
                  s->o->max_request_s);
         send_error(s, t, SIGHT_E_TIMEOUT, line);
         break;
+    case WHY_DEADLINE:
+        snprintf(line, sizeof line, "the request was not over by its 'deadline_s' of %g s", t->job.deadline_s - t->job.arrived_s);
+        send_error(s, t, SIGHT_E_TIMEOUT, line);
+        break;
+    case WHY_LATE: send_error(s, t, SIGHT_E_TIMEOUT, t->late_line); break;
     case WHY_STOPPING:
         send_error(s, t, SIGHT_E_CANCELLED, "the server was told to stop");
         break;
@@ -146,7 +153,7 @@ static void finish(service *s, ticket *t)
 {
     scheduler_remove(s->queue, &t->job, s->now_s);
     // A limit that cut the answer short is an error, not a result. Of a GPU that has failed all say the same.
-    const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_STOPPING || t->why == WHY_LOST;
+    const bool cut = t->why == WHY_TIMEOUT || t->why == WHY_DEADLINE || t->why == WHY_STOPPING || t->why == WHY_LOST;
     if (t->end && !(cut && t->end->event == SIGHT_DONE) && t->why != WHY_LOST) {
         send_event(s, t, t->end->event, t->end->json);
     }
@@ -203,6 +210,13 @@ static void forward(service *s, ticket *t, outbox_item **item)
     }
 }
 
+static void price(service *s, ticket *t)
+{
+    if (!admission_price(&s->admission, t, s->queue, s->now_s)) return;
+    snprintf(t->late_line, sizeof t->late_line, "%s", sight_error());
+    end_early(s, t, WHY_LATE);
+}
+
 static void hear_workers(service *s)
 {
     for (outbox_item *item; (item = outbox_take(s->outbox));) {
@@ -212,10 +226,10 @@ static void hear_workers(service *s)
             forward(s, t, &item);
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
             if (t->lost) lose_engine(s, t);
+            admission_learn(&s->admission, t, s->queue);
             finish(s, t);
         } else {
-            t->job.memory_bytes = t->task->memory_bytes;
-            scheduler_planned(s->queue, &t->job);
+            price(s, t);
         }
         outbox_item_destroy(&item);
     }
@@ -232,7 +246,7 @@ static void sweep(service *s)
 
 static void start_work(service *s)
 {
-    job *j = scheduler_start_planning(s->queue);
+    job *j = scheduler_start_planning(s->queue, s->now_s);
     if (j) worker_run(s->planner, ticket_plan, j->owner);
     while ((j = scheduler_start_running(s->queue, s->now_s))) {
         const runner_claim claim = ticket_claim(j->owner);
@@ -249,7 +263,7 @@ static void announce(service *s)
     for (int i = 0; i < scheduler_count(s->queue); i++) {
         job *j = scheduler_get(s->queue, i);
         ticket *t = j->owner;
-        const int place = scheduler_place(s->queue, j);
+        const int place = scheduler_place(s->queue, j, s->now_s);
         if (place != j->told_place || j->state != j->told_state) {
             char *json = status_accepted_json(t, place);
             if (json) send_event(s, t, SIGHT_ACCEPTED, json);
@@ -268,6 +282,7 @@ static void check_times(service *s)
         ticket *t = scheduler_get(s->queue, i)->owner;
         const double over_s = s->now_s - t->job.arrived_s - s->o->max_request_s;
         if (over_s > 0) end_early(s, t, WHY_TIMEOUT);
+        if (t->job.deadline_s > 0 && s->now_s > t->job.deadline_s) end_early(s, t, WHY_DEADLINE);
         if (over_s > STUCK_S && t->job.state == JOB_RUNNING) {
             log_line(LOG_ERROR, "%s did not end in %g s; ending without it", t->job.id, STUCK_S);
             _exit(1); // its threads cannot be waited for
@@ -311,7 +326,7 @@ static void take_request(service *s, server_message **m, identity *who)
         return;
     }
     refuse(s, t->message, err, sight_error(),
-           err == SIGHT_E_BUSY ? scheduler_retry_after_s(s->queue) : 0);
+           err == SIGHT_E_BUSY ? t->job.retry_after_s : 0);
     ticket_destroy(&t);
 }
 
@@ -454,6 +469,7 @@ static sight_err loop(service *s)
         hear_workers(s);
         check_stop(s);
         check_times(s);
+        admission_charge(s->queue);
         sweep(s);
         start_work(s);
         announce(s);

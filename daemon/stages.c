@@ -43,6 +43,7 @@ struct stages {
     tower_job *job;
     int64_t job_rows;
     double slice_ops; // how much one slice does
+    double encode_s;  // that all have taken
     int64_t *first_row; // [n_media]: of each medium's features
     features features;
     int64_t pairs, total_pairs; // encoded, and in all
@@ -294,6 +295,7 @@ static sight_err encode_slice(stages *s)
     const double start = clock_now_s();
     sight_err err = tower_job_run(s->job, s->slice_ops, &done);
     const double took = clock_now_s() - start;
+    s->encode_s += took;
     if (!done) s->slice_ops = next_ops(s->slice_ops, SLICE_S, took);
     if (!err) err = check_cancel(s); // a slice that was stopped is not finished
     if (!err && done) end_piece(s);
@@ -567,6 +569,11 @@ stages_reuse stages_reused(const stages *s)
 double stages_read_s(const stages *s)
 {
     return s->pace.seconds;
+}
+
+double stages_encode_s(const stages *s)
+{
+    return s->encode_s;
 }
 
 double stages_rate(const stages *s)

@@ -77,6 +77,7 @@ sequence *stages_take_sequence(stages *s);   // the caller's from now on
 const features *stages_features(const stages *s);
 stages_reuse stages_reused(const stages *s); // so far
 double stages_read_s(const stages *s);       // seconds spent reading so far
+double stages_encode_s(const stages *s);     // seconds spent encoding so far
 double stages_rate(const stages *s);         // tokens a second of them; 0: none yet
 double stages_left_s(const stages *s);       // that reading the rest will take; 0: nobody knows
 

@@ -28,7 +28,7 @@ static json_t *describe_jobs(const status_view *v)
         json_array_append_new(
             jobs, json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I}", "id", j->id, "who", identity_name(j->who), "verb",
                             j->plan_only ? "plan" : "ask", "state", job_state_name(j->state),
-                            "place", scheduler_place(v->queue, j), "age_s",
+                            "place", scheduler_place(v->queue, j, v->now_s), "age_s",
                             v->now_s - j->arrived_s, "bytes", (json_int_t)j->bytes));
     }
     return jobs;

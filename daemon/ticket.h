@@ -25,6 +25,8 @@ typedef enum ticket_why {
     WHY_NOT,
     WHY_CLIENT,
     WHY_TIMEOUT,
+    WHY_DEADLINE, // its own
+    WHY_LATE,     // it could not be over by then: late_line
     WHY_STOPPING,
     WHY_GONE,
     WHY_LOST // the engine works no more
@@ -50,6 +52,7 @@ typedef struct ticket {
     record record;  // of what its events said
     int64_t read;   // prompt tokens, of these
     ticket_why why;   // it is to end early
+    char late_line[320];
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
     bool ended;       // its client has been sent done or error
     bool failed;      // planning reported an error

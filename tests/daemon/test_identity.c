@@ -157,7 +157,7 @@ static void ceilings_count_over_all_connections(void **state)
         if (i == 3) assert_fails(scheduler_add(s, &jobs[i]), SIGHT_E_BUSY, "the key 'door' has 3 unfinished requests");
         else assert_ok(scheduler_add(s, &jobs[i]));
     }
-    for (job *j; (j = scheduler_start_planning(s));) scheduler_planned(s, j);
+    for (job *j; (j = scheduler_start_planning(s, 0));) scheduler_planned(s, j);
     assert_ptr_equal(scheduler_start_running(s, 1), &jobs[0]);
     assert_ptr_equal(scheduler_start_running(s, 1), &jobs[4]); // another's, past those that may not
     assert_null(scheduler_start_running(s, 1));

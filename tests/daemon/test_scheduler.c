@@ -20,17 +20,17 @@ static void jobs_run_one_after_another(void **state)
     assert_ok(scheduler_add(s, &a));
     assert_ok(scheduler_add(s, &b));
     assert_null(scheduler_start_running(s, 0)); // nothing is priced yet
-    assert_ptr_equal(scheduler_start_planning(s), &a);
-    assert_null(scheduler_start_planning(s));
+    assert_ptr_equal(scheduler_start_planning(s, 0), &a);
+    assert_null(scheduler_start_planning(s, 0));
     scheduler_planned(s, &a);
-    assert_ptr_equal(scheduler_start_planning(s), &b);
+    assert_ptr_equal(scheduler_start_planning(s, 0), &b);
     assert_ptr_equal(scheduler_start_running(s, 1), &a);
     scheduler_planned(s, &b);
     assert_null(scheduler_start_running(s, 2));
-    assert_int_equal(scheduler_place(s, &a), 0);
-    assert_int_equal(scheduler_place(s, &b), 1);
+    assert_int_equal(scheduler_place(s, &a, 0), 0);
+    assert_int_equal(scheduler_place(s, &b, 0), 1);
     scheduler_remove(s, &a, 3);
-    assert_int_equal(scheduler_place(s, &b), 0);
+    assert_int_equal(scheduler_place(s, &b, 0), 0);
     assert_ptr_equal(scheduler_start_running(s, 3), &b);
     scheduler_remove(s, &b, 4);
     assert_int_equal(scheduler_count(s), 0);
@@ -52,15 +52,15 @@ static void several_run_as_memory_allows(void **state)
         const char id[2] = {(char)('a' + i), 0};
         jobs[i] = make(id, "1", false);
         assert_ok(scheduler_add(s, &jobs[i]));
-        assert_ptr_equal(scheduler_start_planning(s), &jobs[i]);
+        assert_ptr_equal(scheduler_start_planning(s, 0), &jobs[i]);
         jobs[i].memory_bytes = bytes[i];
         scheduler_planned(s, &jobs[i]);
     }
     assert_ptr_equal(scheduler_start_running(s, 0), &jobs[0]);
     assert_ptr_equal(scheduler_start_running(s, 0), &jobs[1]);
     assert_null(scheduler_start_running(s, 0)); // the third does not fit, none overtakes it
-    assert_int_equal(scheduler_place(s, &jobs[1]), 0);
-    assert_int_equal(scheduler_place(s, &jobs[2]), 2);
+    assert_int_equal(scheduler_place(s, &jobs[1], 0), 0);
+    assert_int_equal(scheduler_place(s, &jobs[2], 0), 2);
     scheduler_remove(s, &jobs[0], 1);
     assert_ptr_equal(scheduler_start_running(s, 1), &jobs[2]);
     assert_ptr_equal(scheduler_start_running(s, 1), &jobs[3]);
@@ -84,14 +84,14 @@ static void plans_do_not_wait_for_the_engine(void **state)
     assert_ok(scheduler_create(&s, &limits));
     job a = make("A", "1", false), p = make("B", "1", true), b = make("B", "2", false);
     assert_ok(scheduler_add(s, &a));
-    scheduler_start_planning(s);
+    scheduler_start_planning(s, 0);
     scheduler_planned(s, &a);
     scheduler_start_running(s, 0);
     assert_ok(scheduler_add(s, &p));
     assert_ok(scheduler_add(s, &b));
-    assert_int_equal(scheduler_place(s, &p), 0);
-    assert_int_equal(scheduler_place(s, &b), 1); // behind a; the plan needs no engine
-    assert_ptr_equal(scheduler_start_planning(s), &p);
+    assert_int_equal(scheduler_place(s, &p, 0), 0);
+    assert_int_equal(scheduler_place(s, &b, 0), 1); // behind a; the plan needs no engine
+    assert_ptr_equal(scheduler_start_planning(s, 0), &p);
     scheduler_destroy(&s);
 }
 
@@ -103,7 +103,7 @@ static void cancelled_jobs_are_not_started(void **state)
     assert_ok(scheduler_add(s, &a));
     assert_ok(scheduler_add(s, &b));
     a.cancelled = true;
-    assert_ptr_equal(scheduler_start_planning(s), &b);
+    assert_ptr_equal(scheduler_start_planning(s, 0), &b);
     scheduler_destroy(&s);
 }
 
@@ -134,12 +134,145 @@ static void waits_are_guessed_from_what_was_seen(void **state)
     for (int i = 0; i < 50; i++) {
         job a = make("A", "1", false);
         assert_ok(scheduler_add(s, &a));
-        scheduler_start_planning(s);
+        scheduler_start_planning(s, 0);
         scheduler_planned(s, &a);
         scheduler_start_running(s, 100.0 * i);
         scheduler_remove(s, &a, 100.0 * i + 20);
     }
     assert_int_equal(scheduler_retry_after_s(s), 20);
+    scheduler_destroy(&s);
+}
+
+// Adds and prices: class, engine time, and what has been used.
+static void add_priced(scheduler *s, job *j, fair_class class, double work_s)
+{
+    assert_ok(scheduler_add(s, j));
+    j->class = class;
+    j->work_s = work_s;
+    scheduler_planned(s, j);
+}
+
+static void who_is_next(void **state)
+{
+    (void)state;
+    scheduler_limits l = {.max_jobs = 10, .max_jobs_per_client = 9, .max_bytes = 10000, .max_running = 1};
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    job a = make("A", "1", false), b = make("A", "2", false), c = make("B", "1", false), d = make("C", "1", false);
+    add_priced(s, &a, FAIR_INTERACTIVE, 1);
+    add_priced(s, &b, FAIR_INTERACTIVE, 1);
+    add_priced(s, &c, FAIR_CAMERA, 1);
+    add_priced(s, &d, FAIR_INTERACTIVE, 1);
+    assert_ptr_equal(scheduler_start_running(s, 0), &a);
+    scheduler_used(s, &a, 0.5);
+    scheduler_used(s, &a, 2);
+    assert_int_equal(scheduler_place(s, &d, 1), 1); // A has used something: d is before b
+    assert_int_equal(scheduler_place(s, &b, 1), 2);
+    assert_int_equal(scheduler_place(s, &c, 1), 3);
+    scheduler_remove(s, &a, 3);
+    assert_ptr_equal(scheduler_start_running(s, 3), &d);
+    scheduler_used(s, &d, 1);
+    scheduler_remove(s, &d, 4);
+    // Who came long ago is as urgent as the next class.
+    assert_int_equal(scheduler_place(s, &c, FAIR_AGE_S + 1), 0);
+    assert_ptr_equal(scheduler_start_running(s, FAIR_AGE_S + 1), &c);
+    scheduler_remove(s, &c, 30);
+    assert_ptr_equal(scheduler_start_running(s, 30), &b);
+    scheduler_remove(s, &b, 31);
+    scheduler_destroy(&s);
+}
+
+// Twenty requests of one client and two of another, each a second of work: the two are not behind the twenty.
+static void many_requests_bring_no_more(void **state)
+{
+    (void)state;
+    scheduler_limits l = {.max_jobs = 30, .max_jobs_per_client = 30, .max_bytes = 10000, .max_running = 2};
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    job many[20], few[2], *running[2] = {NULL};
+    for (int i = 0; i < 20; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "%d", i);
+        many[i] = make("A", id, false);
+        add_priced(s, &many[i], FAIR_INTERACTIVE, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        few[i] = make("B", i ? "y" : "x", false);
+        add_priced(s, &few[i], FAIR_INTERACTIVE, 1);
+    }
+    int over = 0, few_over_at = 0;
+    for (int turn = 0; over < 22; turn++) {
+        for (int k = 0; k < 2; k++) {
+            if (!running[k]) running[k] = scheduler_start_running(s, turn);
+        }
+        for (int k = 0; k < 2; k++) {
+            job *j = running[k];
+            if (!j) continue;
+            scheduler_used(s, j, j->used_s + 0.5);
+            if (j->used_s < 1) continue;
+            scheduler_remove(s, j, turn);
+            running[k] = NULL;
+            over++;
+            if (j == &few[0] || j == &few[1]) few_over_at = over;
+        }
+    }
+    assert_in_range(few_over_at, 2, 6);
+    scheduler_destroy(&s);
+}
+
+static void forecasts(void **state)
+{
+    (void)state;
+    scheduler_limits l = {.max_jobs = 10, .max_jobs_per_client = 4, .max_bytes = 10000, .max_running = 2};
+    scheduler *s;
+    scheduler_forecast f;
+    assert_ok(scheduler_create(&s, &l));
+    job a = make("A", "1", false), b = make("B", "1", false), c = make("C", "1", false), d = make("C", "2", false);
+    add_priced(s, &a, FAIR_INTERACTIVE, 2);
+    add_priced(s, &b, FAIR_INTERACTIVE, 6);
+    assert_true(scheduler_foresee(s, &a, &f, 0));
+    assert_true(f.start_s == 0 && f.end_s == 4); // two share the engine
+    assert_true(scheduler_foresee(s, &b, &f, 0));
+    assert_true(f.start_s == 0 && f.end_s == 8);
+    scheduler_start_running(s, 0);
+    scheduler_start_running(s, 0);
+    add_priced(s, &c, FAIR_INTERACTIVE, 1);
+    assert_true(scheduler_foresee(s, &c, &f, 0));
+    assert_true(f.start_s == 4 && f.end_s == 6);
+    add_priced(s, &d, FAIR_BATCH, 1);
+    assert_true(scheduler_foresee(s, &d, &f, 0));
+    assert_true(f.start_s == 6 && f.end_s == 8);
+    assert_int_equal(scheduler_retry_after_s(s), 4);
+    scheduler_used(s, &a, 1.5);
+    assert_int_equal(scheduler_retry_after_s(s), 1);
+    d.work_s = 0;
+    assert_false(scheduler_foresee(s, &d, &f, 0)); // nobody knows what it takes
+    job e = make("D", "1", false);
+    assert_ok(scheduler_add(s, &e));
+    assert_false(scheduler_foresee(s, &e, &f, 0)); // not priced
+    scheduler_destroy(&s);
+}
+
+// A client at its own limit hears when the first of its own is over, not when anybody's is.
+static void hints_are_about_what_is_full(void **state)
+{
+    (void)state;
+    scheduler_limits l = {.max_jobs = 10, .max_jobs_per_client = 1, .max_bytes = 10000, .max_running = 1};
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    job a = make("A", "1", false), b = make("B", "1", false), c = make("B", "2", false);
+    add_priced(s, &a, FAIR_INTERACTIVE, 3);
+    add_priced(s, &b, FAIR_INTERACTIVE, 20);
+    assert_ptr_equal(scheduler_start_running(s, 0), &a);
+    assert_fails(scheduler_add(s, &c), SIGHT_E_BUSY, "try again in about 23 s");
+    assert_int_equal(c.retry_after_s, 23);
+    l.max_jobs = 2;
+    scheduler_destroy(&s);
+    assert_ok(scheduler_create(&s, &l));
+    add_priced(s, &a, FAIR_INTERACTIVE, 3);
+    add_priced(s, &b, FAIR_INTERACTIVE, 20);
+    assert_ptr_equal(scheduler_start_running(s, 0), &a);
+    assert_fails(scheduler_add(s, &c), SIGHT_E_BUSY, "full with 2 requests; try again in about 3 s");
     scheduler_destroy(&s);
 }
 
@@ -170,6 +303,10 @@ int main(void)
         cmocka_unit_test(cancelled_jobs_are_not_started),
         cmocka_unit_test(too_much_is_refused_with_a_hint),
         cmocka_unit_test(waits_are_guessed_from_what_was_seen),
+        cmocka_unit_test(who_is_next),
+        cmocka_unit_test(many_requests_bring_no_more),
+        cmocka_unit_test(forecasts),
+        cmocka_unit_test(hints_are_about_what_is_full),
         cmocka_unit_test(jobs_are_found_by_client_and_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
