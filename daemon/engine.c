@@ -9,8 +9,10 @@
 
 #include "checkpoint/lora.h"
 #include "checkpoint/prepare.h"
+#include "daemon/engine_ranks.h"
 #include "daemon/machine.h"
 #include "kernels/memory.h"
+#include "text/group.h"
 #include "text/planes.h"
 
 #define MAX_WARNINGS  4
@@ -29,6 +31,7 @@ struct engine {
     tokenizer *tokens;
     chat *template;
     kernels *k, *beside; // beside: the tower's, k itself with the CPU
+    engine_ranks ranks; // k's device and those of the others
     text_model *text;
     tower *eyes;
     cache_pool *pool;
@@ -56,6 +59,17 @@ engine_options engine_options_exact(void)
 {
     return (engine_options){.simd = SIMD_AUTO, .exact = true, .kv_type = TENSOR_F32,
                             .weights.form = WEIGHTS_STORED};
+}
+
+sight_err engine_options_device(engine_options *o, const char *word, const char *what)
+{
+    device_list list;
+    sight_err err = device_parse_list(&list, word, what);
+    if (err) return err;
+    o->device = list.at[0];
+    o->n_others = list.n - 1;
+    memcpy(o->others, list.at + 1, (size_t)o->n_others * sizeof *o->others);
+    return SIGHT_OK;
 }
 
 static void warn(engine *e, const char *format, ...)
@@ -195,17 +209,19 @@ static int64_t choose_device_rows(const text_config *t, int64_t budget)
 // Chooses the form of the weights, refuses what does not fit before any work, and prepares them.
 static sight_err open_weights(engine *e, const engine_options *o)
 {
-    const int64_t budget = on_device(e)      ? kernels_get_room(e->k).left
+    const int64_t budget = on_device(e)      ? engine_ranks_left(&e->ranks)
                            : o->memory_bytes ? o->memory_bytes
                                              : machine_memory_bytes();
     weights_form form = o->weights.form;
-    if (form == WEIGHTS_AUTO) form = weights_choose(e->weights, budget);
+    if (form == WEIGHTS_AUTO) form = weights_choose(e->weights, on_device(e) ? budget * e->ranks.n : budget);
     e->memory.budget = budget;
+    e->memory.devices = e->ranks.n;
     text_planes keep;
     prepare_extra planes;
     const size_t n_extras = text_planes_extra(&planes, &keep, e->weights, e->k);
     e->memory.weights = weights_form_bytes(e->weights, form) + (int64_t)lora_bytes(e->weights) +
                         (n_extras ? (int64_t)planes.bytes : 0);
+    if (on_device(e)) e->memory.weights = engine_ranks_share(&e->ranks, &e->config.text, e->memory.weights);
     if (e->memory.weights > budget) {
         char what[64];
         snprintf(what, sizeof what, "the model, weights %s,", weights_form_name(form));
@@ -220,14 +236,20 @@ static sight_err open_weights(engine *e, const engine_options *o)
     if (warning) warn(e, "%s", warning);
     if (unkept) warn(e, "prepared weights are not kept: neither XDG_CACHE_HOME nor HOME is set");
     e->memory.weights = (int64_t)(checkpoint_bytes(e->weights) + lora_bytes(e->weights));
+    if (on_device(e)) e->memory.weights = engine_ranks_share(&e->ranks, &e->config.text, e->memory.weights);
     return SIGHT_OK;
 }
 
-// On a GPU weights are as large as its products want them: what is gone of its memory says how much.
+// On a GPU weights are as large as its products want them: what is gone of its memory says how much. Of several, that
+// with the least left counts.
 static void count_device_weights(engine *e)
 {
-    const int64_t used = e->memory.budget - kernels_get_room(e->k).left;
-    if (on_device(e)) e->memory.weights = used - e->memory.text_workspace;
+    if (!on_device(e)) return;
+    const int64_t left = engine_ranks_left(&e->ranks);
+    for (int32_t i = 0; i < e->ranks.n; i++) {
+        if (kernels_get_room(e->ranks.k[i]).left == left) e->memory.budget = e->ranks.budget[i];
+    }
+    e->memory.weights = e->memory.budget - left - e->memory.text_workspace;
 }
 
 static sight_err open_models(engine *e, const engine_options *o)
@@ -239,8 +261,11 @@ static sight_err open_models(engine *e, const engine_options *o)
     if (on_device(e) && e->memory.weights + rows * row_bytes(t) > e->memory.budget) {
         return too_little(e, "the model with its workspace", e->memory.weights + rows * row_bytes(t));
     }
-    sight_err err = text_model_create(&e->text, e->weights, e->k, rows);
+    sight_err err = e->ranks.n > 1 ? text_group_create(&e->text, e->weights, e->ranks.k, e->ranks.n, rows)
+                                   : text_model_create(&e->text, e->weights, e->k, rows);
     if (err) return err;
+    const char *relayed = text_group_relayed(e->text);
+    if (relayed) warn(e, "the GPUs' sums go by way of the processor's memory, which is slow: no NCCL (%s)", relayed);
     e->memory.text_workspace = text_model_workspace_bytes(e->text);
     if (e->config.has_vision) err = tower_create(&e->eyes, e->weights, e->beside);
     if (!err) count_device_weights(e);
@@ -339,8 +364,8 @@ static sight_err open_cache(engine *e, const engine_options *o)
     const int64_t beside = m->weights + workspace_bytes(e), room = m->budget - beside;
     if (room <= 0) return refuse_model(e);
     m->cache_budget = room;
-    const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room, .k = e->k};
-    sight_err err = cache_pool_create(&e->pool, &e->config.text, &co);
+    const cache_options co = {.kv_type = o->kv_type, .budget_bytes = room};
+    sight_err err = text_group_pool(&e->pool, e->text, &co);
     if (err) return err;
     m->states = cache_bytes(e->pool, 0);
     m->per_token = (cache_bytes(e->pool, CACHE_PAGE_ROWS) - m->states) / CACHE_PAGE_ROWS;
@@ -386,16 +411,9 @@ static sight_err set_context(engine *e, const engine_options *o)
 
 static sight_err open_kernels(engine *e, const engine_options *o)
 {
-    kernels_options ko = {.threads = o->threads, .simd = o->simd, .exact = o->exact, .device = o->device,
-                          .device_bytes = o->device_bytes};
-    if (o->device.kind != DEVICE_CPU && !o->device_bytes && o->device_percent) {
-        device_info info;
-        sight_err err = device_describe(&info, o->device);
-        if (err) return err;
-        ko.device_bytes = info.total_bytes / 100 * o->device_percent;
-    }
-    sight_err err = kernels_create(&e->k, &ko);
+    sight_err err = engine_ranks_kernels(&e->k, o, o->device, true);
     if (!err) err = kernels_create_beside(&e->beside, e->k);
+    if (!err) err = engine_ranks_open(&e->ranks, e->k, &e->config.text, o);
     if (err) return err;
     const kernels_room room = kernels_get_room(e->k);
     e->memory.spare = room.all - room.left;
@@ -468,6 +486,7 @@ void engine_close(engine **p)
     tower_destroy(&e->eyes);
     text_model_destroy(&e->text);
     kernels_destroy_beside(&e->beside, e->k);
+    engine_ranks_close(&e->ranks);
     kernels_destroy(&e->k);
     chat_close(&e->template);
     grammar_vocabulary_destroy(&e->forms);
@@ -543,6 +562,11 @@ int engine_index(const engine *e)
     return e->index;
 }
 
+device_id engine_device(const engine *e, int32_t i)
+{
+    return kernels_device(e->ranks.k[i]);
+}
+
 const char *engine_model_dir(const engine *e)
 {
     return e->dir;
@@ -606,8 +630,18 @@ engine_memory engine_get_memory(const engine *e)
 
 sight_err engine_status(engine *e)
 {
-    sight_err err = kernels_status(e->k);
+    sight_err err = text_model_status(e->text);
     return err || e->beside == e->k ? err : kernels_status(e->beside);
+}
+
+// "cuda:0,1"
+static void format_devices(char *text, const engine *e)
+{
+    device_format(text, kernels_device(e->k));
+    for (int32_t i = 1; i < e->ranks.n; i++) {
+        text += strlen(text);
+        snprintf(text, 6, ",%d", kernels_device(e->ranks.k[i]).index);
+    }
 }
 
 json_t *engine_describe(const engine *e)
@@ -622,6 +656,7 @@ json_t *engine_describe(const engine *e)
         (json_int_t)(m->weights + m->text_workspace + m->cache + m->vision), "cache_budget",
         (json_int_t)m->cache_budget, "budget", (json_int_t)m->budget);
     if (memory && m->spare) json_object_set_new(memory, "spare", json_integer(m->spare));
+    if (memory && m->devices > 1) json_object_set_new(memory, "devices", json_integer(m->devices));
     json_t *about = json_pack("{s:s, s:s, s:s, s:I, s:b, s:i, s:i, s:i, s:i, s:s, s:o}", "name", e->name,
                      "dir", e->dir, "family",
                      e->config.family == MODEL_QWEN3_VL ? "qwen3_vl" : "qwen3_5", "context",
@@ -630,8 +665,8 @@ json_t *engine_describe(const engine *e)
                      e->k ? kernels_threads(e->k) : 0, "simd",
                      e->k ? simd_level_name(kernels_simd(e->k)) : "none", "memory", memory);
     if (about && e->k) {
-        char device[16];
-        device_format(device, kernels_device(e->k));
+        char device[16 + 5 * DEVICE_LIST_MAX];
+        format_devices(device, e);
         json_object_set_new(about, "device", json_string(device));
     }
     if (about && e->weights) {

@@ -50,6 +50,8 @@ typedef struct engine_options {
     double rope_factor;      // of that; 0: as the context needs
     int64_t memory_bytes;    // for weights, workspace and caches; 0: what the machine has free
     device_id device;        // zeroed: the CPU. With a GPU all of these lie in its memory:
+    device_id others[DEVICE_LIST_MAX - 1]; // more of its kind, over which the model is split (text/group.h): each
+    int32_t n_others;        // has a part of weights and caches; vision is the first one's. With CPUs (tests) threads each
     int64_t device_bytes;    // so much of it is taken at once; 0: device_percent
     int32_t device_percent;  // of all that it has; 0: nearly all that is free
     int64_t picture_pixels;  // the largest picture to plan for; 0: the checkpoint's bound
@@ -63,6 +65,8 @@ typedef struct engine_options {
 
 // Auto SIMD, bf16 keys and values, weights by the memory there is, all else zero.
 engine_options engine_options_default(void);
+// Sets device and others by a word, as device_parse_list reads it.
+sight_err engine_options_device(engine_options *o, const char *word, const char *what);
 // As `sight trace` runs: exact products, float32 keys and values, weights as stored.
 engine_options engine_options_exact(void);
 
@@ -88,6 +92,7 @@ feature_store *engine_features(const engine *e);      // NULL: alike, or a text 
 metrics *engine_metrics(const engine *e);             // as in its options
 int engine_index(const engine *e);
 
+device_id engine_device(const engine *e, int32_t i); // the i-th of engine_memory's devices
 const char *engine_model_dir(const engine *e);  // "" for made-up weights
 const char *engine_model_name(const engine *e); // what answers call it: the folder's or given name
 int64_t engine_context(const engine *e);        // tokens of prompt and answer together
@@ -114,6 +119,7 @@ typedef struct engine_memory {
     int64_t vision;       // workspace of the largest picture allowed, on a GPU with its features
     int64_t reserved;     // of vision: what is kept free for it, all of it on a GPU, nothing with the CPU
     int64_t spare;        // of a GPU's memory, for scratch and arguments
+    int32_t devices;      // all of the above are each one's of so many; weights and workspace the largest
     int64_t cache_budget; // what the pool may take
     int64_t budget;       // the whole allowance
 } engine_memory;
@@ -126,7 +132,7 @@ engine_memory engine_get_memory(const engine *e);
 sight_err engine_status(engine *e);
 
 // {"name", "dir", "family", "context", "vision", "layers", "hidden", "vocab", "threads", "simd",
-//  "device" ("cpu", "cuda:0"), "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and
+//  "device" ("cpu", "cuda:0", "cuda:0,1"), "weights" (their form), "prepared" (the file of prepared weights, or null), "memory": {...}}, and
 //  "rope_factor" where the context is stretched: the entry for `models`, and what --check prints.
 //  NULL when out of memory.
 json_t *engine_describe(const engine *e);

@@ -109,18 +109,25 @@ static void tell_device(engine *e, const options *o)
         return;
     }
     const engine_memory m = engine_get_memory(e);
-    if (device_describe(&info, id)) return;
-    log_line(LOG_INFO, "device: cuda:%d, %s, compute capability %d.%d; %.0f of its %.0f MiB are taken, %.0f of "
-             "them for scratch and arguments", id.index, info.name, info.major, info.minor,
-             (double)(m.budget + m.spare) / (1 << 20), (double)info.total_bytes / (1 << 20),
-             (double)m.spare / (1 << 20));
+    for (int32_t i = 0; i < m.devices; i++) {
+        const device_id one = engine_device(e, i);
+        if (device_describe(&info, one)) continue;
+        log_line(LOG_INFO, "device: cuda:%d, %s, compute capability %d.%d; %.0f of its %.0f MiB are taken, %.0f of "
+                 "them for scratch and arguments", one.index, info.name, info.major, info.minor,
+                 (double)(m.budget + m.spare) / (1 << 20), (double)info.total_bytes / (1 << 20),
+                 (double)m.spare / (1 << 20));
+    }
+    if (m.devices > 1) {
+        log_line(LOG_INFO, "the model is split over %d devices: each has a part of its weights and caches, and what "
+                 "follows is the fullest one's", m.devices);
+    }
 }
 
 // With auto a GPU that is too small, or that fails at once, is no reason not to serve.
 static sight_err open_engine(engine **out, options *o)
 {
     const bool chosen = !o->device || !strcmp(o->device, "auto");
-    sight_err err = device_parse(&o->engine.device, chosen ? "auto" : o->device, "device");
+    sight_err err = engine_options_device(&o->engine, chosen ? "auto" : o->device, "device");
     if (!err) err = engine_open(out, &o->engine);
     if (!err || !chosen || o->engine.device.kind == DEVICE_CPU) return err;
     if (err != SIGHT_E_MEMORY && err != SIGHT_E_UNSUPPORTED && err != SIGHT_E_INTERNAL) return err;

@@ -29,6 +29,14 @@ int32_t collective_ranks(const collective *c)
     return c->ranks;
 }
 
+const char *collective_relayed(const collective *c)
+{
+#ifdef SIGHT_CUDA
+    if (c->group) return cuda_group_relayed(c->group);
+#endif
+    return NULL;
+}
+
 static sight_err check(kernels *const *k, int32_t ranks)
 {
     if (ranks < 1 || ranks > COLLECTIVE_MAX_RANKS) {
@@ -195,6 +203,14 @@ static void plain_gather(collective *c, int32_t rank, float *to, const float *pa
     meet(c, true);
 }
 
+static void plain_share(collective *c, int32_t rank, float *x, int64_t n)
+{
+    c->x[rank] = x;
+    if (!meet(c, false)) return;
+    if (rank > 0) memcpy(x, c->x[0], (size_t)n * sizeof *x);
+    meet(c, true);
+}
+
 // ---- either ----
 
 void collective_add(collective *c, int32_t rank, float *x, int64_t n)
@@ -226,4 +242,25 @@ void collective_gather(collective *c, int32_t rank, float *to, float *room, cons
     }
 #endif
     plain_gather(c, rank, to, part, n, width);
+}
+
+void collective_share(collective *c, int32_t rank, float *x, int64_t n)
+{
+    assert(rank >= 0 && rank < c->ranks);
+    if (n <= 0 || c->ranks == 1) return;
+#ifdef SIGHT_CUDA
+    if (c->group) {
+        cuda_group_share(c->group, rank, x, n);
+        return;
+    }
+#endif
+    plain_share(c, rank, x, n);
+}
+
+sight_err collective_step_end(collective *c, int32_t rank)
+{
+#ifdef SIGHT_CUDA
+    if (c->group) return cuda_group_step_end(c->group, rank);
+#endif
+    return kernels_step_end(c->k[rank]);
 }

@@ -15,8 +15,9 @@ typedef struct collective collective;
 
 #define COLLECTIVE_MAX_RANKS 16
 
-// One rank per kernels object, all of them on the CPU, or each on another GPU; they outlive it. SIGHT_E_ARGUMENT,
-// SIGHT_E_UNSUPPORTED (no NCCL), SIGHT_E_MEMORY, SIGHT_E_INTERNAL.
+// One rank per kernels object, all of them on the CPU, or each on another GPU; they outlive it. GPUs without NCCL add by
+// way of the host's memory. SIGHT_E_ARGUMENT, SIGHT_E_UNSUPPORTED (an NCCL that is too old), SIGHT_E_MEMORY,
+// SIGHT_E_INTERNAL.
 sight_err collective_create(collective **out, kernels *const *k, int32_t ranks);
 // With GPUs, for tests: calls stands in NCCL's place (kernels/cuda/nccl.h).
 struct nccl_calls;
@@ -26,6 +27,8 @@ sight_err collective_create_with(collective **out, kernels *const *k, int32_t ra
 void collective_destroy(collective **c);
 
 int32_t collective_ranks(const collective *c);
+// Why sums of GPUs go by way of the host, in a sentence's words; NULL: they do not.
+const char *collective_relayed(const collective *c);
 
 // x [n] becomes the sum of all ranks' x. Backend memory, as below.
 void collective_add(collective *c, int32_t rank, float *x, int64_t n);
@@ -33,6 +36,11 @@ void collective_add(collective *c, int32_t rank, float *x, int64_t n);
 // n * ranks * width floats; nothing overlaps.
 void collective_gather(collective *c, int32_t rank, float *to, float *room, const float *part, int64_t n,
                        int64_t width);
+
+// x [n] becomes the first rank's x.
+void collective_share(collective *c, int32_t rank, float *x, int64_t n);
+// kernels_step_end of the rank's object, in whose step there may be any of the above.
+sight_err collective_step_end(collective *c, int32_t rank);
 
 // Waits for all ranks, with GPUs too (not for what was asked of them). Whether all of them are fine; false
 // also where one has given up.

@@ -31,7 +31,15 @@ typedef struct device_info {
 // "auto": a GPU where there is one that is new enough (that with the most free memory), else the CPU; "cpu";
 // "cuda", "cuda:N". SIGHT_E_ARGUMENT names `what`; SIGHT_E_UNSUPPORTED says why there is no such GPU.
 sight_err device_parse(device_id *out, const char *word, const char *what);
-// The word alone, without looking at the machine. SIGHT_E_ARGUMENT.
+// Several devices, over which one model is split: "cuda:0,1", "cuda:all" (those that are new enough); or one, as above.
+#define DEVICE_LIST_MAX 16
+typedef struct device_list {
+    device_id at[DEVICE_LIST_MAX];
+    int32_t n;
+} device_list;
+
+sight_err device_parse_list(device_list *out, const char *word, const char *what);
+// The word of either alone, without looking at the machine. SIGHT_E_ARGUMENT.
 sight_err device_check_word(const char *word, const char *what);
 // "cpu", "cuda:0". text has room for 16.
 void device_format(char *text, device_id id);

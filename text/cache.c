@@ -71,6 +71,7 @@ void cache_pool_destroy(cache_pool **pp)
     cache_pool *p = *pp;
     if (!p) return;
     assert(p->sequences == 0);
+    for (int32_t i = 0; i < p->n_peers; i++) cache_pool_destroy(&p->peers[i]);
     cache_memory_done(&p->memory);
     free(p);
     *pp = NULL;
@@ -149,8 +150,10 @@ sight_err sequence_create(sequence **out, cache_pool *p)
     s->pool = p;
     s->states = states;
     p->sequences++;
-    *out = s;
-    return SIGHT_OK;
+    err = cache_peers_create(s);
+    if (err) sequence_drop(&s);
+    else *out = s;
+    return err;
 }
 
 static void cut_blocks(sequence *s, int64_t n)
@@ -163,6 +166,7 @@ void sequence_drop(sequence **ps)
 {
     sequence *s = *ps;
     if (!s) return;
+    cache_peers_drop(s);
     cut_blocks(s, 0);
     sequence_forbid_rewind(s);
     cache_states_free(&s->pool->memory, s->states);
@@ -197,8 +201,10 @@ sight_err sequence_fork(sequence **out, const sequence *s)
     f->length = s->length;
     f->mtp_length = s->mtp_length;
     s->pool->sequences++;
-    *out = f;
-    return SIGHT_OK;
+    err = cache_peers_fork(f, s);
+    if (err) sequence_drop(&f);
+    else *out = f;
+    return err;
 }
 
 int64_t sequence_length(const sequence *s)
@@ -242,6 +248,7 @@ void sequence_cut_mtp(sequence *s, int64_t length)
     assert(length >= 0 && length <= s->mtp_length);
     s->mtp_length = length;
     sequence_trim(s);
+    for (int32_t i = 0; i < s->pool->n_peers; i++) sequence_cut_mtp(s->peers[i], length);
 }
 
 // ---- for the model ----

@@ -31,6 +31,15 @@ sight_err cache_pool_create(cache_pool **out, const text_config *config,
                             const cache_options *options);
 void cache_pool_destroy(cache_pool **p); // after its sequences; accepts NULL; leaves NULL
 
+// The pools of a split model's ranks, n of them, as one: *out is the first rank's, and owns the others. What is done
+// to a sequence of it from outside a step (created, forked, dropped, set aside for rewinding, kept as bytes) is done on
+// every rank; a step works on the one of its rank (sequence_of_rank). configs: how each rank looks to itself; budget and
+// bytes are one rank's. k [n] replaces options->k, and of no other rank may anything be under way in it meanwhile.
+#define CACHE_MAX_PEERS 15
+sight_err cache_pool_create_ranks(cache_pool **out, const text_config *const *configs, kernels *const *k, int32_t n,
+                                  const cache_options *options);
+sequence *sequence_of_rank(sequence *s, int32_t rank); // s itself for the first
+
 // What a sequence of n tokens takes, and what is in use now.
 int64_t cache_bytes(const cache_pool *p, int64_t n_tokens);
 int64_t cache_bytes_used(const cache_pool *p);

@@ -1,4 +1,4 @@
-// text/cache_parts.h - what cache.c, cache_rewind.c and cache_save.c share.
+// text/cache_parts.h - what cache.c, cache_rewind.c, cache_save.c and cache_peers.c share.
 #ifndef SIGHT_TEXT_CACHE_PARTS_H
 #define SIGHT_TEXT_CACHE_PARTS_H
 
@@ -25,6 +25,8 @@ struct cache_pool {
     int32_t linear_layers;
     int64_t channels, value_heads; // of a linear layer
     int64_t sequences;
+    int32_t n_peers; // the other ranks' pools, of a split model's first rank
+    struct cache_pool *peers[CACHE_MAX_PEERS];
 };
 
 struct sequence {
@@ -37,6 +39,7 @@ struct sequence {
     int64_t in_table;     // entries of it that are right
     float *states;        // [linear layers][layer_state_floats], backend memory; NULL without any
     cache_rewind rewind;
+    struct sequence **peers; // [pool->n_peers], each in its pool; NULL without any
 };
 
 // ---- a sequence's table of blocks (cache.c) ----
@@ -46,5 +49,12 @@ sight_err cache_tables_grow(sequence *s, int64_t n);
 void cache_tables_put(sequence *s, int64_t at, cache_block *b); // at < capacity
 // Ops on a device read the table there.
 void cache_tables_show(sequence *s);
+
+// ---- the other ranks' sequences (cache_peers.c): nothing to do without any ----
+
+// For a new s: empty ones, or forks of those of `of`. SIGHT_E_MEMORY; sequence_drop copes with what was made.
+sight_err cache_peers_create(sequence *s);
+sight_err cache_peers_fork(sequence *s, const sequence *of);
+void cache_peers_drop(sequence *s);
 
 #endif

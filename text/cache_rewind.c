@@ -26,11 +26,16 @@ sight_err sequence_allow_rewind(sequence *s, int32_t max_rows)
     }
     cache_room_free(&p->memory, r->records);
     *r = (cache_rewind){.max_rows = max_rows, .other = other, .records = records};
-    return SIGHT_OK;
+    for (int32_t i = 0; i < p->n_peers && !err; i++) err = sequence_allow_rewind(s->peers[i], max_rows);
+    if (err) sequence_forbid_rewind(s);
+    return err;
 }
 
 void sequence_forbid_rewind(sequence *s)
 {
+    for (int32_t i = 0; i < s->pool->n_peers && s->peers; i++) {
+        if (s->peers[i]) sequence_forbid_rewind(s->peers[i]);
+    }
     if (s->rewind.max_rows == 0) return;
     cache_states_free(&s->pool->memory, s->rewind.other);
     cache_room_free(&s->pool->memory, s->rewind.records);

@@ -14,6 +14,7 @@ struct text_job {
     batch_part part;
     int64_t N; // 0: nothing is under way
     int32_t half; // halves of layers that are done
+    struct text_job *others[SPLIT_MAX_RANKS - 1]; // of a group: those of the other ranks
 };
 
 // Floats of one array, rounded so that the next begins at a multiple of 256 bytes.
@@ -28,7 +29,7 @@ int64_t text_job_bytes(const text_model *m, int64_t max_rows)
     return floats * (int64_t)sizeof(float);
 }
 
-sight_err text_job_create(text_job **out, text_model *m, int64_t max_rows)
+static sight_err create(text_job **out, text_model *m, int64_t max_rows)
 {
     text_job *j = calloc(1, sizeof *j);
     if (!j) return sight_fail(SIGHT_E_MEMORY, "no memory for reading in slices");
@@ -46,8 +47,22 @@ sight_err text_job_create(text_job **out, text_model *m, int64_t max_rows)
     return SIGHT_OK;
 }
 
+sight_err text_job_create(text_job **out, text_model *m, int64_t max_rows)
+{
+    text_job *j = NULL;
+    text_model *other;
+    sight_err err = create(&j, m, max_rows);
+    for (int32_t i = 1; !err && m->lead && (other = group_model(m->lead, i)); i++) {
+        err = create(&j->others[i - 1], other, max_rows);
+    }
+    if (err) text_job_destroy(&j);
+    else *out = j;
+    return err;
+}
+
 void text_job_stop(text_job *j)
 {
+    for (int32_t i = 0; i < SPLIT_MAX_RANKS - 1 && j->others[i]; i++) text_job_stop(j->others[i]);
     if (j->N) model_step_undo(&j->s, 1);
     j->N = 0;
 }
@@ -57,6 +72,7 @@ void text_job_destroy(text_job **pj)
     text_job *j = *pj;
     if (!j) return;
     text_job_stop(j);
+    for (int32_t i = 0; i < SPLIT_MAX_RANKS - 1; i++) text_job_destroy(&j->others[i]);
     kernels_free(j->m->k, j->memory);
     free(j);
     *pj = NULL;
@@ -80,8 +96,19 @@ static void exchange(text_job *j)
     j->sin = s;
 }
 
+static text_job *of_rank(text_job *j, int32_t rank)
+{
+    return rank ? j->others[rank - 1] : j;
+}
+
 sight_err text_job_begin(text_job *j, const segment *s)
 {
+    return j->m->lead ? group_job_begin(j->m->lead, j, s) : job_begin_rank(j, 0, s);
+}
+
+sight_err job_begin_rank(text_job *first, int32_t rank, const segment *s)
+{
+    text_job *j = of_rank(first, rank);
     if (s->rewindable || s->n > j->max_rows || j->N) {
         return sight_fail(SIGHT_E_ARGUMENT, "%d rows to be read in slices, %lld fit", s->n, (long long)j->max_rows);
     }
@@ -115,6 +142,12 @@ static double run_half(text_job *j)
 
 sight_err text_job_run(text_job *j, double most_ops, bool *done)
 {
+    return j->m->lead ? group_job_run(j->m->lead, j, most_ops, done) : job_run_rank(j, 0, most_ops, done);
+}
+
+sight_err job_run_rank(text_job *first, int32_t rank, double most_ops, bool *done)
+{
+    text_job *j = of_rank(first, rank);
     text_model *m = j->m;
     const int32_t halves = 2 * m->config->text.n_layers;
     sight_err err = SIGHT_OK;

@@ -136,6 +136,7 @@ void text_model_destroy(text_model **pm)
 {
     text_model *m = *pm;
     if (!m) return;
+    group_destroy(&m->lead);
     output_destroy(&m->output);
     model_unload(m);
     rope_destroy(&m->rope, m->k);
@@ -170,6 +171,11 @@ kernels *text_model_kernels(const text_model *m)
     return m->k;
 }
 
+sight_err text_model_status(text_model *m)
+{
+    return m->lead ? group_status(m->lead) : kernels_status(m->k);
+}
+
 draft_plan *text_model_plan(text_model *m)
 {
     return &m->plan;
@@ -182,7 +188,7 @@ sight_err model_check_rows(const text_model *m, const int32_t *ids, const uint8_
 {
     for (int32_t i = 0; i < n; i++) {
         if (visual && visual[i]) {
-            if (!features) {
+            if (!features && m->at.rank == 0) {
                 return sight_fail(SIGHT_E_ARGUMENT, "row %d is visual and has no features", i);
             }
         } else if (ids[i] < 0 || ids[i] >= m->config->text.vocab) {
@@ -249,8 +255,23 @@ sight_err model_agree(text_model *m, sight_err err)
 {
     if (!m->group) return err;
     const bool all = collective_agree(m->group, m->at.rank, !err);
+    m->agreed = all;
+    m->by_others = !err && !all;
     if (err || all) return err;
     return sight_fail(SIGHT_E_INTERNAL, "another device of the model could not take the step");
+}
+
+sight_err model_graph_end(text_model *m)
+{
+    return m->group ? collective_step_end(m->group, m->at.rank) : kernels_step_end(m->k);
+}
+
+const float *model_shared(text_model *m, const float *rows, int64_t n)
+{
+    if (!m->group) return rows;
+    float *x = m->at.rank ? m->ws.mixer : (float *)rows; // only read
+    collective_share(m->group, m->at.rank, x, n * m->config->text.hidden);
+    return x;
 }
 
 // ---- the step ----
@@ -279,10 +300,18 @@ static int64_t end_of_run(const uint8_t *visual, int64_t i, int64_t n)
     return i;
 }
 
+static int64_t count_visual(const uint8_t *visual, int64_t n)
+{
+    int64_t some = 0;
+    for (int64_t i = 0; i < n; i++) some += visual[i] != 0;
+    return some;
+}
+
 void model_put_visual(text_model *m, float *h, const float *features, const uint8_t *visual,
                       int64_t n)
 {
     const int64_t D = m->config->text.hidden;
+    features = model_shared(m, features, count_visual(visual, n));
     for (int64_t i = 0, end; i < n; i = end + 1) {
         end = end_of_run(visual, i, n);
         op_copy(m->k, h + i * D, features, (size_t)((end - i) * D) * sizeof *h);
@@ -308,6 +337,7 @@ static int64_t lay_out(text_model *m, const segment *segments, int32_t n)
 static void add_visual(text_model *m, float *h, const float *rows, const uint8_t *visual, int64_t n)
 {
     const int64_t D = m->config->text.hidden;
+    rows = model_shared(m, rows, count_visual(visual, n));
     for (int64_t i = 0, end; i < n; i = end + 1) {
         end = end_of_run(visual, i, n);
         op_add(m->k, h + i * D, rows, (end - i) * D);
@@ -388,6 +418,11 @@ sight_err model_step_end(text_model *m, const segment *segments, int32_t n, bool
 
 sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segments)
 {
+    return m->lead ? group_step(m->lead, segments, n_segments) : model_step_rank(m, segments, n_segments);
+}
+
+sight_err model_step_rank(text_model *m, const segment *segments, int32_t n_segments)
+{
     int64_t N;
     sight_err err = model_step_begin(m, &N, segments, n_segments);
     if (err) return err;
@@ -402,6 +437,11 @@ sight_err text_model_step(text_model *m, const segment *segments, int32_t n_segm
 }
 
 sight_err text_model_rewind(text_model *m, sequence *seq, int32_t n)
+{
+    return m->lead ? group_rewind(m->lead, seq, n) : model_rewind_rank(m, seq, n);
+}
+
+sight_err model_rewind_rank(text_model *m, sequence *seq, int32_t n)
 {
     const int64_t rows = sequence_length(seq) - sequence_mark_length(seq);
     if (!sequence_marked(seq) || n < 0 || n > rows) {

@@ -30,8 +30,9 @@ typedef struct text_model text_model;
 sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows);
 // One rank of a model over several devices: its part of the weights, on k, which is the group's of that rank.
 // Every rank has a model, pools and sequences of its own and a thread for them, and all of them make the same
-// calls with the same host memory; each gets all results. text_model_config is then what the rank itself looks
-// like. Also SIGHT_E_UNSUPPORTED: what does not divide (split_check), quantised weights, adapters.
+// calls with the same contents of host memory; each gets all results. Features and hidden rows that are read are
+// the first rank's. text_model_config is then what the rank itself looks like. text/group.h makes one of them all.
+// Also SIGHT_E_UNSUPPORTED: what does not divide (split_check), quantised weights, adapters.
 sight_err text_model_create_split(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows,
                                   collective *group, int32_t rank);
 void text_model_destroy(text_model **m); // accepts NULL; leaves NULL
@@ -42,7 +43,8 @@ bool text_model_has_mtp(const text_model *m);
 // What guessing ahead has brought on this model (text/draft.h); the model itself does not use it.
 draft_plan *text_model_plan(text_model *m);
 
-kernels *text_model_kernels(const text_model *m); // what it runs on
+kernels *text_model_kernels(const text_model *m); // what it runs on; of a group the first rank's
+sight_err text_model_status(text_model *m); // kernels_status, of all devices that it runs on
 
 // Rows of one sequence in a step. All arrays are borrowed for the call. Results are there after it,
 // but for hidden, which is for ops that follow and kernels_read.

@@ -88,6 +88,9 @@ struct text_model {
     model_config own;           // of a split model: what the rank looks like
     split at;                   // ranks 0: not split
     collective *group;          // NULL: not split
+    struct text_group *lead;    // of the first rank: it speaks for all (text/group.h); NULL: for itself
+    bool follows;               // another rank speaks for it: results go nowhere
+    bool agreed, by_others;     // of the last step: all took it, or one of the others could not
     void **owned;               // parts of weights that are not in one piece
     int32_t n_owned;
     kernels *k;
@@ -102,6 +105,26 @@ struct text_model {
     workspace ws;
     draft_plan plan;
 };
+
+// ---- group.c: the same of all ranks; group_status as kernels_status ----
+
+typedef struct text_group text_group;
+struct text_job;
+
+text_model *group_model(const text_group *g, int32_t rank); // NULL: there are fewer
+sight_err group_job_begin(text_group *g, struct text_job *j, const segment *s);
+sight_err group_job_run(text_group *g, struct text_job *j, double most_ops, bool *done);
+
+sight_err group_step(text_group *g, const segment *segments, int32_t n);
+sight_err group_mtp(text_group *g, const mtp_segment *s);
+sight_err group_rewind(text_group *g, sequence *seq, int32_t n);
+sight_err group_status(text_group *g);
+void group_destroy(text_group **g); // but for the first rank's model; accepts NULL; leaves NULL
+
+// ---- job.c: of a rank by itself; rank 0: j ----
+
+sight_err job_begin_rank(struct text_job *j, int32_t rank, const segment *s);
+sight_err job_run_rank(struct text_job *j, int32_t rank, double most_ops, bool *done);
 
 // ---- model_load.c ----
 
@@ -144,6 +167,14 @@ void model_after_layer(text_model *m, int32_t layer, const segment *segments, in
 sight_err model_step_end(text_model *m, const segment *segments, int32_t n, bool again);
 // What failed is not part of any sequence.
 void model_step_undo(const segment *segments, int32_t n);
+// Of a rank by itself: text_model_step, text_model_rewind, and (mtp.c) text_model_mtp.
+sight_err model_step_rank(text_model *m, const segment *segments, int32_t n_segments);
+sight_err model_rewind_rank(text_model *m, sequence *seq, int32_t n);
+sight_err model_mtp_rank(text_model *m, const mtp_segment *s);
+// kernels_step_end, with sums over ranks in the step.
+sight_err model_graph_end(text_model *m);
+// rows [n, D] of the first rank, which alone has them: a copy in ws.mixer with the others, NULL with them before.
+const float *model_shared(text_model *m, const float *rows, int64_t n);
 // Whether all ranks take the step, which this one would for err SIGHT_OK; err where it would not.
 sight_err model_agree(text_model *m, sight_err err);
 // h [n, D] = the rows of features at visual rows.

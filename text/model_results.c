@@ -7,7 +7,8 @@
 
 #include "text/model_parts.h"
 
-// to [n, vocab]: logits of x [n, D]. Those of a split model come from all ranks.
+// to [n, vocab]: logits of x [n, D]. Those of a split model come from all ranks, and stay in ws.logits, one group over
+// the other, with a rank that another speaks for.
 static void compute_logits(text_model *m, float *to, const float *x, int64_t n)
 {
     const int64_t D = m->config->text.hidden, vocab = m->config->text.vocab;
@@ -18,7 +19,8 @@ static void compute_logits(text_model *m, float *to, const float *x, int64_t n)
     for (int64_t row = 0, group; row < n; row += group) {
         group = n - row < m->logit_rows ? n - row : m->logit_rows;
         op_linear(m->k, m->ws.part, x + row * D, &m->head, group);
-        collective_gather(m->group, m->at.rank, to + row * vocab, m->ws.room, m->ws.part, group,
+        float *at = m->follows ? m->ws.logits : to + row * vocab;
+        collective_gather(m->group, m->at.rank, at, m->ws.room, m->ws.part, group,
                           vocab / m->at.ranks);
     }
 }
@@ -33,7 +35,12 @@ static void run_outputs(text_model *m, const float *x, output_row *const *output
         return;
     }
     for (int64_t i = 0; i < n; i++) {
-        compute_logits(m, outputs[i]->logits, x + i * m->config->text.hidden, 1);
+        const float *row = x + i * m->config->text.hidden;
+        if (m->follows) {
+            compute_logits(m, NULL, row, 1);
+            continue;
+        }
+        compute_logits(m, outputs[i]->logits, row, 1);
         outputs[i]->n = m->config->text.vocab;
     }
 }
@@ -70,7 +77,7 @@ static void write_logits(text_model *m, const float *x, const segment *segments,
         }
         if (total == 0) return;
         compute_logits(m, together ? to[0] : m->ws.logits, x, total);
-        if (!together) copy_logits(to, rows, group, m->ws.logits, vocab);
+        if (!together && !m->follows) copy_logits(to, rows, group, m->ws.logits, vocab);
         x += total * D;
     }
 }
@@ -85,11 +92,11 @@ static sight_err pick(text_model *m, int64_t n, bool again)
     for (int64_t row = 0, group; row < n && !err; row += group) {
         group = n - row < m->logit_rows ? n - row : m->logit_rows;
         compute_logits(m, m->ws.logits, m->ws.x + row * D, group);
-        if (again) err = kernels_step_end(m->k);
+        if (again) err = model_graph_end(m);
         again = false;
-        if (!err) err = op_pick_logits(m->k, m->ws.logits, m->ws.outputs + row, group, vocab);
+        if (!err && !m->follows) err = op_pick_logits(m->k, m->ws.logits, m->ws.outputs + row, group, vocab);
     }
-    if (again) err = kernels_step_end(m->k);
+    if (again) err = model_graph_end(m);
     return err ? err : kernels_status(m->k);
 }
 

@@ -48,6 +48,11 @@ static void join(text_model *m, const mtp_segment *s)
 
 sight_err text_model_mtp(text_model *m, const mtp_segment *s)
 {
+    return m->lead ? group_mtp(m->lead, s) : model_mtp_rank(m, s);
+}
+
+sight_err model_mtp_rank(text_model *m, const mtp_segment *s)
+{
     sight_err err = check(m, s);
     if (!err) err = sequence_reserve(s->seq, sequence_mtp_length(s->seq), s->n);
     const bool fine = !err;
@@ -59,8 +64,9 @@ sight_err text_model_mtp(text_model *m, const mtp_segment *s)
     m->ws.parts[0] = (batch_part){.seq = s->seq, .n = N, .past = sequence_mtp_length(s->seq)};
     model_note_rows(m, 0, N, s->next_ids, s->next_visual, s->positions, s->position_stride);
     // Outside the step: where they were is no part of it.
-    op_copy(m->k, hidden_rows(m, N), s->hidden,
-            (size_t)(N * m->config->text.hidden) * sizeof(float));
+    const int64_t D = m->config->text.hidden;
+    if (m->at.rank == 0) op_copy(m->k, hidden_rows(m, N), s->hidden, (size_t)(N * D) * sizeof(float));
+    if (m->group) collective_share(m->group, m->at.rank, hidden_rows(m, N), N * D);
     if (again) kernels_step_begin(m->k);
     join(m, s);
     layer_run(m, &m->mtp->layer, m->ws.parts, 1, N);

@@ -170,7 +170,7 @@ int cli_bench(int argc, char **argv)
         {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8 or int4", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
-        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto or cuda:N", 0, 0},
+        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto, cuda:N, or cuda:N,M", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
         {"only", 'o', ARG_TEXT, &only, "WORKS", "these alone: prefill_512,decode and so on", 0, 0},
@@ -193,7 +193,7 @@ int cli_bench(int argc, char **argv)
                                    : SIGHT_OK;
     if (!err && weights) err = weights_form_parse(&eo.weights.form, weights);
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);
-    if (!err && device) err = device_parse(&eo.device, device, "--device");
+    if (!err && device) err = engine_options_device(&eo, device, "--device");
     const bool on_device = eo.device.kind != DEVICE_CPU;
     unsigned works = quick ? BENCH_QUICK : on_device ? BENCH_ON_DEVICE : BENCH_ALL;
     if (!err && only) err = bench_parse_works(&works, only);

@@ -16,7 +16,7 @@ int cli_trace(int argc, char **argv)
         {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
-        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto or cuda:N", 0, 0},
+        {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto, cuda:N, or cuda:N,M", 0, 0},
         {"weights", 'w', ARG_TEXT, &weights, "FORM", "stored, bf16, int8 or int4", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
@@ -31,7 +31,7 @@ int cli_trace(int argc, char **argv)
     engine *e = NULL;
     engine_options eo = engine_options_exact();
     request_limits limits = request_limits_default();
-    sight_err err = device ? device_parse(&eo.device, device, "--device") : SIGHT_OK;
+    sight_err err = device ? engine_options_device(&eo, device, "--device") : SIGHT_OK;
     if (!err && !model) err = sight_fail(SIGHT_E_ARGUMENT, "--model is missing");
     if (!err && !out) err = sight_fail(SIGHT_E_ARGUMENT, "--out is missing");
     if (!err && simd) err = simd_level_parse(&eo.simd, simd);

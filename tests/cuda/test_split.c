@@ -1,106 +1,36 @@
-// A model over two GPUs. With the shim another library stands in NCCL's place, whose ranks meet in their threads; with
-// real GPUs it is NCCL, where there are two of them.
+// A model over two GPUs. With the shim its sums go through the relay; with real GPUs through NCCL, where there are two
+// of them.
 #include "kernels/cuda/nccl.h"
+#include "kernels/cuda/relay.h"
 #include "text/ranks.h"
 
 #ifdef SIGHT_CUDA_SHIM
 #include "shim.h"
 
-// ---- in NCCL's place: sums in the order of ranks, by way of the host ----
+// ---- the relay, with a link that fails when it is told to ----
 
-struct nccl_comm {
-    int rank, n;
-    pthread_barrier_t *all;
-    float **brought; // [n]
-};
-
-static pthread_barrier_t meeting;
-static float *brought_by_all[RANKS];
 static int fails_with; // 0: no failure
 
-static int in_place_init(nccl_comm **comms, int n, const int *devices)
+static int failing_reduce(const void *from, void *to, size_t n, int type, int op, nccl_comm *comm, cudaStream_t stream)
 {
-    if (n != RANKS || pthread_barrier_init(&meeting, NULL, (unsigned)n)) return 1;
-    for (int i = 0; i < n; i++) {
-        assert_int_equal(devices[i], i);
-        comms[i] = calloc(1, sizeof **comms);
-        assert_non_null(comms[i]);
-        *comms[i] = (nccl_comm){i, n, &meeting, brought_by_all};
-    }
-    return 0;
+    const int result = relay_calls()->all_reduce(from, to, n, type, op, comm, stream);
+    return result ? result : fails_with;
 }
 
-static int in_place_destroy(nccl_comm *comm)
+static const char *failing_error(int result)
 {
-    if (comm->rank == 0) pthread_barrier_destroy(&meeting);
-    free(comm);
-    return 0;
+    return result == fails_with ? "the link is down" : relay_calls()->error(result);
 }
 
-static int in_place_abort(nccl_comm *comm)
-{
-    free(comm);
-    return 0;
-}
+static nccl_calls failing;
+static const nccl_calls *const calls = &failing;
 
-// What the rank brings, once it is there. NULL: in a recording, which waiting spoils, so that no graph comes of it.
-static float *bring(nccl_comm *comm, const void *from, size_t n, cudaStream_t stream)
+static void make_calls(void)
 {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    float *mine = malloc(n * sizeof *mine);
-    if (mine && !cudaStreamIsCapturing(stream, &status) && status == cudaStreamCaptureStatusNone &&
-        !cudaMemcpyAsync(mine, from, n * sizeof *mine, cudaMemcpyDeviceToHost, stream) &&
-        !cudaStreamSynchronize(stream)) {
-        comm->brought[comm->rank] = mine;
-        pthread_barrier_wait(comm->all);
-        return mine;
-    }
-    cudaStreamSynchronize(stream);
-    free(mine);
-    return NULL;
+    failing = *relay_calls();
+    failing.all_reduce = failing_reduce;
+    failing.error = failing_error;
 }
-
-// Takes all [n] to the device when everybody has read what was brought.
-static int leave(nccl_comm *comm, void *to, float *all, size_t n, float *mine, cudaStream_t stream)
-{
-    pthread_barrier_wait(comm->all);
-    const cudaError_t e = cudaMemcpyAsync(to, all, n * sizeof *all, cudaMemcpyHostToDevice, stream);
-    const cudaError_t waited = cudaStreamSynchronize(stream);
-    free(all);
-    free(mine);
-    return e || waited ? 1 : fails_with;
-}
-
-static int in_place_reduce(const void *from, void *to, size_t n, int type, int op, nccl_comm *comm,
-                           cudaStream_t stream)
-{
-    float *mine = bring(comm, from, n, stream);
-    if (!mine) return 0;
-    float *sum = malloc(n * sizeof *sum);
-    for (size_t i = 0; sum && i < n; i++) {
-        sum[i] = comm->brought[0][i];
-        for (int r = 1; r < comm->n; r++) sum[i] += comm->brought[r][i];
-    }
-    return leave(comm, to, sum, n, mine, stream);
-}
-
-static int in_place_gather(const void *from, void *to, size_t n, int type, nccl_comm *comm, cudaStream_t stream)
-{
-    float *mine = bring(comm, from, n, stream);
-    if (!mine) return 0;
-    float *all = malloc((size_t)comm->n * n * sizeof *all);
-    for (int r = 0; all && r < comm->n; r++) memcpy(all + (size_t)r * n, comm->brought[r], n * sizeof *all);
-    return leave(comm, to, all, (size_t)comm->n * n, mine, stream);
-}
-
-static const char *in_place_error(int result)
-{
-    return "the link is down";
-}
-
-static const nccl_calls in_place = {in_place_init,   in_place_destroy, in_place_abort,
-                                    in_place_reduce, in_place_gather,  in_place_error};
-static const nccl_calls *const calls = &in_place;
 #else
 static const nccl_calls *const calls = NULL;
 #endif
@@ -149,6 +79,36 @@ static void two_gpus_answer_as_the_cpu(void **state)
     check_case("qwen3vl", "text");
 }
 
+// ---- as one model ----
+
+static void open_group(device *d, const checkpoint *c, const golden_case *g)
+{
+    kernels_options o = {.threads = 1, .exact = true, .device = {DEVICE_CUDA, 0},
+                         .device_bytes = (int64_t)512 << 20};
+    *d = (device){.c = c, .g = g};
+    assert_ok(kernels_create(&d->k, &o));
+    o.device.index = 1;
+    assert_ok(kernels_create(&d->second, &o));
+}
+
+static void a_group_of_gpus_answers_as_the_cpu(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    golden_case g;
+    device d, alone = {.c = c, .g = &g, .k = golden_kernels(1, true)};
+    golden_load(&g, "hybrid", "text", checkpoint_config(c));
+    if (g.n_greedy > GREEDY) g.n_greedy = GREEDY;
+    open_group(&d, c, &g);
+    run_device(&alone);
+    run_device(&d);
+    check_group(&d, &alone, &g, 1e-4);
+    assert_ok(text_model_status(d.m));
+    close_device(&d);
+    close_device(&alone);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
 #ifdef SIGHT_CUDA_SHIM
 static void what_a_link_says_is_told(void **state)
 {
@@ -188,19 +148,48 @@ static void after_an_end_nothing_is_asked(void **state)
     golden_free(&g);
     checkpoint_close(&c);
 }
+
+// Wherever a GPU fails, everybody hears of it: no rank waits for another, and what failed first is told.
+static void a_gpu_that_fails_ends_the_group(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    golden_case g;
+    golden_load(&g, "hybrid", "text", checkpoint_config(c));
+    g.n_greedy = 2;
+    int failed = 0;
+    for (int n = 0; n < 4200; n += 311) {
+        device d;
+        open_group(&d, c, &g);
+        shim_fail_after(n, cudaErrorIllegalAddress);
+        run_device(&d);
+        failed += d.err != SIGHT_OK;
+        if (d.err && (d.err != SIGHT_E_INTERNAL || !strstr(d.error, "illegal memory access"))) fail_msg("%s", d.error);
+        if (d.err && d.m) assert_int_equal(text_model_status(d.m), SIGHT_E_INTERNAL);
+        close_device(&d);
+        shim_mend();
+        for (int i = 0; i < RANKS; i++) assert_int_equal(shim_used_memory(i), 0);
+    }
+    printf("%d failed\n", failed);
+    assert_true(failed > 3);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
 #endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_gpus_answer_as_the_cpu),
+        cmocka_unit_test(a_group_of_gpus_answers_as_the_cpu),
 #ifdef SIGHT_CUDA_SHIM
         cmocka_unit_test(what_a_link_says_is_told),
         cmocka_unit_test(after_an_end_nothing_is_asked),
+        cmocka_unit_test(a_gpu_that_fails_ends_the_group),
 #endif
     };
 #ifdef SIGHT_CUDA_SHIM
     shim_set_devices(RANKS);
+    make_calls();
 #endif
     if (device_gpus() < RANKS) {
         printf("skipped: a model over two GPUs needs two\n");

@@ -41,6 +41,42 @@ static void test_gpus(void **state)
     assert_fails(device_parse(&id, "cuda:99", "device"), SIGHT_E_UNSUPPORTED, "the last one here is cuda:");
 }
 
+static void test_lists(void **state)
+{
+    device_list list = {.n = -1};
+    assert_ok(device_parse_list(&list, "cpu", "device"));
+    assert_int_equal(list.n, 1);
+    assert_int_equal(list.at[0].kind, DEVICE_CPU);
+    static const char *const wrong[] = {"cuda:0,", "cuda:,1", "cuda:0,0", "cuda:0,1,0", "cuda:0 ,1", "cuda:0,x",
+                                        "cuda:all,1", "cuda:0,-1", "cuda:0,99999", "cpu,cpu", "cuda:0;1", "cuda:0,1 ",
+                                        "cuda:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_fails(device_parse_list(&list, wrong[i], "--device"), SIGHT_E_ARGUMENT, "cuda:N,M or cuda:all");
+        assert_fails(device_check_word(wrong[i], "--device"), SIGHT_E_ARGUMENT, "--device is '");
+        assert_int_equal(list.n, 1);
+    }
+    assert_ok(device_check_word("cuda:3,1,15", "device"));
+    assert_ok(device_check_word("cuda:all", "device"));
+    device_id id;
+    assert_fails(device_parse(&id, "cuda:0,1", "device"), SIGHT_E_ARGUMENT, "a single device");
+    if (device_gpus() == 0) {
+        assert_fails(device_parse_list(&list, "cuda:all", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        assert_fails(device_parse_list(&list, "cuda:0,1", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        return;
+    }
+    assert_fails(device_parse_list(&list, "cuda:0,99", "device"), SIGHT_E_UNSUPPORTED, "the last one here is cuda:");
+    assert_int_equal(list.at[0].kind, DEVICE_CPU);
+    assert_ok(device_parse_list(&list, "cuda:all", "device"));
+    assert_int_equal(list.n, device_gpus());
+    assert_ok(device_parse_list(&list, "cuda", "device"));
+    assert_int_equal(list.n, 1);
+    if (device_gpus() < 2) return;
+    assert_ok(device_parse_list(&list, "cuda:1,0", "device"));
+    assert_int_equal(list.n, 2);
+    assert_int_equal(list.at[0].index, 1);
+    assert_int_equal(list.at[1].index, 0);
+}
+
 static void test_format(void **state)
 {
     char text[16];
@@ -105,7 +141,7 @@ static void test_memory_of_the_cpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),          cmocka_unit_test(test_gpus),
-                                       cmocka_unit_test(test_format),         cmocka_unit_test(test_describe),
+                                       cmocka_unit_test(test_lists), cmocka_unit_test(test_format),         cmocka_unit_test(test_describe),
                                        cmocka_unit_test(test_no_such_object), cmocka_unit_test(test_memory_of_the_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

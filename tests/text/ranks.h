@@ -1,5 +1,5 @@
 // tests/text/ranks.h - a golden case on the ranks of a split model, or on a model as a whole: prompt, drafts and
-// greedy tokens, each rank in a thread.
+// greedy tokens, each rank in a thread; or all of them as one model (text/group.h).
 #ifndef TESTS_TEXT_RANKS_H
 #define TESTS_TEXT_RANKS_H
 
@@ -7,6 +7,7 @@
 
 #include "kernels/memory.h"
 #include "text/golden.h"
+#include "text/group.h"
 
 #define RANKS    2
 #define MAX_ROWS 1024
@@ -18,6 +19,7 @@ typedef struct device {
     collective *group; // NULL: the model as a whole
     int32_t rank;
     kernels *k;
+    kernels *second; // of a group; else NULL
     text_model *m;
     cache_pool *pool;
     sequence *s;
@@ -41,6 +43,8 @@ static inline bool good(device *d, sight_err err)
 
 static inline sight_err create_model(device *d)
 {
+    kernels *const k[RANKS] = {d->k, d->second};
+    if (d->second) return text_group_create(&d->m, d->c, k, RANKS, MAX_ROWS);
     if (!d->group) return text_model_create(&d->m, d->c, d->k, MAX_ROWS);
     return text_model_create_split(&d->m, d->c, d->k, MAX_ROWS, d->group, d->rank);
 }
@@ -90,7 +94,9 @@ static inline void *run_device(void *arg)
     const cache_options o = {.kv_type = TENSOR_F32, .k = d->k};
     if (!good(d, create_model(d))) return NULL;
     const text_config *c = text_model_config(d->m);
-    if (!good(d, cache_pool_create(&d->pool, c, &o)) || !good(d, sequence_create(&d->s, d->pool))) return NULL;
+    const bool pooled = d->second ? good(d, text_group_pool(&d->pool, d->m, &o))
+                                  : good(d, cache_pool_create(&d->pool, c, &o));
+    if (!pooled || !good(d, sequence_create(&d->s, d->pool))) return NULL;
     const float *levels[CONFIG_MAX_DEEPSTACK];
     segment seg = golden_segment(d->g, d->s, 0, d->g->n, levels, c->hidden);
     d->logits = golden_alloc((int64_t)d->g->n * c->vocab, sizeof(float));
@@ -113,6 +119,7 @@ static inline void close_device(device *d)
     cache_pool_destroy(&d->pool);
     text_model_destroy(&d->m);
     if (d->k) kernels_free(d->k, d->hidden);
+    kernels_destroy(&d->second);
     kernels_destroy(&d->k);
     free(d->logits), free(d->drafts), free(d->ids);
 }
@@ -121,6 +128,19 @@ static inline void run_devices(device *d)
 {
     for (int i = 0; i < RANKS; i++) assert_int_equal(pthread_create(&d[i].thread, NULL, run_device, &d[i]), 0);
     for (int i = 0; i < RANKS; i++) pthread_join(d[i].thread, NULL);
+}
+
+// Close to the model as a whole, and the reference's answer.
+static inline void check_group(const device *d, const device *alone, const golden_case *g, double limit)
+{
+    const int64_t n = g->n * (int64_t)checkpoint_config(d->c)->text.vocab;
+    if (alone->err) fail_msg("%s", alone->error);
+    if (d->err) fail_msg("%s: %s", g->name, d->error);
+    assert_close(d->logits, alone->logits, n, limit, g->name);
+    assert_close(d->drafts, alone->drafts, n, limit, g->name);
+    assert_memory_equal(d->ids, g->greedy, (size_t)g->n_greedy * sizeof(int32_t));
+    assert_int_equal(text_group_ranks(d->m), RANKS);
+    assert_int_equal(text_model_config(d->m)->heads * RANKS, text_model_config(alone->m)->heads);
 }
 
 // Every rank has the same bits, close to those of the model as a whole, and both answer as the reference.
