@@ -46,6 +46,18 @@ void account_sent(metrics *m, size_t bytes, sight_err err)
     metrics_add(m, METRIC_SENT_BYTES, (double)bytes);
 }
 
+void account_second(const scheduler *queue, double now_s)
+{
+    for (int i = 0; i < scheduler_count(queue); i++) {
+        ticket *t = scheduler_get(queue, i)->owner;
+        const int drawn = atomic_load(&t->drawn);
+        const double s = now_s - t->sampled_s;
+        t->drawn_per_s = t->sampled_s > 0 && s > 0 && drawn >= t->sampled ? (drawn - t->sampled) / s : 0;
+        t->sampled = drawn;
+        t->sampled_s = now_s;
+    }
+}
+
 static metric_outcome outcome_of(const ticket *t)
 {
     const record *r = &t->record;

@@ -14,6 +14,8 @@ void account_refused(metrics *m, const server_message *message, const identity *
 void account_arrived(const ticket *t);
 // An event went out, or could not (err).
 void account_sent(metrics *m, size_t bytes, sight_err err);
+// Once a second: how fast each answer comes.
+void account_second(const scheduler *queue, double now_s);
 // It has ended: counts it, and writes its line. now_s: as job.arrived_s.
 void account_ended(const ticket *t, metrics *m, double now_s);
 

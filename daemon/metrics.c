@@ -14,7 +14,7 @@
 typedef const double bounds[MAX_BUCKETS + 1];
 
 static bounds short_s = {.001, .0025, .005, .01, .02, .03, .05, .1, .25, .5, 1, 2.5, 5, 10};
-static bounds long_s = {.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 3600};
+static bounds long_s = {.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 3600};
 static bounds few = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 static bounds many = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048};
 
@@ -211,6 +211,16 @@ void metrics_name_model(metrics *m, int index, const char *name)
     pthread_mutex_lock(&m->mutex);
     snprintf(m->models[index], METRICS_NAME_SIZE, "%s", name);
     pthread_mutex_unlock(&m->mutex);
+}
+
+bool metrics_model_name(const metrics *cm, int index, char out[METRICS_NAME_SIZE])
+{
+    metrics *m = (metrics *)cm; // the names' lock
+    if (!m || index < 0 || index >= METRICS_MODELS) return false;
+    pthread_mutex_lock(&m->mutex);
+    memcpy(out, m->models[index], METRICS_NAME_SIZE);
+    pthread_mutex_unlock(&m->mutex);
+    return *out != 0;
 }
 
 // ---- cells ----

@@ -181,6 +181,9 @@ void metrics_destroy(metrics **m); // accepts NULL; leaves NULL
 // The model of that index in labels; cut at METRICS_NAME_SIZE - 1 bytes.
 void metrics_name_model(metrics *m, int index, const char *name);
 
+// That name; false: it has none.
+bool metrics_model_name(const metrics *m, int index, char out[METRICS_NAME_SIZE]);
+
 // Of a metric without labels. Counters only grow: what is not over 0 is dropped.
 void metrics_add(metrics *m, metric_id id, double value);
 void metrics_set(metrics *m, metric_id id, double value);

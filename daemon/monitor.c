@@ -102,10 +102,16 @@ sight_err monitor_change(monitor *m, const options *o)
     return SIGHT_OK;
 }
 
-void monitor_turn(monitor *m, const pulse_view *v, double now_s)
+bool monitor_turn(monitor *m, const pulse_view *v, double now_s)
 {
     atomic_store(&m->health.ending, v->stopping);
-    pulse_turn(m->pulse, v, now_s);
+    return pulse_turn(m->pulse, v, now_s);
+}
+
+bool monitor_engine(const monitor *m, double *turn_s, double now_s)
+{
+    *turn_s = heartbeat_turn_s(m->health.engine, now_s);
+    return health_engine(&m->health, now_s);
 }
 
 void monitor_read(monitor *m, int64_t tokens)

@@ -12,10 +12,12 @@ typedef struct monitor monitor;
 // Opens the endpoint where o->metrics names one. beat is borrowed. Codes of scrape_open.
 sight_err monitor_create(monitor **out, const options *o, const heartbeat *beat, double now_s);
 void monitor_destroy(monitor **m); // accepts NULL; leaves NULL
-// Every turn of the server loop.
-void monitor_turn(monitor *m, const pulse_view *v, double now_s);
+// Every turn of the server loop; true once a second.
+bool monitor_turn(monitor *m, const pulse_view *v, double now_s);
 // As pulse_read.
 void monitor_read(monitor *m, int64_t tokens);
+// Whether the engine loop makes progress, and how long its turn has lasted; 0: it rests.
+bool monitor_engine(const monitor *m, double *turn_s, double now_s);
 pulse_rates monitor_rates(const monitor *m);
 // Changes to other settings: opens the endpoint that they name, if it is another; nothing has changed after a failure.
 // Codes of scrape_open.

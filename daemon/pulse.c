@@ -14,7 +14,7 @@
 #define FILES_S  10  // seconds between two counts of open files
 
 typedef struct sample {
-    double at_s, generated, read, ended;
+    double at_s, generated, read, ended, steps, rows;
 } sample;
 
 struct pulse {
@@ -99,7 +99,7 @@ static void count_queue(int counts[BY_STATE_COUNT][BY_PRIORITY_COUNT], const sch
     memset(counts, 0, sizeof(int) * BY_STATE_COUNT * BY_PRIORITY_COUNT);
     for (int i = 0; i < scheduler_count(queue); i++) {
         const job *j = scheduler_get(queue, i);
-        counts[j->state][BY_PRIORITY_INTERACTIVE]++;
+        counts[j->state][j->class]++;
     }
 }
 
@@ -129,6 +129,8 @@ static void take_sample(pulse *p, double now_s)
     sample s = {.at_s = now_s, .read = (double)p->read};
     s.generated = sum_of(m, METRIC_TOKENS, BY_TOKENS_GENERATED, METRICS_MODELS);
     for (int i = 0; i < BY_OUTCOME_COUNT; i++) s.ended += metrics_get(m, METRIC_REQUESTS, SIGHT_ASK, i);
+    s.steps = metrics_get(m, METRIC_STEP_SEQUENCES, 0, 0);
+    s.rows = metrics_sum(m, METRIC_STEP_SEQUENCES, 0, 0);
     p->newest = (p->newest + 1) % (PULSE_RATE_S + 1);
     p->samples[p->newest] = s;
     if (p->n_samples < PULSE_RATE_S + 1) p->n_samples++;
@@ -141,7 +143,11 @@ pulse_rates pulse_get_rates(const pulse *p)
     const sample *b = &p->samples[p->newest], *a = &p->samples[(p->newest + ring - p->n_samples + 1) % ring];
     const double s = b->at_s - a->at_s;
     if (s <= 0) return (pulse_rates){0};
-    return (pulse_rates){(b->generated - a->generated) / s, (b->read - a->read) / s, (b->ended - a->ended) / s};
+    const double steps = b->steps - a->steps;
+    return (pulse_rates){.generated_per_s = (b->generated - a->generated) / s,
+                         .read_per_s = (b->read - a->read) / s,
+                         .ended_per_s = (b->ended - a->ended) / s,
+                         .batch = steps > 0 ? (b->rows - a->rows) / steps : 0};
 }
 
 // ---- systemd ----
@@ -187,15 +193,16 @@ static void tell_status(pulse *p, const pulse_view *v, double now_s)
     p->o.notify(text);
 }
 
-void pulse_turn(pulse *p, const pulse_view *v, double now_s)
+bool pulse_turn(pulse *p, const pulse_view *v, double now_s)
 {
     health_turn(p->o.health, now_s);
     feed_watchdog(p, now_s);
-    if (now_s - p->second_s < 1) return;
+    if (now_s - p->second_s < 1) return false;
     p->second_s = now_s;
     measure_queue(p, v);
     measure_process(p);
     take_sample(p, now_s);
     p->seconds++;
     tell_status(p, v, now_s);
+    return true;
 }

@@ -30,13 +30,14 @@ typedef struct pulse_view {
 typedef struct pulse_rates {
     double generated_per_s, read_per_s; // tokens
     double ended_per_s;                 // requests
+    double batch;                       // answers in a decode step, in the mean; 0: there was none
 } pulse_rates;
 
 // SIGHT_E_MEMORY.
 sight_err pulse_create(pulse **out, const pulse_options *o, double now_s);
 void pulse_destroy(pulse **p); // accepts NULL; leaves NULL
-// Every turn of the server loop.
-void pulse_turn(pulse *p, const pulse_view *v, double now_s);
+// Every turn of the server loop; true once a second.
+bool pulse_turn(pulse *p, const pulse_view *v, double now_s);
 // Prompt tokens were read.
 void pulse_read(pulse *p, int64_t tokens);
 pulse_rates pulse_get_rates(const pulse *p);

@@ -369,10 +369,18 @@ static void take_question(service *s, const server_message *m, const identity *w
     const status_view view = {
         .model = s->model, .options = s->o, .server = s->server, .queue = s->queue,
         .now_s = s->now_s, .uptime_s = s->now_s - s->start_s, .served = s->served,
-        .stopping = s->stop_s > 0, .who = who,
+        .stopping = s->stop_s > 0, .who = who, .monitor = s->monitor, .metrics = s->metrics,
     };
+    bool with_metrics = false;
+    if (m->request.verb == SIGHT_STATUS) {
+        sight_err err = status_read_question(&with_metrics, &view, m->request.json, m->request.json_size);
+        if (err) {
+            refuse(s, m, err, sight_error(), 0);
+            return;
+        }
+    }
     char *json = m->request.verb == SIGHT_MODELS ? status_models_json(&view)
-                                                 : status_json(&view);
+                                                 : status_json(&view, with_metrics);
     if (json) send_text(s, &m->from, m->request.id, SIGHT_DONE, json);
     else refuse(s, m, SIGHT_E_MEMORY, "no memory for a reply", 0);
     free(json);
@@ -446,7 +454,7 @@ static void tell_monitor(service *s)
 {
     const pulse_view v = {.queue = s->queue, .connections = server_connections(s->server), .stopping = s->stop_s > 0,
                           .stop_left_s = s->stop_s > 0 ? s->stop_s + s->o->grace_s - s->now_s : 0};
-    monitor_turn(s->monitor, &v, s->now_s);
+    if (monitor_turn(s->monitor, &v, s->now_s)) account_second(s->queue, s->now_s);
 }
 
 // ---- the loop ----

@@ -2,6 +2,7 @@
 #ifndef SIGHT_DAEMON_STATUS_H
 #define SIGHT_DAEMON_STATUS_H
 
+#include "daemon/monitor.h"
 #include "daemon/options.h"
 #include "daemon/ticket.h"
 
@@ -15,10 +16,15 @@ typedef struct status_view {
     int64_t served;
     bool stopping;
     const identity *who; // asks: without the right to see others' requests it sees its own
+    const monitor *monitor; // NULL: alike
+    const metrics *metrics; // NULL: nothing is counted
 } status_view;
 
-// malloc; NULL: no memory.
-char *status_json(const status_view *v);
+// What a status asks for: {"metrics": true}, or nothing. SIGHT_E_ARGUMENT; SIGHT_E_PERMISSION: who asks sees no metrics.
+sight_err status_read_question(bool *with_metrics, const status_view *v, const char *json, size_t size);
+
+// malloc; NULL: no memory. with_metrics: their text too.
+char *status_json(const status_view *v, bool with_metrics);
 char *status_models_json(const status_view *v);
 char *status_accepted_json(const ticket *t, int place);
 

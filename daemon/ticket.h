@@ -51,6 +51,8 @@ typedef struct ticket {
     int64_t serial; // counts the daemon's requests from 1: ids are the clients' own
     record record;  // of what its events said
     int64_t read;   // prompt tokens, of these
+    int sampled;    // `drawn` a second ago, at sampled_s, and tokens a second since
+    double sampled_s, drawn_per_s;
     ticket_why why;   // it is to end early
     char late_line[320];
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
