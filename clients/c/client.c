@@ -1,5 +1,6 @@
 #include "sight/client.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,22 +233,62 @@ static sight_err say_hello(sight_client *c, int timeout_ms)
     return SIGHT_OK;
 }
 
-sight_err sight_client_connect(sight_client **out, const char *endpoint, int timeout_ms)
+// A client that does not know the server's key could be talking to anybody, so both are needed.
+static sight_err read_keys(connection_keys *out, const sight_connect_options *o)
+{
+    if (!o->key_file || !o->server_key) {
+        return sight_fail(SIGHT_E_ARGUMENT, o->key_file ? "a key is given without the server's public one"
+                                                        : "the server's key is given without one of the client's own");
+    }
+    connection_keys k;
+    key_file own;
+    sight_err err = key_read_public(k.server_key, o->server_key);
+    if (!err) err = key_read_secret(&own, o->key_file);
+    if (err) return err;
+    memcpy(k.public_key, own.public_key, KEY_SIZE);
+    memcpy(k.secret_key, own.secret_key, KEY_SIZE);
+    key_done(&own);
+    *out = k;
+    explicit_bzero(&k, sizeof k);
+    return SIGHT_OK;
+}
+
+static sight_err connect_client(sight_client *c, const sight_connect_options *o, const char *endpoint)
+{
+    connection_keys keys;
+    const bool keyed = o->key_file || o->server_key;
+    sight_err err = keyed ? read_keys(&keys, o) : SIGHT_OK;
+    if (!err) err = connection_open(&c->link, endpoint, keyed ? &keys : NULL, o->timeout_ms);
+    if (keyed) explicit_bzero(&keys, sizeof keys);
+    return err ? err : say_hello(c, o->timeout_ms);
+}
+
+sight_err sight_client_open(sight_client **out, const sight_connect_options *options)
 {
     char own[256];
-    if (!endpoint) {
+    sight_connect_options o = {0};
+    if (!options || options->size < sizeof(size_t)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "the size of the options to connect with is not set");
+    }
+    memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    if (!o.endpoint) {
         sight_err err = sight_default_endpoint(own, sizeof own);
         if (err) return err;
-        endpoint = own;
+        o.endpoint = own;
     }
     sight_client *c = calloc(1, sizeof *c);
     if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory for a client");
     c->kept_end = &c->kept;
-    sight_err err = connection_open(&c->link, endpoint, timeout_ms);
-    if (!err) err = say_hello(c, timeout_ms);
+    sight_err err = connect_client(c, &o, o.endpoint);
     if (err) sight_client_close(&c);
     else *out = c;
     return err;
+}
+
+sight_err sight_client_connect(sight_client **out, const char *endpoint, int timeout_ms)
+{
+    const sight_connect_options o = {.size = sizeof o, .endpoint = endpoint, .timeout_ms = timeout_ms};
+    return sight_client_open(out, &o);
 }
 
 void sight_client_close(sight_client **p)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,7 +15,9 @@
 
 struct connection {
     void *context, *dealer, *monitor;
-    bool lost;
+    bool keyed, ready, lost;
+    sight_err why; // it is lost: SIGHT_E_IO, or SIGHT_E_PERMISSION with the sentence
+    char line[256];
     zmq_msg_t frames[WIRE_HEAD_FRAMES]; // of the event last handed out
     size_t n;
 };
@@ -34,11 +37,22 @@ static sight_err fail_zmq(const char *doing)
 // they are lost.
 static bool connect_socket(connection *c, const char *endpoint)
 {
+    const int events = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
     return set_int(c->dealer, ZMQ_LINGER, 500) && set_int(c->dealer, ZMQ_RECONNECT_IVL, -1) &&
            set_int(c->dealer, ZMQ_IPV6, 1) &&
-           zmq_socket_monitor(c->dealer, MONITOR, ZMQ_EVENT_DISCONNECTED) == 0 &&
+           zmq_socket_monitor(c->dealer, MONITOR, events) == 0 &&
            set_int(c->monitor, ZMQ_LINGER, 0) && zmq_connect(c->monitor, MONITOR) == 0 &&
            zmq_connect(c->dealer, endpoint) == 0;
+}
+
+static bool set_keys(connection *c, const connection_keys *k)
+{
+    if (!k) return true;
+    c->keyed = true;
+    return zmq_setsockopt(c->dealer, ZMQ_CURVE_SERVERKEY, k->server_key, KEY_SIZE) == 0 &&
+           zmq_setsockopt(c->dealer, ZMQ_CURVE_PUBLICKEY, k->public_key, KEY_SIZE) == 0 &&
+           zmq_setsockopt(c->dealer, ZMQ_CURVE_SECRETKEY, k->secret_key, KEY_SIZE) == 0;
 }
 
 static sight_err wait_for_listener(const char *endpoint, int timeout_ms)
@@ -53,7 +67,7 @@ static sight_err wait_for_listener(const char *endpoint, int timeout_ms)
     }
 }
 
-sight_err connection_open(connection **out, const char *endpoint, int timeout_ms)
+sight_err connection_open(connection **out, const char *endpoint, const connection_keys *keys, int timeout_ms)
 {
     sight_err err = wait_for_listener(endpoint, timeout_ms);
     if (err) return err;
@@ -64,7 +78,7 @@ sight_err connection_open(connection **out, const char *endpoint, int timeout_ms
         c->dealer = zmq_socket(c->context, ZMQ_DEALER);
         c->monitor = zmq_socket(c->context, ZMQ_PAIR);
     }
-    if (!c->dealer || !c->monitor || !connect_socket(c, endpoint)) {
+    if (!c->dealer || !c->monitor || !set_keys(c, keys) || !connect_socket(c, endpoint)) {
         err = fail_zmq("connect");
         connection_close(&c);
         return err;
@@ -91,20 +105,64 @@ void connection_close(connection **p)
     *p = NULL;
 }
 
-static sight_err gone(void)
+static sight_err gone(const connection *c)
 {
+    if (c->why == SIGHT_E_PERMISSION) return sight_fail(c->why, "%s", c->line);
     return sight_fail(SIGHT_E_IO, "the connection to sightd is lost; requests under way are too");
+}
+
+static void lose(connection *c, const char *line)
+{
+    c->lost = true;
+    if (c->why) return; // the first reason is the true one
+    c->why = line ? SIGHT_E_PERMISSION : SIGHT_E_IO;
+    snprintf(c->line, sizeof c->line, "%s", line ? line : "");
+}
+
+// Before the handshake is over nothing can have been lost: the two did not agree about keys.
+static void lose_early(connection *c, uint32_t event, uint32_t value)
+{
+    const bool other = event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL && value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
+        lose(c, "the server does not know this key: the public one must be in its folder of keys");
+    } else if (other && c->keyed) {
+        lose(c, "the server uses no keys: connect without one");
+    } else if (other) {
+        lose(c, "the server serves with keys only: it needs one of yours, and its own public one");
+    } else if (c->keyed) {
+        lose(c, "the server ended the handshake: its key is another than the one given, most likely");
+    } else {
+        lose(c, "the server ended the handshake: it may not let this client in, or be no sightd");
+    }
+}
+
+// An event is two frames: number and value, then the endpoint.
+static void hear_monitor(connection *c)
+{
+    for (;;) {
+        unsigned char head[6];
+        char address[256];
+        if (zmq_recv(c->monitor, head, sizeof head, ZMQ_DONTWAIT) != (int)sizeof head) return;
+        zmq_recv(c->monitor, address, sizeof address, ZMQ_DONTWAIT);
+        uint16_t event;
+        uint32_t value;
+        memcpy(&event, head, sizeof event);
+        memcpy(&value, head + sizeof event, sizeof value);
+        if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) c->ready = true;
+        else if (c->ready) lose(c, NULL);
+        else lose_early(c, event, value);
+    }
 }
 
 sight_err connection_send(connection *c, const wire_frame *frames, size_t n)
 {
-    if (c->lost) return gone();
+    if (c->lost) return gone(c);
     for (size_t i = 0; i < n; i++) {
         const int more = i + 1 < n ? ZMQ_SNDMORE : 0;
         const void *data = frames[i].size ? frames[i].data : "";
         // Without a server to take it the first frame would wait for ever.
         if (zmq_send(c->dealer, data, frames[i].size, more | ZMQ_DONTWAIT) < 0) {
-            return zmq_errno() == EAGAIN ? gone() : fail_zmq("send");
+            return zmq_errno() == EAGAIN ? gone(c) : fail_zmq("send");
         }
     }
     return SIGHT_OK;
@@ -136,13 +194,13 @@ sight_err connection_receive(connection *c, wire_event *out, int timeout_ms)
 {
     size_t count;
     if (!take_message(c, &count)) {
-        if (c->lost) return gone();
+        if (c->lost) return gone(c);
         zmq_pollitem_t items[] = {{.socket = c->dealer, .events = ZMQ_POLLIN},
                                   {.socket = c->monitor, .events = ZMQ_POLLIN}};
         if (zmq_poll(items, 2, timeout_ms) < 0 && zmq_errno() != EINTR) return fail_zmq("wait");
-        if (items[1].revents) c->lost = true; // what has arrived before is still read
+        if (items[1].revents) hear_monitor(c); // what has arrived before is still read
         if (!take_message(c, &count)) {
-            return c->lost ? gone() : sight_fail(SIGHT_E_TIMEOUT, "nothing came from sightd");
+            return c->lost ? gone(c) : sight_fail(SIGHT_E_TIMEOUT, "nothing came from sightd");
         }
     }
     wire_frame frames[WIRE_HEAD_FRAMES];

@@ -40,13 +40,28 @@ const char *sight_error(void);
 // (/run/sightd/sightd.sock) if that is. SIGHT_E_ARGUMENT when it does not fit into size.
 sight_err sight_default_endpoint(char *out, size_t size);
 
-// Connects and waits until the server answers. endpoint: "ipc:///path" or "tcp://127.0.0.1:port";
+// Connects and waits until the server answers. endpoint: "ipc:///path" or "tcp://host:port";
 // NULL: the default. timeout_ms: how long to wait for a server, -1 forever.
 // SIGHT_E_NOT_FOUND   no socket there, within the time
 // SIGHT_E_PERMISSION  the socket belongs to somebody else
 // SIGHT_E_TIMEOUT     a socket, but no answer
 // SIGHT_E_ARGUMENT, SIGHT_E_PROTOCOL, SIGHT_E_MEMORY
 sight_err sight_client_connect(sight_client **out, const char *endpoint, int timeout_ms);
+
+// How to connect, for servers with keys and for what is added later. Zeroed fields mean what is said of them; set size always.
+typedef struct sight_connect_options {
+    size_t size;            // sizeof(sight_connect_options) of the program: fields are only ever added at the end
+    const char *endpoint;   // as of sight_client_connect; also "tcp://host:port" of another machine
+    int timeout_ms;         // alike; 0: the server must be there
+    const char *key_file;   // file of this client's secret key ("NAME.key_secret"); NULL: it has none
+    const char *server_key; // the server's public key: a file, or its 40 characters. Needed with key_file, and only then
+} sight_connect_options;
+
+// The codes of sight_client_connect, and
+// SIGHT_E_PERMISSION   also: the server does not know this key, wants one, or has another key than server_key; the sentence says which
+// SIGHT_E_ARGUMENT     also: a file that is no key
+sight_err sight_client_open(sight_client **out, const sight_connect_options *options);
+
 // Ends the connection; the server drops this client's requests within a second. Accepts NULL;
 // leaves NULL.
 void sight_client_close(sight_client **c);
