@@ -13,7 +13,8 @@ install(FILES ${CMAKE_BINARY_DIR}/sightd.service DESTINATION lib/systemd/system)
 install(FILES ${CMAKE_SOURCE_DIR}/systemd/sightd.conf DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # libsight for programs: one shared library that exports sight_* alone, and its pkg-config file.
-add_library(libsight SHARED ${client_sources} ${base_sources} ipc/wire.c ipc/text.c ipc/endpoint.c)
+add_library(libsight SHARED ${client_sources} ${base_sources} ipc/wire.c ipc/text.c ipc/endpoint.c
+  ipc/key.c ipc/zpl.c)
 set_target_properties(libsight PROPERTIES OUTPUT_NAME sight VERSION ${PROJECT_VERSION} SOVERSION 0
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/clients/c/libsight.map)
 target_include_directories(libsight PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)

@@ -130,9 +130,9 @@ static void lose_early(connection *c, uint32_t event, uint32_t value)
     } else if (other) {
         lose(c, "the server serves with keys only: it needs one of yours, and its own public one");
     } else if (c->keyed) {
-        lose(c, "the server ended the handshake: its key is another than the one given, most likely");
+        lose(c, "the server ended the handshake: its key is another than the one given, or it uses none");
     } else {
-        lose(c, "the server ended the handshake: it may not let this client in, or be no sightd");
+        lose(c, NULL);
     }
 }
 

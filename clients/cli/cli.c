@@ -18,6 +18,7 @@ static const struct {
     {"plan", cli_plan, "show frames, times, sizes, tokens and memory before any work"},
     {"status", cli_status, "what the daemon is doing"},
     {"models", cli_models, "what the daemon has loaded"},
+    {"keys", cli_keys, "make and look at the keys of those who ask over a network"},
     {"bench", cli_bench, "measure speed and memory beside the machine's limits"},
     {"compare", cli_compare, "what another form of the weights costs in quality"},
     {"tokenize", cli_tokenize, "text to token ids"},

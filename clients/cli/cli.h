@@ -36,6 +36,7 @@ int cli_bench(int argc, char **argv);
 int cli_compare(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_models(int argc, char **argv);
+int cli_keys(int argc, char **argv);
 
 // The whole program, for main and for tests.
 int cli_main(int argc, char **argv);

@@ -226,12 +226,47 @@ static sight_err start_private(sight_client **out, const connect_options *option
     return err;
 }
 
+// What is set in the environment, an empty text being nothing.
+static const char *set_value(const char *given, const char *variable)
+{
+    const char *value = given ? given : getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+// Whether what is asked for is a daemon of one's own.
+static bool wants_private(const connect_options *o)
+{
+    return o->model || o->weights || o->device || o->lora.n;
+}
+
+static const char *chosen_endpoint(const connect_options *o)
+{
+    return o->endpoint || !wants_private(o) ? set_value(o->endpoint, "SIGHT_ENDPOINT") : NULL;
+}
+
+bool connect_is_remote(const connect_options *options)
+{
+    const char *endpoint = chosen_endpoint(options);
+    return endpoint && !strncmp(endpoint, "tcp://", 6);
+}
+
+sight_err connect_running(sight_client **out, const connect_options *options, int timeout_ms)
+{
+    const bool remote = connect_is_remote(options);
+    const sight_connect_options o = {
+        .size = sizeof o, .endpoint = chosen_endpoint(options), .timeout_ms = timeout_ms,
+        .key_file = remote ? set_value(options->key, "SIGHT_KEY") : options->key,
+        .server_key = remote ? set_value(options->server_key, "SIGHT_SERVER_KEY") : options->server_key,
+    };
+    return sight_client_open(out, &o);
+}
+
 sight_err connect_open(sight_client **out, const connect_options *options)
 {
-    if (options->endpoint) return sight_client_connect(out, options->endpoint, 5000);
+    if (chosen_endpoint(options)) return connect_running(out, options, 5000);
     char endpoint[ENDPOINT_SIZE];
     sight_err err;
-    if (!options->model && !options->weights && !options->device && !options->lora.n) {
+    if (!wants_private(options)) {
         err = sight_default_endpoint(endpoint, sizeof endpoint);
         if (err) return err;
         err = sight_client_connect(out, endpoint, 0);

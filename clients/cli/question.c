@@ -41,7 +41,7 @@ bool question_args(question *q, const char *command, const char *positional, con
          0, 0},
         {"lora", 0, ARG_LIST, &q->connect.lora, "DIR[:SCALE]",
          "a LoRA adapter (PEFT); may be given again", 0, 0},
-        {"endpoint", 'e', ARG_TEXT, &q->connect.endpoint, "URL", "the daemon to ask", 0, 0},
+        CONNECT_ARGS(&q->connect),
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
         {"weights", 'w', ARG_TEXT, &q->connect.weights, "FORM",
          "of a daemon started for this: auto, stored, bf16, int8 or int4", 0, 0},
@@ -76,7 +76,9 @@ bool question_args(question *q, const char *command, const char *positional, con
         {"verbose", 'v', ARG_FLAG, &q->verbose, NULL, "tokens and times after the answer", 0, 0},
     };
     arg_spec spec = {command, positional, summary, table, sizeof table / sizeof *table};
-    return cli_args(&spec, argc, argv, n, status);
+    const bool over = cli_args(&spec, argc, argv, n, status);
+    q->attach = q->attach || connect_is_remote(&q->connect);
+    return over;
 }
 
 static bool starts_with(const unsigned char *head, size_t n, const char *magic, size_t size)

@@ -4,7 +4,7 @@
 
 #include "clients/cli/args.h"
 #include "clients/cli/cli.h"
-#include "sight/client.h"
+#include "clients/cli/connect.h"
 
 // A JSON value as indented "key: value" lines.
 static void print_value(const json_t *v, int depth)
@@ -29,11 +29,11 @@ static void print_value(const json_t *v, int depth)
     }
 }
 
-static sight_err ask_server(sight_verb verb, const char *endpoint, bool json, bool *no_server)
+static sight_err ask_server(sight_verb verb, const connect_options *to, bool json, bool *no_server)
 {
     sight_client *c = NULL;
     char *reply = NULL;
-    sight_err err = sight_client_connect(&c, endpoint, 2000);
+    sight_err err = connect_running(&c, to, 2000);
     *no_server = err != SIGHT_OK;
     if (!err) err = sight_client_call(c, &reply, verb, NULL, NULL, 0, 5000);
     json_t *v = err ? NULL : json_loads(reply, 0, NULL);
@@ -48,10 +48,10 @@ static sight_err ask_server(sight_verb verb, const char *endpoint, bool json, bo
 
 static int run(int argc, char **argv, const char *command, const char *summary, sight_verb verb)
 {
-    const char *endpoint = NULL;
+    connect_options to = {0};
     bool json = false, no_server = false;
     const arg_option options[] = {
-        {"endpoint", 'e', ARG_TEXT, &endpoint, "URL", "the daemon to ask", 0, 0},
+        CONNECT_ARGS(&to),
         {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
     };
     arg_spec spec = {command, "", summary, options, sizeof options / sizeof *options};
@@ -59,7 +59,7 @@ static int run(int argc, char **argv, const char *command, const char *summary, 
     if (cli_args(&spec, argc, argv, &n, &status)) return status;
     sight_err err = SIGHT_OK;
     if (n) err = sight_fail(SIGHT_E_ARGUMENT, "'%s' is one argument too many", argv[0]);
-    else err = ask_server(verb, endpoint, json, &no_server);
+    else err = ask_server(verb, &to, json, &no_server);
     return err ? cli_fail_asking(err, no_server) : EXIT_OK;
 }
 

@@ -14,8 +14,8 @@ declare -A may=(
     [text]="text kernels checkpoint base sight"
     [ipc]="ipc base sight"
     [daemon]="daemon ipc text vision decoder checkpoint kernels base sight"
-    [clients/c]="clients/c ipc/wire.h base sight"
-    [clients/cli]="clients/cli daemon text vision decoder checkpoint kernels base sight"
+    [clients/c]="clients/c ipc/wire.h ipc/key.h base sight"
+    [clients/cli]="clients/cli ipc/key.h daemon text vision decoder checkpoint kernels base sight"
 )
 
 bad=0
