@@ -14,6 +14,7 @@ typedef struct entry {
 
 struct feature_store {
     uint8_t key[SIPHASH_KEY_BYTES], scope[SIPHASH_BYTES];
+    disk *disk; // NULL: none
     int64_t budget, bytes;
     int64_t hits, misses, dropped; // dropped: for room
     int32_t n;
@@ -28,6 +29,7 @@ sight_err feature_store_create(feature_store **out, const feature_options *o)
     memcpy(s->key, o->key, sizeof s->key);
     memcpy(s->scope, o->scope, sizeof s->scope);
     s->budget = o->budget_bytes;
+    s->disk = o->disk;
     *out = s;
     return SIGHT_OK;
 }
@@ -103,7 +105,28 @@ void feature_store_name(const feature_store *s, uint8_t out[SIPHASH_BYTES], cons
 
 bool feature_store_has(const feature_store *s, const uint8_t name[SIPHASH_BYTES])
 {
-    return look_up(s, name) != NULL;
+    return look_up(s, name) || (s->disk && disk_has(s->disk, DISK_ROWS, name, NULL));
+}
+
+static disk_item item_of(const feature_store *s, const uint8_t name[SIPHASH_BYTES])
+{
+    disk_item item = {.kind = DISK_ROWS};
+    memcpy(item.name, name, sizeof item.name);
+    memcpy(item.scope, s->scope, sizeof item.scope);
+    return item;
+}
+
+disk_load *feature_store_load(feature_store *s, const uint8_t name[SIPHASH_BYTES], int64_t bytes)
+{
+    const disk_item item = item_of(s, name);
+    return s->disk ? disk_load_begin(s->disk, &item, bytes) : NULL;
+}
+
+void feature_store_drop(feature_store *s, const uint8_t name[SIPHASH_BYTES])
+{
+    entry *e = look_up(s, name);
+    if (e) drop(s, e);
+    if (s->disk) disk_forget(s->disk, DISK_ROWS, name);
 }
 
 blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES])
@@ -118,14 +141,18 @@ blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES])
 
 bool feature_store_fits(const feature_store *s, int64_t bytes)
 {
-    return bytes <= s->budget;
+    return s->disk || bytes <= s->budget;
 }
 
 void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
                         const uint8_t content[SIPHASH_BYTES], blob *rows)
 {
     const int64_t bytes = (int64_t)rows->size;
-    if (!feature_store_fits(s, bytes) || look_up(s, name)) return;
+    if (s->disk) {
+        const disk_item item = item_of(s, name);
+        disk_put(s->disk, &item, rows);
+    }
+    if (bytes > s->budget || look_up(s, name)) return;
     entry *e = calloc(1, sizeof *e);
     if (!e) return;
     for (; s->bytes + bytes > s->budget; s->dropped++) drop(s, s->oldest);

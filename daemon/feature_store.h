@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/siphash.h"
 #include "daemon/blob.h"
+#include "daemon/disk.h"
 #include "daemon/identity.h"
 
 typedef struct feature_store feature_store;
@@ -23,6 +24,7 @@ typedef struct feature_options {
     int64_t budget_bytes;
     const uint8_t *key;   // [SIPHASH_KEY_BYTES] of names
     const uint8_t *scope; // [SIPHASH_BYTES] of the model and what its numbers depend on
+    disk *disk;           // borrowed: entries are kept there too; NULL: none
 } feature_options;
 
 // What a piece shows.
@@ -41,14 +43,18 @@ sight_err feature_store_create(feature_store **out, const feature_options *o);
 void feature_store_destroy(feature_store **s); // accepts NULL; leaves NULL
 
 void feature_store_name(const feature_store *s, uint8_t out[SIPHASH_BYTES], const feature_piece *p);
+// In memory or on disk.
 bool feature_store_has(const feature_store *s, const uint8_t name[SIPHASH_BYTES]);
-// Its rows, the caller's reference; NULL: not there.
+// Its rows, the caller's reference; NULL: not in memory.
 blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES]);
-// Keeps a reference when it fits.
+// Asks for it from the disk, of which `bytes` are expected. NULL: it is not there.
+disk_load *feature_store_load(feature_store *s, const uint8_t name[SIPHASH_BYTES], int64_t bytes);
+// Keeps a reference when it fits, and has it written.
 void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
                         const uint8_t content[SIPHASH_BYTES], blob *rows);
 bool feature_store_fits(const feature_store *s, int64_t bytes); // feature_store_keep would keep it
-// Drops every piece of that medium.
+// Drops one, on disk too; every piece of that medium in memory.
+void feature_store_drop(feature_store *s, const uint8_t name[SIPHASH_BYTES]);
 void feature_store_forget(feature_store *s, const uint8_t content[SIPHASH_BYTES]);
 
 typedef struct feature_usage {

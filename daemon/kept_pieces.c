@@ -12,6 +12,7 @@ void kept_pieces_init(kept_pieces *k, const task *t, feature_store *store)
 
 void kept_pieces_done(kept_pieces *k)
 {
+    disk_load_end(&k->asked);
     free(k->made);
     *k = (kept_pieces){0};
 }
@@ -59,14 +60,31 @@ static int64_t row_bytes(const features *f)
     return (1 + f->levels) * f->width * (int64_t)sizeof(float);
 }
 
-int32_t kept_pieces_take(kept_pieces *k, int32_t media, int32_t pair, features *f)
+// From memory, else from disk.
+static blob *fetch(kept_pieces *k, const task_media *m, const uint8_t name[SIPHASH_BYTES], int64_t bytes, bool *waits,
+                   int wait_ms)
+{
+    blob *kept = feature_store_find(k->store, name);
+    if (kept) return kept;
+    if (!k->asked) k->asked = feature_store_load(k->store, name, bytes);
+    if (!k->asked) return NULL;
+    *waits = !disk_load_poll(k->asked, wait_ms, &kept);
+    if (*waits) return NULL;
+    disk_load_end(&k->asked);
+    if (kept && (int64_t)kept->size == bytes) feature_store_keep(k->store, name, m->content, kept);
+    else feature_store_drop(k->store, name);
+    return kept;
+}
+
+int32_t kept_pieces_take(kept_pieces *k, int32_t media, int32_t pair, features *f, bool *waits, int wait_ms)
 {
     uint8_t name[SIPHASH_BYTES];
     const int32_t pairs = kept_pieces_pairs(k, media, pair);
     const int64_t n = rows_of(k, media, pairs);
+    *waits = false;
     if (!k->store) return 0;
     name_piece(k, name, media, pair);
-    blob *kept = feature_store_find(k->store, name);
+    blob *kept = fetch(k, &k->task->media[media], name, n * row_bytes(f), waits, wait_ms);
     if (!kept) return 0;
     float *rows, *deepstack[CONFIG_MAX_DEEPSTACK];
     const size_t level = (size_t)(n * f->width) * sizeof *rows;
@@ -154,6 +172,12 @@ void kept_pieces_forget(kept_pieces *k)
 {
     k->n_made = 0;
     for (int32_t i = 0; k->store && i < k->task->asked->n_media; i++) {
-        feature_store_forget(k->store, k->task->media[i].content);
+        const task_media *m = &k->task->media[i];
+        feature_store_forget(k->store, m->content);
+        for (int32_t pair = 0; pair < m->plan.grid.t; pair += kept_pieces_pairs(k, i, pair)) {
+            uint8_t name[SIPHASH_BYTES];
+            name_piece(k, name, i, pair);
+            feature_store_drop(k->store, name);
+        }
     }
 }

@@ -26,6 +26,7 @@ typedef struct kept_pieces {
     made_piece *made;     // [n_made] that are still to go to the store
     int32_t n_made, capacity;
     int64_t rows_taken;   // feature rows that came from the store
+    disk_load *asked;     // the piece that comes next, on its way from disk; NULL: none is
 } kept_pieces;
 
 // Borrows both.
@@ -36,8 +37,8 @@ void kept_pieces_done(kept_pieces *k); // accepts a zeroed one
 int32_t kept_pieces_pairs(const kept_pieces *k, int32_t media, int32_t pair);
 bool kept_pieces_has(const kept_pieces *k, int32_t media, int32_t pair);
 // Adds the rows of that piece to the features and returns how many pairs it has; 0: the store does not have
-// it, or there is no memory.
-int32_t kept_pieces_take(kept_pieces *k, int32_t media, int32_t pair, features *f);
+// it, or there is no memory. Waits up to wait_ms where only the disk can help; *waits: it is not here yet.
+int32_t kept_pieces_take(kept_pieces *k, int32_t media, int32_t pair, features *f, bool *waits, int wait_ms);
 // From that piece to before the next one that the store has.
 feed_range kept_pieces_missing(const kept_pieces *k, int32_t media, int32_t pair);
 // That piece is encoded, to features from that row on.

@@ -29,6 +29,7 @@ struct prefix_store {
     past *oldest, *youngest;
     int32_t *with_length; // [n_lengths] how many pasts there are of each length
     int32_t n_lengths;
+    prefix_disk *disk; // NULL: none
 };
 
 sight_err prefix_store_create(prefix_store **out, const prefix_options *o)
@@ -39,7 +40,7 @@ sight_err prefix_store_create(prefix_store **out, const prefix_options *o)
         free(s);
         return sight_fail(SIGHT_E_MEMORY, "no memory for a store of prompts");
     }
-    if (o->key) memcpy(s->key, o->key, sizeof s->key);
+    if (o->disk) memcpy(s->key, disk_key(o->disk), sizeof s->key);
     else if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) {
         prefix_store_destroy(&s);
         return sight_fail(SIGHT_E_INTERNAL, "the system gives no random numbers");
@@ -48,8 +49,10 @@ sight_err prefix_store_create(prefix_store **out, const prefix_options *o)
     s->pool = o->pool;
     s->pool_bytes = o->pool_bytes;
     s->budget = o->budget_bytes;
-    *out = s;
-    return SIGHT_OK;
+    sight_err err = o->disk ? prefix_disk_create(&s->disk, o->disk, o->pool, s->scope) : SIGHT_OK;
+    if (err) prefix_store_destroy(&s);
+    else *out = s;
+    return err;
 }
 
 static void past_free(past *p)
@@ -63,10 +66,12 @@ void prefix_store_destroy(prefix_store **ps)
 {
     prefix_store *s = *ps;
     if (!s) return;
+    if (s->disk) prefix_disk_work(s->disk, 0);
     for (past *p = s->oldest, *next; p; p = next) {
         next = p->younger;
         past_free(p);
     }
+    prefix_disk_destroy(&s->disk);
     free(s->buckets);
     free(s->with_length);
     free(s);
@@ -161,6 +166,7 @@ static void drop(prefix_store *s, past *p)
     s->with_length[p->n]--;
     s->n--;
     s->bytes -= sequence_unkeep(p->seq);
+    if (s->disk) prefix_disk_let_go(s->disk, p->seq);
     past_free(p);
 }
 
@@ -249,6 +255,7 @@ void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt
     s->with_length[n]++;
     s->n++;
     s->bytes += sequence_keep(p->seq);
+    if (s->disk) prefix_disk_save(s->disk, p->seq, q);
     make_room(s);
 }
 
@@ -260,8 +267,14 @@ void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES])
         for (int32_t i = 0; i < p->n_media && !read; i++) {
             read = !memcmp(p->media[i], hash, SIPHASH_BYTES);
         }
+        if (read && s->disk) prefix_disk_forget(s->disk, p->name);
         if (read) drop(s, p);
     }
+}
+
+prefix_disk *prefix_store_disk(prefix_store *s)
+{
+    return s->disk;
 }
 
 prefix_usage prefix_store_usage(const prefix_store *s)

@@ -15,6 +15,8 @@
 
 #include "base/err.h"
 #include "base/siphash.h"
+#include "daemon/disk.h"
+#include "daemon/prefix_disk.h"
 #include "daemon/prefix_names.h"
 #include "text/cache.h"
 
@@ -24,7 +26,7 @@ typedef struct prefix_options {
     cache_pool *pool;     // borrowed
     int64_t pool_bytes;   // all that the pool may take
     int64_t budget_bytes; // of kept pasts, at most that
-    const uint8_t *key;   // [SIPHASH_KEY_BYTES] of names and of media; NULL: a random one
+    disk *disk;           // borrowed: pasts are kept there too, and its key is the store's; NULL: none
     const uint8_t *scope; // [SIPHASH_BYTES] prefix_names_init; NULL: zeros
 } prefix_options;
 
@@ -43,6 +45,9 @@ sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt
 void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt *p);
 // Drops every past that has read that medium.
 void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES]);
+
+// What is kept on disk besides; NULL: nothing.
+prefix_disk *prefix_store_disk(prefix_store *s);
 
 // A request starts that may take so many bytes of the pool, or has ended (release). Pasts that
 // stand in the way go.

@@ -7,6 +7,7 @@
 #include "daemon/kept_pieces.h"
 #include "daemon/pace.h"
 #include "kernels/memory.h"
+#include "text/cache_save.h"
 
 // How often a stage that waits looks at its cancel flag.
 #define TICK_MS 100
@@ -26,12 +27,15 @@
 // below that reading anew costs less than a set of states is worth.
 #define KEEP_TOKENS       8192
 #define KEEP_MEDIA_TOKENS 256
+// Bytes of kept pasts that are copied for the disk between two slices.
+#define SAVE_BYTES ((int64_t)4 << 20)
 
 struct stages {
     const task *task;
     stages_options o;
     sequence *seq;
     int32_t reused;
+    prefix_load *load; // a past on its way from disk; NULL: none is
 
     // Encoding.
     int32_t next_media, next_pair; // the piece that comes next
@@ -99,6 +103,23 @@ static prefix_store *store_of(const stages *s)
     return s->o.reuse ? engine_prefix(s->task->model) : NULL;
 }
 
+// Goes on where the sequence is.
+static void take_up(stages *s)
+{
+    s->at = s->kept_at = s->reused = (int32_t)sequence_length(s->seq);
+    s->visual = count_visual(&s->task->prompt, 0, s->at);
+}
+
+// A daemon before this one may have read more of the prompt.
+static void ask_disk(stages *s, prefix_store *store)
+{
+    const int64_t states = cache_bytes(engine_pool(s->task->model), 0);
+    const prefix_prompt p = prompt_of(s->task);
+    prefix_store_promise(store, states);
+    s->load = prefix_load_begin(prefix_store_disk(store), &p, s->at);
+    prefix_store_release(store, states);
+}
+
 static sight_err open_sequence(stages *s)
 {
     cache_pool *pool = engine_pool(s->task->model);
@@ -112,10 +133,10 @@ static sight_err open_sequence(stages *s)
         prefix_store_release(store, cache_bytes(pool, 0));
     }
     if (err) return err;
-    if (!s->seq) return sequence_create(&s->seq, pool);
-    s->at = s->kept_at = s->reused = (int32_t)sequence_length(s->seq);
-    s->visual = count_visual(&s->task->prompt, 0, s->at);
-    return SIGHT_OK;
+    if (!s->seq) err = sequence_create(&s->seq, pool);
+    if (!err) take_up(s);
+    if (!err && store && prefix_store_disk(store)) ask_disk(s, store);
+    return err;
 }
 
 static bool is_tainted(const stages *s)
@@ -303,14 +324,16 @@ static sight_err encode_slice(stages *s)
 }
 
 // What was encoded before is taken from where it is kept.
-static bool take_kept(stages *s)
+static bool take_kept(stages *s, stages_state *state, int wait_ms)
 {
+    bool waits;
     drop_read_features(s);
     // Rows that are dropped may still be read.
     kernels_after(vision_kernels(s), engine_kernels(s->task->model));
-    const int32_t pairs = kept_pieces_take(&s->kept, s->next_media, s->next_pair, &s->features);
+    const int32_t pairs = kept_pieces_take(&s->kept, s->next_media, s->next_pair, &s->features, &waits, wait_ms);
     if (pairs) pass_piece(s, pairs);
-    return pairs > 0;
+    if (waits) *state = STAGES_WAITING;
+    return pairs > 0 || waits;
 }
 
 // Takes the next piece that is kept or decoded, and notices the end.
@@ -318,7 +341,7 @@ static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
 {
     if (!s->feed) {
         s->all_encoded = s->next_media == s->task->asked->n_media;
-        return s->all_encoded || take_kept(s) ? SIGHT_OK : open_feed(s);
+        return s->all_encoded || take_kept(s, state, wait_ms) ? SIGHT_OK : open_feed(s);
     }
     sight_err err = feed_next(s->feed, &s->piece, wait_ms);
     tell_decoded(s);
@@ -477,6 +500,32 @@ static bool is_ready(const stages *s, int32_t end)
 
 // ---- the whole ----
 
+static sight_err begin_looking(stages *s)
+{
+    find_first_piece(s);
+    if (s->all_encoded || kept_pieces_has(&s->kept, s->next_media, s->next_pair)) return SIGHT_OK;
+    return open_feed(s);
+}
+
+// A slice of bringing back a past. When it is here it is kept in memory too.
+static sight_err load_slice(stages *s, stages_state *state, int wait_ms)
+{
+    bool waits;
+    sequence *past = NULL;
+    if (!prefix_load_step(s->load, &past, &waits, wait_ms)) {
+        if (waits) *state = STAGES_WAITING;
+        return SIGHT_OK;
+    }
+    prefix_load_end(&s->load);
+    if (past) {
+        const prefix_prompt p = prompt_of(s->task);
+        sequence_take_past(s->seq, &past);
+        take_up(s);
+        prefix_store_keep(store_of(s), s->seq, &p);
+    }
+    return begin_looking(s);
+}
+
 sight_err stages_create(stages **out, const task *t, const stages_options *o)
 {
     stages *s = calloc(1, sizeof *s);
@@ -491,8 +540,7 @@ sight_err stages_create(stages **out, const task *t, const stages_options *o)
                                               : sight_fail(SIGHT_E_MEMORY, "no memory for encoding");
     if (!err) {
         count_work(s);
-        find_first_piece(s);
-        if (!s->all_encoded && !kept_pieces_has(&s->kept, s->next_media, s->next_pair)) err = open_feed(s);
+        err = s->load ? SIGHT_OK : begin_looking(s);
     }
     if (err) stages_destroy(&s);
     else *out = s;
@@ -507,6 +555,7 @@ void stages_destroy(stages **ps)
     tower_job_destroy(&s->job);
     if (s->piece.n_pairs) feed_piece_done(&s->piece, vision_kernels(s));
     feed_close(&s->feed);
+    prefix_load_end(&s->load);
     features_done(&s->features);
     kept_pieces_done(&s->kept);
     free(s->opened);
@@ -521,7 +570,11 @@ sight_err stages_step(stages *s, stages_state *state, int wait_ms)
     const prompt *p = &s->task->prompt;
     *state = STAGES_WORKED;
     sight_err err = check_cancel(s);
-    if (!err && s->job) {
+    prefix_store *store = store_of(s);
+    if (store && prefix_store_disk(store)) prefix_disk_work(prefix_store_disk(store), SAVE_BYTES);
+    if (!err && s->load) {
+        err = load_slice(s, state, wait_ms);
+    } else if (!err && s->job) {
         err = encode_slice(s);
     } else if (!err && s->at < p->n) {
         const bool ready = s->until || is_ready(s, next_border(s));
