@@ -56,6 +56,9 @@ weights_form checkpoint_form(const checkpoint *c);
 int64_t checkpoint_bytes_of(const checkpoint *c, const char *start);
 // The prepared file in use, or NULL.
 const char *checkpoint_prepared_file(const checkpoint *c);
+// Text that names the files the weights come from, with sizes and times, and their form; malloced. NULL: no memory, or a
+// file is gone.
+char *checkpoint_identity(const checkpoint *c);
 // What the one who starts the program should be told, or NULL.
 const char *checkpoint_prepare_warning(const checkpoint *c);
 // An extra's block; NULL when there is none of that name.

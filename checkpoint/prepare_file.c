@@ -100,6 +100,11 @@ char *prepare_file_identity(const checkpoint *c, weights_form form)
     return NULL;
 }
 
+char *checkpoint_identity(const checkpoint *c)
+{
+    return prepare_file_identity(c, checkpoint_form(c));
+}
+
 char *prepare_file_path(const char *folder, const checkpoint *c, weights_form form)
 {
     char real[PATH_MAX];

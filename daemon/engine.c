@@ -11,6 +11,7 @@
 #include "checkpoint/prepare.h"
 #include "daemon/engine_ranks.h"
 #include "daemon/machine.h"
+#include "daemon/scope.h"
 #include "kernels/memory.h"
 #include "text/group.h"
 #include "text/planes.h"
@@ -335,7 +336,7 @@ static sight_err refuse_context(const engine *e, int64_t want, int64_t fits)
 static sight_err open_stores(engine *e, const engine_options *o)
 {
     engine_memory *m = &e->memory;
-    static const uint8_t scope[SIPHASH_BYTES];
+    uint8_t scope[SIPHASH_BYTES] = {0};
     const int64_t spare = on_device(e) ? machine_memory_bytes() / 4 : m->cache_budget - m->cache;
     int64_t features = o->feature_bytes;
     if (!features) features = spare / 4 < MOST_FEATURES ? spare / 4 : MOST_FEATURES;
@@ -345,14 +346,19 @@ static sight_err open_stores(engine *e, const engine_options *o)
                           "a context of %lld tokens", e->name, mib(features), mib(spare), (long long)e->context);
     }
     if (!on_device(e)) m->cache_budget -= features;
+    sight_err err = o->disk ? scope_of(scope, e, o, disk_key(o->disk)) : SIGHT_OK;
+    if (err) return err;
     const prefix_options po = {.pool = e->pool,
+                               .disk = o->disk,
+                               .scope = scope,
                                .pool_bytes = m->cache_budget,
                                .budget_bytes = o->reuse_bytes ? o->reuse_bytes : m->cache_budget / 4};
-    sight_err err = prefix_store_create(&e->prefix, &po);
+    err = prefix_store_create(&e->prefix, &po);
     if (err || !e->eyes) return err;
     const feature_options fo = {.budget_bytes = features,
                                 .key = prefix_store_key(e->prefix),
-                                .scope = scope};
+                                .scope = scope,
+                                .disk = o->disk};
     return feature_store_create(&e->features, &fo);
 }
 

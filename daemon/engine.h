@@ -59,6 +59,7 @@ typedef struct engine_options {
     bool reuse;              // keep the pasts of prompts for later ones that begin alike
     int64_t reuse_bytes;     // for these; 0: a quarter of what caches may take
     int64_t feature_bytes;   // for what the tower made of media, in this process's memory; 0: by the memory there is
+    struct disk *disk;       // where both are kept over restarts, borrowed; NULL: nowhere
     metrics *metrics;        // the daemon's, borrowed; NULL: nothing is counted
     int index;               // the model's, in their labels
 } engine_options;

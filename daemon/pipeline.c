@@ -21,6 +21,8 @@
 #define ROOM_PART  4
 #define ROOM_LEAST 16
 #define ROOM_MOST  1024
+// Bytes of kept pasts that are copied for the disk with every token.
+#define SAVE_BYTES ((int64_t)1 << 20)
 // How long a step waits for the decoder when nothing else is to do.
 #define TICK_MS 100
 
@@ -382,6 +384,7 @@ static sight_err read_slice(pipeline *r, int wait_ms)
 // Gives back what it held of the model, so that this is free once the end is heard of.
 static void release(pipeline *r)
 {
+    prefix_store_work(engine_prefix(r->task->model), 0); // nobody may come for a while
     draft_destroy(&r->draft);
     stages_destroy(&r->stages);
     sequence_drop(&r->seq);
@@ -479,6 +482,7 @@ static pipeline_state settle(pipeline *r, sight_err err)
 
 draft *pipeline_draw(pipeline *r, int32_t together)
 {
+    prefix_store_work(engine_prefix(r->task->model), SAVE_BYTES);
     bool wants = false;
     if (r->state != PIPELINE_ANSWERING) return NULL;
     kernels *k = engine_kernels(r->task->model);

@@ -277,6 +277,11 @@ prefix_disk *prefix_store_disk(prefix_store *s)
     return s->disk;
 }
 
+void prefix_store_work(prefix_store *s, int64_t bytes)
+{
+    if (s && s->disk) prefix_disk_work(s->disk, bytes);
+}
+
 prefix_usage prefix_store_usage(const prefix_store *s)
 {
     return (prefix_usage){s->n, s->bytes, s->budget, s->promised, s->hits, s->misses, s->dropped};

@@ -570,8 +570,7 @@ sight_err stages_step(stages *s, stages_state *state, int wait_ms)
     const prompt *p = &s->task->prompt;
     *state = STAGES_WORKED;
     sight_err err = check_cancel(s);
-    prefix_store *store = store_of(s);
-    if (store && prefix_store_disk(store)) prefix_disk_work(prefix_store_disk(store), SAVE_BYTES);
+    prefix_store_work(store_of(s), SAVE_BYTES);
     if (!err && s->load) {
         err = load_slice(s, state, wait_ms);
     } else if (!err && s->job) {

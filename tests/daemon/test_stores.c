@@ -1,16 +1,27 @@
 // Nothing twice: pasts by turns, features at other places, each identity's own, and never another bit.
 #include "daemon/stores.h"
 
-static engine *open_engine(void)
+#include <dirent.h>
+#include <unistd.h>
+
+#include "daemon/disk.h"
+
+static engine *open_on(disk *d)
 {
     engine_options o = engine_options_default();
     engine *e;
+    o.disk = d;
     o.model = HYBRID "/model";
     o.threads = 2;
     o.step_rows = 128;
     o.reuse = true;
     assert_ok(engine_open(&e, &o));
     return e;
+}
+
+static engine *open_engine(void)
+{
+    return open_on(NULL);
 }
 
 #define RULES SYSTEM("Answer briefly. " LONG)
@@ -143,6 +154,164 @@ static void nobody_finds_what_another_has_read(void **state)
     identity_table_destroy(&people);
 }
 
+static void hear_text(void *arg, sight_event_kind kind, const json_t *body)
+{
+    char *text = arg;
+    if (kind == SIGHT_DELTA) strncat(text, json_string_value(json_object_get(body, "text")), 4000 - strlen(text));
+}
+
+// ---- over a restart ----
+
+// A daemon's life: its store and its engine, opened and closed.
+typedef struct life {
+    disk *disk;
+    engine *e;
+} life;
+
+static life begin_life(const char *folder, int64_t bytes)
+{
+    life l;
+    assert_ok(disk_open(&l.disk, folder, bytes));
+    l.e = open_on(l.disk);
+    return l;
+}
+
+static disk_usage end_life(life *l)
+{
+    engine_close(&l->e);
+    disk_settle(l->disk);
+    const disk_usage u = disk_get_usage(l->disk);
+    char *line = disk_warning(l->disk);
+    free(line);
+    disk_close(&l->disk);
+    return u;
+}
+
+#define CONVERSATION SYSTEM("Watch. " LONG) "," USER(VIDEO(CLIP, "") "," TEXT(LONG "what?"))
+#define MORE         "," ANSWERED("A ball. " LONG) "," Q2
+
+static void a_restart_forgets_nothing(void **state)
+{
+    char folder[400];
+    snprintf(folder, sizeof folder, "%s/life", test_folder());
+    life l = begin_life(folder, 1 << 30);
+    const reading first = read_as(l.e, CONVERSATION, NULL);
+    assert_int_equal(first.spared.tokens, 0);
+    assert_true(first.encoded > 1);
+    const reading more = read_as(l.e, CONVERSATION MORE, NULL);
+    assert_true(more.spared.tokens > 200);
+    assert_true(end_life(&l).items >= 5);
+
+    l = begin_life(folder, 1 << 30);
+    const reading again = read_as(l.e, CONVERSATION MORE, NULL);
+    assert_true(again.spared.tokens > more.spared.tokens);
+    assert_int_equal(again.encoded, 0);
+    assert_int_equal(again.spared.media, 1);
+    const prefix_usage kept = prefix_store_usage(engine_prefix(l.e));
+    assert_true(kept.pasts > 0);
+    const reading warm = read_as(l.e, CONVERSATION MORE, NULL); // from memory now
+    assert_int_equal(warm.spared.tokens, again.spared.tokens);
+    end_life(&l);
+
+    l = begin_life(folder, 1 << 30);
+    const reading moved = read_as(l.e, USER(TEXT("First: ") "," VIDEO(CLIP, "")), NULL);
+    assert_int_equal(moved.spared.tokens, 0);
+    assert_int_equal(moved.encoded, 0);
+    assert_int_equal(moved.spared.media, 1);
+    assert_true(moved.spared.features > 0);
+    end_life(&l);
+}
+
+static void identities_stay_apart_over_restarts(void **state)
+{
+    char folder[400];
+    snprintf(folder, sizeof folder, "%s/people", test_folder());
+    const identity_terms all = {.rights = IDENTITY_ALL_RIGHTS};
+    for (int i = 0; i < 3; i++) {
+        identity_table *people;
+        identity *who;
+        assert_ok(identity_table_create(&people));
+        assert_ok(identity_table_get(people, &who, i == 1 ? "bob" : "ann", true, &all));
+        life l = begin_life(folder, 1 << 30);
+        const reading r = read_as(l.e, CONVERSATION, who);
+        assert_int_equal(r.spared.tokens > 0, i == 2);
+        assert_int_equal(r.spared.media, i == 2);
+        end_life(&l);
+        identity_table_destroy(&people);
+    }
+}
+
+// Whatever file is hurt, gone or lacks room: the same bits come, and what can be reused is.
+static void hurt_files_only_cost_work(void **state)
+{
+    char folder[400], path[700];
+    snprintf(folder, sizeof folder, "%s/hurt", test_folder());
+    life l = begin_life(folder, 1 << 30);
+    read_as(l.e, CONVERSATION MORE, NULL);
+    const int32_t items = end_life(&l).items;
+    for (int32_t i = 0; i < items; i++) {
+        DIR *dir = opendir(folder);
+        assert_non_null(dir);
+        int32_t at = 0;
+        for (struct dirent *d; (d = readdir(dir));) {
+            if (strlen(d->d_name) < 32 || at++ != i) continue;
+            snprintf(path, sizeof path, "%s/%s", folder, d->d_name);
+            assert_int_equal(i % 2 ? unlink(path) : truncate(path, 100), 0);
+        }
+        closedir(dir);
+        l = begin_life(folder, 1 << 30);
+        read_as(l.e, CONVERSATION MORE, NULL);
+        end_life(&l);
+    }
+    l = begin_life(folder, 200000); // hardly anything fits
+    read_as(l.e, CONVERSATION MORE, NULL);
+    assert_true(end_life(&l).bytes <= 200000);
+}
+
+// Another form of keys and values computes other numbers: what is there is not for it.
+static void another_model_finds_nothing(void **state)
+{
+    char folder[400];
+    snprintf(folder, sizeof folder, "%s/other", test_folder());
+    life l = begin_life(folder, 1 << 30);
+    read_as(l.e, CONVERSATION, NULL);
+    end_life(&l);
+    engine_options o = engine_options_default();
+    assert_ok(disk_open(&o.disk, folder, 1 << 30));
+    o.model = HYBRID "/model";
+    o.threads = 2;
+    o.step_rows = 128;
+    o.reuse = true;
+    o.kv_type = TENSOR_F32;
+    assert_ok(engine_open(&l.e, &o));
+    l.disk = o.disk;
+    const reading r = read_as(l.e, CONVERSATION, NULL);
+    assert_int_equal(r.spared.tokens + r.spared.media, 0);
+    end_life(&l);
+}
+
+// Answers with guesses ahead and without, from the start, from memory and from disk.
+static void answers_are_the_same(void **state)
+{
+    char folder[400], first[4096] = "";
+    snprintf(folder, sizeof folder, "%s/answers", test_folder());
+    for (int round = 0; round < 3; round++) {
+        life l = begin_life(folder, 1 << 30);
+        for (int drafts = 0; drafts < 3; drafts += 2) {
+            char answer[4096] = "";
+            task *t = make_task(l.e, CONVERSATION, NULL);
+            t->asked->drafts = drafts;
+            atomic_bool never = false;
+            assert_ok(pipeline_run(t, &never, hear_text, answer));
+            if (!*first) snprintf(first, sizeof first, "%s", answer);
+            assert_string_equal(answer, first);
+            task_destroy(&t);
+        }
+        end_life(&l);
+    }
+    assert_true(strlen(first) > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +319,11 @@ int main(void)
         cmocka_unit_test(the_same_picture_at_another_place),
         cmocka_unit_test(a_clip_is_taken_in_parts),
         cmocka_unit_test(nobody_finds_what_another_has_read),
+        cmocka_unit_test(a_restart_forgets_nothing),
+        cmocka_unit_test(identities_stay_apart_over_restarts),
+        cmocka_unit_test(hurt_files_only_cost_work),
+        cmocka_unit_test(another_model_finds_nothing),
+        cmocka_unit_test(answers_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
