@@ -210,7 +210,7 @@ static void a_restart_forgets_nothing(void **state)
     const prefix_usage kept = prefix_store_usage(engine_prefix(l.e));
     assert_true(kept.pasts > 0);
     const reading warm = read_as(l.e, CONVERSATION MORE, NULL); // from memory now
-    assert_int_equal(warm.spared.tokens, again.spared.tokens);
+    assert_true(warm.spared.tokens >= again.spared.tokens);
     end_life(&l);
 
     l = begin_life(folder, 1 << 30);
