@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "daemon/measure.h"
 #include "daemon/models_parts.h"
 
 const char *model_state_name(model_state state)
@@ -107,14 +108,10 @@ static void on_progress(void *arg, int percent)
 // With the lock, which is let go meanwhile.
 static void load(models *m, model_entry *e)
 {
-    const model_group *g = models_group(m, e->device);
-    int on_device = 0;
-    for (int i = 0; i < m->n; i++) on_device += models_group(m, m->entries[i]->device) == g;
-    // A model alone takes what is free then, not what was when the daemon began.
-    const bool all = on_device == 1 && !e->share && !g->bounded;
-    const model_opening how = {.spec = &e->spec, .index = e->index, .device = e->device,
-                               .bytes = all ? 0 : e->budget, .progress = on_progress, .progress_arg = e,
-                               .stop = &m->stop};
+    bool elsewhere = false;
+    model_opening how = {.spec = &e->spec, .index = e->index, .elsewhere = &elsewhere, .progress = on_progress,
+                         .progress_arg = e, .stop = &m->stop};
+    models_how(m, e, &how);
     e->state = MODEL_LOADING;
     const double began_s = now_s(m);
     pthread_mutex_unlock(&m->lock);
@@ -129,6 +126,7 @@ static void load(models *m, model_entry *e)
     memcpy(e->line, line, sizeof e->line);
     e->used_s = now_s(m);
     metrics_observe(m->metrics, METRIC_MODEL_LOAD_SECONDS, e->used_s - began_s);
+    if (elsewhere) e->budget = 0; // of the memory that was meant
     if (!err) {
         e->engine = opened;
         e->too_small = 0;
@@ -138,7 +136,7 @@ static void load(models *m, model_entry *e)
         log_line(LOG_INFO, "model '%s': loaded in %.1f s", e->spec.name, e->used_s - began_s);
     } else {
         e->state = MODEL_NOT_LOADED;
-        e->too_small = err == SIGHT_E_MEMORY && !all ? e->budget : 0;
+        e->too_small = err == SIGHT_E_MEMORY && how.bytes ? e->budget : 0;
     }
 }
 
@@ -161,7 +159,7 @@ static void unload(models *m, model_entry *e)
     pthread_mutex_lock(&m->lock);
     e->state = MODEL_NOT_LOADED;
     metrics_add_to(m->metrics, METRIC_MODEL_UNLOADS, e->index, 0, 1);
-    metrics_set_at(m->metrics, METRIC_MODEL_LOADED, e->index, 0, 0);
+    measure_unloaded(m->metrics, e->index);
     drop_if_gone(m, e);
 }
 
@@ -187,14 +185,14 @@ static void begin_unloading(model_entry *e, const char *why)
 static bool serve(models *m, model_entry *e)
 {
     model_entry *victim = NULL;
-    model_group *g = models_group(m, e->device);
     model_offer offer = OFFER_NEVER;
     // An opening that failed for something else than a budget too small has said what it is.
     if (!e->err || e->too_small) offer = models_offer(m, e, &victim);
-    if (g->blocked && g->blocked != e && g->blocked->waiting && offer != OFFER_LOAD) return false;
-    model_entry *blocked = offer == OFFER_WAIT ? e : NULL;
-    if (blocked != g->blocked) signal_all(m);
-    g->blocked = blocked;
+    if (models_blocked(m, e) && offer != OFFER_LOAD) return false;
+    const bool waits = offer == OFFER_WAIT;
+    if (waits != e->blocked) signal_all(m);
+    e->blocked = waits;
+    models_block(m, e, waits ? e : NULL);
     switch (offer) {
     case OFFER_LOAD: load(m, e); return true;
     case OFFER_EVICT: begin_unloading(victim, "to make room"); return true;
@@ -378,8 +376,8 @@ static void stop_waiting(models *m, model_use *use)
     if (!use->waits) return;
     use->waits = false;
     e->waiting--;
-    model_group *g = models_group(m, e->device);
-    if (!e->waiting && g && g->blocked == e) g->blocked = NULL;
+    if (!e->waiting && e->blocked) models_block(m, e, NULL);
+    e->blocked &= e->waiting > 0;
 }
 
 // With the lock.
@@ -469,8 +467,7 @@ static sight_err open_one(models *m, model_use *use)
     sight_err err;
     pthread_mutex_lock(&m->lock);
     while (!(err = take(m, use)) && !use->engine) {
-        const model_group *g = models_group(m, use->entry->device);
-        if (g->blocked == use->entry) {
+        if (use->entry->blocked) {
             err = sight_fail(SIGHT_E_MEMORY, "the model '%s' does not fit beside those loaded before it%s%s",
                              use->entry->spec.name, use->entry->line[0] ? ": " : "", use->entry->line);
             break;
@@ -482,14 +479,18 @@ static sight_err open_one(models *m, model_use *use)
     return err;
 }
 
+sight_err models_open(models *m, model_use *use, const char *name)
+{
+    sight_err err = models_begin(m, use, name);
+    return err ? err : open_one(m, use);
+}
+
 sight_err models_open_first(models *m)
 {
     model_use uses[MODELS_MAX] = {{0}};
     sight_err err = SIGHT_OK;
     for (int i = 0; i < m->set.n_models && !err; i++) {
-        if (!m->set.models[i].at_start) continue;
-        err = models_begin(m, &uses[i], m->set.models[i].name);
-        if (!err) err = open_one(m, &uses[i]);
+        if (m->set.models[i].at_start) err = models_open(m, &uses[i], m->set.models[i].name);
     }
     char line[256] = "";
     if (err) snprintf(line, sizeof line, "%s", sight_error());
@@ -561,7 +562,7 @@ static sight_err apply(models *m, const model_set *set)
         const model_entry *old = unchanged(m, fresh[i]);
         if (!old) continue;
         fresh[i]->placed = true; // where it is, whatever auto would choose now
-        fresh[i]->device = old->device;
+        fresh[i]->on = old->on;
     }
     if (!err) err = models_share_out(m, fresh, set->n_models, set, &groups, &n_groups);
     if (!err) err = model_set_copy(&copy, set);
@@ -578,6 +579,7 @@ static sight_err apply(models *m, const model_set *set)
     free(m->groups);
     m->groups = groups;
     m->n_groups = n_groups;
+    for (int i = 0; i < m->n; i++) m->entries[i]->blocked = false; // seen anew
     model_set_done(&m->set);
     m->set = copy;
     name_models(m);
@@ -602,7 +604,7 @@ static json_t *describe(models *m, const model_entry *e)
                                              : json_pack("{s:s}", "model", e->spec.model);
     if (!about) return NULL;
     char device[16];
-    device_format(device, e->device);
+    device_format(device, e->on.at[0]);
     json_object_set_new(about, "name", json_string(e->spec.name));
     json_object_set_new(about, "state", json_string(model_state_name(e->state)));
     json_object_set_new(about, "users", json_integer(e->users));
@@ -632,6 +634,14 @@ json_t *models_describe(models *m)
     }
     pthread_mutex_unlock(&m->lock);
     return list;
+}
+
+json_t *models_describe_one(models *m, const model_use *use)
+{
+    pthread_mutex_lock(&m->lock);
+    json_t *about = use->entry ? describe(m, use->entry) : NULL;
+    pthread_mutex_unlock(&m->lock);
+    return about;
 }
 
 json_t *models_describe_routers(models *m)
@@ -667,4 +677,13 @@ model_state models_state(models *m, const char *name)
     const model_state state = e ? e->state : MODEL_NOT_LOADED;
     pthread_mutex_unlock(&m->lock);
     return state;
+}
+
+bool models_on_devices(models *m)
+{
+    bool all = true;
+    pthread_mutex_lock(&m->lock);
+    for (int i = 0; i < m->n; i++) all &= m->entries[i]->on.at[0].kind != DEVICE_CPU;
+    pthread_mutex_unlock(&m->lock);
+    return all;
 }

@@ -40,8 +40,10 @@ const char *model_state_name(model_state state);
 typedef struct model_opening {
     const model_spec *spec;
     int index;        // in metrics
-    device_id device; // as spec->device says
-    int64_t bytes;    // of that device's memory it may take; 0: what is free
+    const device_list *on; // as spec->device says
+    int64_t bytes;    // of the memory of each it may take; 0: what is free
+    bool last;        // it will not be offered more
+    bool *elsewhere;  // out, false before: it was not opened there
     void (*progress)(void *arg, int percent); // any thread
     void *progress_arg;
     const atomic_bool *stop; // when it becomes true the opening may end, with SIGHT_E_CANCELLED
@@ -52,7 +54,7 @@ typedef struct models_ops {
     sight_err (*open)(void *arg, engine **out, const model_opening *how);
     void (*close)(void *arg, engine **e);
     json_t *(*describe)(void *arg, const engine *e); // NULL: no memory
-    sight_err (*device)(void *arg, device_id *out, const char *word); // word NULL: auto
+    sight_err (*devices)(void *arg, device_list *out, const char *word); // word NULL: auto
     // Of a device, in bytes: all that there is and what models may take now.
     sight_err (*memory)(void *arg, int64_t *all, int64_t *free, device_id device);
     double (*now_s)(void *arg);
@@ -65,7 +67,7 @@ typedef struct models_options {
     double retry_s;   // after a load that failed
 } models_options;
 
-// Copies the set. Opens nothing. SIGHT_E_MEMORY (no memory, or shares that do not fit: with the numbers), codes of ops.device
+// Copies the set. Opens nothing. SIGHT_E_MEMORY (no memory, or shares that do not fit: with the numbers), codes of ops.devices
 // and ops.memory.
 sight_err models_create(models **out, const model_set *set, const models_options *o);
 // Opens those that are loaded at start, one after the other, and waits for them. The first failure's code.
@@ -89,6 +91,8 @@ sight_err models_begin(models *m, model_use *use, const char *name);
 // Gives use->engine if it is loaded; else it is being loaded, or will be, and asking again is worth it after `changed` (models_listen).
 // What the last load failed with, while it is not tried again.
 sight_err models_take(models *m, model_use *use);
+// Waits for that. SIGHT_E_MEMORY, too, where memory for it is in use by others.
+sight_err models_open(models *m, model_use *use, const char *name);
 // The model that it is of: "" without one.
 const char *models_name(const model_use *use);
 int models_index(const model_use *use); // in metrics; -1 without one
@@ -108,9 +112,11 @@ sight_err models_apply(models *m, const model_set *set);
 // [{"name", "state", ...}]: of loaded ones all that ops.describe says, of others "model" and what is configured; "error" and
 // "retry_in_s" of failed ones, "users". NULL: no memory.
 json_t *models_describe(models *m);
+json_t *models_describe_one(models *m, const model_use *use);
 json_t *models_describe_routers(models *m); // [{"name", "models", "confidence", "max_first_tokens"}]
 // The name, and the engine's context (0: not loaded), of the model for requests that name none (of a router its first).
 void models_first(models *m, char name[MODEL_NAME_SIZE], int64_t *context);
 model_state models_state(models *m, const char *name); // NOT_LOADED where there is none
+bool models_on_devices(models *m); // all of them are to lie on GPUs
 
 #endif

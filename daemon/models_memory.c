@@ -18,6 +18,39 @@ model_group *models_group(models *m, device_id device)
     return NULL;
 }
 
+bool models_is_on(const model_entry *e, device_id device)
+{
+    for (int32_t i = 0; i < e->on.n; i++) {
+        if (same_device(e->on.at[i], device)) return true;
+    }
+    return false;
+}
+
+static bool meet(const model_entry *a, const model_entry *b)
+{
+    for (int32_t i = 0; i < a->on.n; i++) {
+        if (models_is_on(b, a->on.at[i])) return true;
+    }
+    return false;
+}
+
+model_entry *models_blocked(models *m, const model_entry *e)
+{
+    for (int32_t i = 0; i < e->on.n; i++) {
+        const model_group *g = models_group(m, e->on.at[i]);
+        if (g && g->blocked && g->blocked != e && g->blocked->waiting) return g->blocked;
+    }
+    return NULL;
+}
+
+void models_block(models *m, const model_entry *e, model_entry *by)
+{
+    for (int32_t i = 0; i < e->on.n; i++) {
+        model_group *g = models_group(m, e->on.at[i]);
+        if (g) g->blocked = by;
+    }
+}
+
 static double mib(int64_t bytes)
 {
     return (double)bytes / (1 << 20);
@@ -55,7 +88,7 @@ static sight_err check_group(const model_group *g, model_entry *const *entries, 
     const model_entry *without = NULL;
     char list[160] = "";
     for (int i = 0; i < n; i++) {
-        if (!same_device(entries[i]->device, g->device)) continue;
+        if (!models_is_on(entries[i], g->device)) continue;
         if (!entries[i]->share) without = entries[i];
         const size_t used = strlen(list);
         if (entries[i]->share) {
@@ -81,19 +114,32 @@ static sight_err check_group(const model_group *g, model_entry *const *entries, 
     return SIGHT_OK;
 }
 
+// Those of e's devices that are not there yet.
+static sight_err add_groups(models *m, model_entry *e, const model_set *set, model_group *groups, int *n)
+{
+    sight_err err = SIGHT_OK;
+    for (int32_t i = 0; i < e->on.n && !err; i++) {
+        int at = 0;
+        while (at < *n && !same_device(groups[at].device, e->on.at[i])) at++;
+        if (at == *n) err = open_group(&groups[at], m, set, e->on.at[i]);
+        if (err) break;
+        *n += at == *n;
+        const int64_t share = share_of(&e->spec, &groups[at]);
+        if (i == 0 || share < e->share) e->share = share;
+    }
+    return err;
+}
+
 sight_err models_share_out(models *m, model_entry **entries, int n, const model_set *set, model_group **out, int *n_out)
 {
-    model_group *groups = calloc((size_t)n + 1, sizeof *groups);
+    model_group *groups = calloc((size_t)n * DEVICE_LIST_MAX + 1, sizeof *groups);
     if (!groups) return sight_fail(SIGHT_E_MEMORY, "no memory for models");
     int n_groups = 0;
     sight_err err = SIGHT_OK;
     for (int i = 0; i < n && !err; i++) {
         model_entry *e = entries[i];
-        if (!e->placed) err = m->ops.device(m->ops.arg, &e->device, e->spec.device);
-        int at = 0;
-        while (at < n_groups && !same_device(groups[at].device, e->device)) at++;
-        if (!err && at == n_groups) err = open_group(&groups[n_groups++], m, set, e->device);
-        if (!err) e->share = share_of(&e->spec, &groups[at]);
+        if (!e->placed) err = m->ops.devices(m->ops.arg, &e->on, e->spec.device);
+        if (!err) err = add_groups(m, e, set, groups, &n_groups);
     }
     for (int i = 0; i < n_groups && !err; i++) err = check_group(&groups[i], entries, n);
     if (err) {
@@ -124,7 +170,7 @@ static int64_t room_for(const models *m, const model_entry *e, const model_group
     int64_t room = g->allowance;
     for (int i = 0; i < m->n; i++) {
         const model_entry *x = m->entries[i];
-        if (x == e || !same_device(x->device, e->device)) continue;
+        if (x == e || !models_is_on(x, g->device)) continue;
         if (holds_memory(x)) room -= x->budget;
         else if (!x->leaving) room -= x->share;
     }
@@ -132,13 +178,13 @@ static int64_t room_for(const models *m, const model_entry *e, const model_group
 }
 
 // An equal part of what shares leave.
-static int64_t part_of(const models *m, const model_entry *e, const model_group *g)
+static int64_t part_of(const models *m, const model_group *g)
 {
     int64_t pot = g->allowance;
     int n = 0;
     for (int i = 0; i < m->n; i++) {
         const model_entry *x = m->entries[i];
-        if (x->leaving || !same_device(x->device, e->device)) continue;
+        if (x->leaving || !models_is_on(x, g->device)) continue;
         pot -= x->share;
         n += !x->share;
     }
@@ -151,7 +197,7 @@ static model_entry *find_victim(const models *m, const model_entry *e, bool *in_
     *in_use = false;
     for (int i = 0; i < m->n; i++) {
         model_entry *x = m->entries[i];
-        if (x == e || !gives_way(x) || !holds_memory(x) || !same_device(x->device, e->device)) continue;
+        if (x == e || !gives_way(x) || !holds_memory(x) || !meet(x, e)) continue;
         const bool earlier = x->waiting && x->order < e->order; // those were first
         if (x->state != MODEL_LOADED || x->users || earlier) *in_use = true;
         else if (!victim || x->used_s < victim->used_s) victim = x;
@@ -159,20 +205,24 @@ static model_entry *find_victim(const models *m, const model_entry *e, bool *in_
     return victim;
 }
 
-static model_offer refuse(model_entry *e, const model_group *g, int64_t room)
+static model_offer refuse(model_entry *e, int64_t room)
 {
     if (!e->too_small) { // else opening has said what it needs
         e->err = SIGHT_E_MEMORY;
-        snprintf(e->line, sizeof e->line, "%.0f MiB are its share, %.0f of %.0f MiB are left", mib(e->share),
-                 mib(room > 0 ? room : 0), mib(g->allowance));
+        snprintf(e->line, sizeof e->line, "%.0f MiB are its share, %.0f are left", mib(e->share), mib(room > 0 ? room : 0));
     }
     return OFFER_NEVER;
 }
 
 model_offer models_offer(models *m, model_entry *e, model_entry **victim)
 {
-    const model_group *g = models_group(m, e->device);
-    const int64_t room = room_for(m, e, g), part = part_of(m, e, g);
+    int64_t room = INT64_MAX, part = INT64_MAX; // of the device with the least
+    for (int32_t i = 0; i < e->on.n; i++) {
+        const model_group *g = models_group(m, e->on.at[i]);
+        const int64_t r = room_for(m, e, g), p = part_of(m, g);
+        if (r < room) room = r;
+        if (p < part) part = p;
+    }
     int64_t budget = e->share;
     // Its part, and twice as much each time that this is not enough.
     if (!e->share) budget = !e->too_small ? part : e->too_small > room / 2 ? room : 2 * e->too_small;
@@ -186,12 +236,27 @@ model_offer models_offer(models *m, model_entry *e, model_entry **victim)
     bool in_use;
     *victim = find_victim(m, e, &in_use);
     if (*victim) return OFFER_EVICT;
-    return in_use ? OFFER_WAIT : refuse(e, g, room);
+    return in_use ? OFFER_WAIT : refuse(e, room);
 }
 
 bool models_stands_back(models *m, const model_entry *e, uint64_t order)
 {
-    const model_group *g = models_group(m, e->device);
-    const model_entry *first = g ? g->blocked : NULL;
-    return first && first->waiting && first != e && gives_way(e) && order > first->order;
+    const model_entry *first = models_blocked(m, e);
+    return first && gives_way(e) && order > first->order;
+}
+
+void models_how(models *m, const model_entry *e, model_opening *how)
+{
+    const model_group *g = models_group(m, e->on.at[0]);
+    bool alone = !e->share;
+    int64_t most = g->allowance;
+    for (int32_t i = 0; i < e->on.n; i++) {
+        g = models_group(m, e->on.at[i]);
+        if (g->allowance < most) most = g->allowance;
+        alone &= !g->bounded;
+        for (int j = 0; j < m->n; j++) alone &= m->entries[j] == e || !models_is_on(m->entries[j], g->device);
+    }
+    how->on = &e->on;
+    how->bytes = alone ? 0 : e->budget;
+    how->last = alone || e->share || e->budget >= most;
 }

@@ -10,14 +10,15 @@ typedef struct model_entry {
     model_spec spec;
     models *of;
     int index; // in metrics
-    device_id device;
-    int64_t share; // bytes; 0: none
+    device_list on;
+    int64_t share; // bytes, of each; 0: none
     model_state state;
     engine *engine;
     int refs;       // uses that name it
     int users;      // of these, those that have the engine
     int waiting;    // of these, those that wait for it
     uint64_t order; // of the first of those
+    bool blocked;   // waits for memory that is in use
     bool leaving;   // not configured any more
     double used_s;  // when the last user left
     double retry_s; // of a failed one: not before
@@ -61,6 +62,10 @@ struct models {
 // ---- models_memory.c ----
 
 model_group *models_group(models *m, device_id device); // NULL: none
+bool models_is_on(const model_entry *e, device_id device);
+// Who waits for memory on one of e's devices; NULL: nobody, or e itself.
+model_entry *models_blocked(models *m, const model_entry *e);
+void models_block(models *m, const model_entry *e, model_entry *by); // there; NULL: nobody
 // Devices, shares and allowances of a set, for entries [n] as yet unlinked. *groups is malloced.
 sight_err models_share_out(models *m, model_entry **entries, int n, const model_set *set, model_group **groups,
                            int *n_groups);
@@ -74,6 +79,9 @@ typedef enum model_offer {
 
 // What is to be done so that e, which is wanted, can be loaded.
 model_offer models_offer(models *m, model_entry *e, model_entry **victim);
+// Where and with how much e is to be opened, once it was offered: alone on its devices it takes what is free then, not what
+// was when the daemon began.
+void models_how(models *m, const model_entry *e, model_opening *how);
 // Whether a use has to stand back for somebody who waits for this model's memory.
 bool models_stands_back(models *m, const model_entry *e, uint64_t order);
 

@@ -16,6 +16,7 @@ typedef enum outbox_kind {
     OUTBOX_EVENT,   // for the client
     OUTBOX_PLANNED, // pricing has ended
     OUTBOX_RAN,     // running has ended; nothing more comes
+    OUTBOX_MODELS,  // the state of a model has changed; of no ticket
 } outbox_kind;
 
 typedef struct outbox_item {

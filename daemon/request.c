@@ -337,6 +337,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     request *q = r->out;
     sight_err err = read_model(q, &f);
     if (!err) err = refuse_unsupported(root);
+    if (!err && r->source->choose) err = r->source->choose(r->source->choose_arg, q->model, &defaults);
     if (!err) err = read_sampling(q, &f, defaults);
     if (!err) err = read_max_tokens(q, &f, r->limits);
     if (!err) err = read_drafts(q, &f, r->limits);

@@ -97,6 +97,10 @@ typedef struct request_source {
     size_t size;
     const request_part *parts;
     size_t n_parts;
+    // Says what a model's own settings are, once the model that is asked for is known (NULL: none is named); request_parse's
+    // `defaults` are not looked at then. What it fails with is what parsing does. NULL: not asked.
+    sight_err (*choose)(void *arg, const char *model, const generation_config **defaults);
+    void *choose_arg;
     // For requests from a file: relative paths start here, and the file may also be an object with
     // the request under "request". NULL: only the request's own "base_dir" (absolute) counts.
     const char *base_dir;

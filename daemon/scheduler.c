@@ -19,7 +19,7 @@ struct scheduler {
 
 const char *job_state_name(job_state state)
 {
-    static const char *const names[] = {"arrived", "planning", "waiting", "running"};
+    static const char *const names[] = {"arrived", "loading", "planning", "waiting", "running"};
     return names[state];
 }
 
@@ -272,13 +272,30 @@ static bool has_enough(const scheduler *s, const identity *who)
     return most && running >= most;
 }
 
+#define FULL_MAX 64 // models
+
+// Models that have no memory for the next of their requests.
+typedef struct full_models {
+    const void *model[FULL_MAX];
+    int n;
+} full_models;
+
+static bool is_full(const full_models *full, const job *j)
+{
+    for (int i = 0; i < full->n; i++) {
+        if (full->model[i] == j->model) return true;
+    }
+    return false;
+}
+
 // Who is next of those in a state, and may be.
-static job *next_in(const scheduler *s, job_state state, double now_s)
+static job *next_in(const scheduler *s, job_state state, const full_models *full, double now_s)
 {
     job *best = NULL;
     for (int i = 0; i < s->n; i++) {
         job *j = s->jobs[i];
-        if (j->state != state || j->cancelled || (state == JOB_READY && has_enough(s, j->who))) continue;
+        if (j->state != state || j->cancelled) continue;
+        if (state == JOB_READY && (has_enough(s, j->who) || is_full(full, j))) continue;
         if (!best || goes_before(s, j, best, now_s)) best = j;
     }
     return best;
@@ -289,24 +306,37 @@ job *scheduler_start_planning(scheduler *s, double now_s)
     for (int i = 0; i < s->n; i++) {
         if (s->jobs[i]->state == JOB_PLANNING) return NULL;
     }
-    job *j = next_in(s, JOB_ARRIVED, now_s);
+    job *j = next_in(s, JOB_ARRIVED, NULL, now_s);
     if (j) j->state = JOB_PLANNING;
     return j;
+}
+
+// Beside those that run on the same model.
+static bool fits(const scheduler *s, const job *j)
+{
+    int64_t bytes = j->memory_bytes;
+    bool alone = true;
+    for (int i = 0; i < s->n; i++) {
+        const job *other = s->jobs[i];
+        if (other->state != JOB_RUNNING || other->model != j->model) continue;
+        bytes += other->memory_bytes;
+        alone = false;
+    }
+    return alone || !j->model_bytes || bytes <= j->model_bytes;
 }
 
 job *scheduler_start_running(scheduler *s, double now_s)
 {
     int running = 0;
-    int64_t bytes = 0;
-    for (int i = 0; i < s->n; i++) {
-        if (s->jobs[i]->state != JOB_RUNNING) continue;
-        running++;
-        bytes += s->jobs[i]->memory_bytes;
+    for (int i = 0; i < s->n; i++) running += s->jobs[i]->state == JOB_RUNNING;
+    full_models full = {.n = 0};
+    if (running >= most_running(s)) return NULL;
+    job *j;
+    while ((j = next_in(s, JOB_READY, &full, now_s)) && !fits(s, j)) {
+        if (full.n == FULL_MAX) return NULL;
+        full.model[full.n++] = j->model;
     }
-    job *j = next_in(s, JOB_READY, now_s);
     if (!j) return NULL;
-    const int64_t room = s->limits.memory_bytes;
-    if (running >= most_running(s) || (running && room && bytes + j->memory_bytes > room)) return NULL;
     j->state = JOB_RUNNING;
     j->started_s = now_s;
     return j;
@@ -315,6 +345,16 @@ job *scheduler_start_running(scheduler *s, double now_s)
 void scheduler_planned(scheduler *s, job *j)
 {
     j->state = JOB_READY;
+}
+
+void scheduler_awaits_model(scheduler *s, job *j)
+{
+    j->state = JOB_LOADING;
+}
+
+void scheduler_again(scheduler *s, job *j)
+{
+    j->state = JOB_ARRIVED;
 }
 
 void scheduler_used(scheduler *s, job *j, double used_s)

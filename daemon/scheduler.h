@@ -20,6 +20,7 @@
 
 typedef enum job_state {
     JOB_ARRIVED,  // waits to be priced
+    JOB_LOADING,  // waits for its model, to be priced then
     JOB_PLANNING, // being priced
     JOB_READY,    // priced; waits for the engine
     JOB_RUNNING,
@@ -36,6 +37,8 @@ typedef struct job {
     bool plan_only;
     size_t bytes; // of its message, held until it is over
     int64_t memory_bytes; // that it takes beside the model, once it is priced
+    const void *model;    // which one, once that is known
+    int64_t model_bytes;  // for all that run on it; one runs whatever it takes. 0: no limit
     job_state state;
     bool cancelled; // to be let go as soon as whoever works on it lets go
     double arrived_s, started_s;
@@ -57,7 +60,6 @@ typedef struct scheduler_limits {
     int max_jobs_per_client;
     int64_t max_bytes;       // of all messages held
     int max_running;         // at once; 0: 1
-    int64_t memory_bytes;    // for those that run; one runs whatever it takes. 0: no limit
 } scheduler_limits;
 
 typedef struct scheduler scheduler;
@@ -73,11 +75,15 @@ sight_err scheduler_add(scheduler *s, job *j);
 void scheduler_remove(scheduler *s, job *j, double now_s);
 
 // The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or as many
-// as may be are already. Cancelled jobs are not started; while the next one does not fit into memory none is.
+// as may be are already. Cancelled jobs are not started; while the next one of a
+// model does not fit into its memory none of that model is.
 job *scheduler_start_planning(scheduler *s, double now_s);
 job *scheduler_start_running(scheduler *s, double now_s);
 // After pricing an ask: it waits for the engine.
 void scheduler_planned(scheduler *s, job *j);
+// Pricing has to wait for its model; then, or for another model after it ran on one, it is to be priced again.
+void scheduler_awaits_model(scheduler *s, job *j);
+void scheduler_again(scheduler *s, job *j);
 
 // It has used so much of the engine's time by now, in all.
 void scheduler_used(scheduler *s, job *j, double used_s);

@@ -9,14 +9,12 @@
 #include "base/log.h"
 #include "daemon/account.h"
 #include "daemon/admission.h"
-#include "daemon/measure.h"
 #include "daemon/monitor.h"
 #include "daemon/notify.h"
 #include "daemon/runner.h"
 #include "daemon/status.h"
 #include "daemon/ticket.h"
 #include "daemon/worker.h"
-#include "kernels/memory.h"
 
 #define ALIVE_S     0.25 // a client hears something at least this often
 #define BUSY_MS     100  // the loop's step while there are requests
@@ -30,7 +28,7 @@
 #define STUCK_S     60.0 // alike for one that was over its time: a GPU that never comes back
 
 typedef struct service {
-    engine *model;
+    models *models;
     const options *o;
     metrics *metrics; // NULL: nothing is counted
     server *server;
@@ -212,6 +210,8 @@ static void forward(service *s, ticket *t, outbox_item **item)
 
 static void price(service *s, ticket *t)
 {
+    t->job.model = t->model;
+    t->job.model_bytes = engine_get_memory(t->model).cache_budget;
     if (!admission_price(&s->admission, t, s->queue, s->now_s)) return;
     snprintf(t->late_line, sizeof t->late_line, "%s", sight_error());
     end_early(s, t, WHY_LATE);
@@ -222,8 +222,12 @@ static void hear_workers(service *s)
     for (outbox_item *item; (item = outbox_take(s->outbox));) {
         ticket *t = item->ticket;
         s->now_s = clock_now_s();
-        if (item->kind == OUTBOX_EVENT) {
+        if (item->kind == OUTBOX_MODELS) {
+            // tend_models looks at all of them
+        } else if (item->kind == OUTBOX_EVENT) {
             forward(s, t, &item);
+        } else if (item->kind == OUTBOX_PLANNED && t->waits) {
+            scheduler_awaits_model(s->queue, &t->job);
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
             if (t->lost) lose_engine(s, t);
             admission_learn(&s->admission, t, s->queue);
@@ -240,7 +244,7 @@ static void sweep(service *s)
 {
     for (int i = scheduler_count(s->queue) - 1; i >= 0; i--) {
         job *j = scheduler_get(s->queue, i);
-        if (j->cancelled && (j->state == JOB_ARRIVED || j->state == JOB_READY)) finish(s, j->owner);
+        if (j->cancelled && (j->state <= JOB_LOADING || j->state == JOB_READY)) finish(s, j->owner);
     }
 }
 
@@ -254,6 +258,42 @@ static void start_work(service *s)
         j->state = JOB_READY; // the engine thread does not have it
         end_early(s, j->owner, WHY_NOT);
     }
+}
+
+// Of one that waits for its model: whether it is there, or cannot be, or how far it is.
+static void tend_loading(service *s, ticket *t)
+{
+    sight_err err = models_take(s->models, &t->use);
+    if (err) {
+        send_error(s, t, err, sight_error());
+        end_early(s, t, WHY_NOT);
+        return;
+    }
+    if (t->use.engine) {
+        scheduler_again(s->queue, &t->job);
+        return;
+    }
+    const int percent = models_percent(s->models, &t->use);
+    if (percent == t->told_percent) return;
+    t->told_percent = percent;
+    char *json = percent >= 0 ? ticket_loading_json(percent) : NULL;
+    if (json) send_event(s, t, SIGHT_PROGRESS, json);
+    free(json);
+}
+
+static void tend_models(service *s)
+{
+    models_tick(s->models);
+    for (int i = 0; i < scheduler_count(s->queue); i++) {
+        job *j = scheduler_get(s->queue, i);
+        if (j->state == JOB_LOADING && !j->cancelled) tend_loading(s, j->owner);
+    }
+}
+
+// Another thread's call when a model's state has changed: wakes this one.
+static void on_models(void *arg)
+{
+    outbox_put(arg, &(outbox_item){.kind = OUTBOX_MODELS});
 }
 
 // Tells each client where its request stands when that has changed, and that we live when nothing
@@ -315,7 +355,7 @@ static void take_request(service *s, server_message **m, identity *who)
         refuse(s, *m, SIGHT_E_MEMORY, sight_error(), 0);
         return;
     }
-    t->model = s->model;
+    t->models = s->models;
     ticket_set_who(t, who, &s->o->limits);
     t->outbox = s->outbox;
     t->serial = s->serial + 1;
@@ -367,7 +407,7 @@ static void take_cancel(service *s, const server_message *m, const identity *who
 static void take_question(service *s, const server_message *m, const identity *who)
 {
     const status_view view = {
-        .model = s->model, .options = s->o, .server = s->server, .queue = s->queue,
+        .models = s->models, .options = s->o, .server = s->server, .queue = s->queue,
         .now_s = s->now_s, .uptime_s = s->now_s - s->start_s, .served = s->served,
         .stopping = s->stop_s > 0, .who = who, .monitor = s->monitor, .metrics = s->metrics,
     };
@@ -478,6 +518,7 @@ static sight_err loop(service *s)
         check_stop(s);
         check_times(s);
         admission_charge(s->queue);
+        tend_models(s);
         sweep(s);
         start_work(s);
         announce(s);
@@ -494,13 +535,12 @@ static sight_err loop(service *s)
 
 static sight_err open_parts(service *s, const endpoints *at)
 {
-    scheduler_limits limits = s->o->queue;
-    limits.memory_bytes = engine_get_memory(s->model).cache_budget;
-    sight_err err = scheduler_create(&s->queue, &limits);
+    sight_err err = scheduler_create(&s->queue, &s->o->queue);
     if (!err) err = identity_table_create(&s->identities);
     if (!err) err = outbox_create(&s->outbox);
+    if (!err) models_listen(s->models, on_models, s->outbox);
     if (!err) err = worker_create(&s->planner);
-    const bool on_device = kernels_on_device(engine_kernels(s->model));
+    const bool on_device = models_on_devices(s->models);
     const runner_work work = {.step = ticket_step, .answer = ticket_answer,
                               .slices_s = on_device ? DEVICE_SLICES_S : SLICES_S};
     if (!err) err = runner_create(&s->runner, &work);
@@ -520,6 +560,7 @@ static void close_parts(service *s)
         atomic_store(&t->cancel, true);
     }
     if (s->outbox) outbox_close(s->outbox); // a worker must not wait for somebody to listen
+    models_listen(s->models, NULL, NULL);
     monitor_destroy(&s->monitor); // it asks the runner
     worker_destroy(&s->planner);
     runner_destroy(&s->runner);
@@ -535,16 +576,17 @@ static void close_parts(service *s)
     identity_table_destroy(&s->identities); // after all that knows who asks
 }
 
-sight_err service_run(engine *model, const options *o, const endpoints *at,
+sight_err service_run(models *all, const options *o, const endpoints *at,
                       const volatile sig_atomic_t *stops)
 {
-    service s = {.model = model, .o = o, .metrics = o->engine.metrics, .stops = stops};
+    service s = {.models = all, .o = o, .metrics = o->engine.metrics, .stops = stops};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
-    metrics_name_model(s.metrics, engine_index(model), engine_model_name(model));
-    measure_engine(model); // nothing else runs yet
+    char first[MODEL_NAME_SIZE];
+    int64_t context;
+    models_first(all, first, &context);
     sight_err err = open_parts(&s, at);
     if (!err) {
-        for (size_t i = 0; i < at->n; i++) log_line(LOG_INFO, "serving '%s' at %s", engine_model_name(model), at->at[i]);
+        for (size_t i = 0; i < at->n; i++) log_line(LOG_INFO, "serving '%s' at %s", first, at->at[i]);
         notify_send("READY=1");
         err = loop(&s);
     }

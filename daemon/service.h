@@ -11,13 +11,13 @@
 
 #include "base/err.h"
 #include "daemon/endpoints.h"
-#include "daemon/engine.h"
+#include "daemon/models.h"
 #include "daemon/options.h"
 
 // Serves the endpoints until *stops (counted up by a signal handler) is not 0 and requests have
 // ended, or a private daemon is left alone. 1: the running request has the grace time; 2: it is ended.
 // Says READY, STOPPING and WATCHDOG to systemd. Borrows all; takes the endpoints' locks as held.
-sight_err service_run(engine *model, const options *o, const endpoints *at,
+sight_err service_run(models *all, const options *o, const endpoints *at,
                       const volatile sig_atomic_t *stops);
 
 #endif

@@ -143,12 +143,14 @@ sight_err status_read_question(bool *with_metrics, const status_view *v, const c
 char *status_json(const status_view *v, bool with_metrics)
 {
     const int n = scheduler_count(v->queue);
+    char model[MODEL_NAME_SIZE];
+    int64_t context;
+    models_first(v->models, model, &context);
     json_t *body = json_pack("{s:s, s:s, s:I, s:f, s:s, s:s, s:I, s:i, s:I, s:I, s:o, s:o}", "version",
                           SIGHT_VERSION, "protocol", SIGHT_PROTOCOL, "pid", (json_int_t)getpid(),
                           "uptime_s", v->uptime_s, "state",
                           v->stopping ? "stopping" : n ? "busy" : "idle", "model",
-                          engine_model_name(v->model), "context",
-                          (json_int_t)engine_context(v->model), "connections",
+                          model, "context", (json_int_t)context, "connections",
                           server_connections(v->server), "served", (json_int_t)v->served,
                           "queue_bytes", (json_int_t)scheduler_bytes(v->queue), "requests",
                           describe_jobs(v), "limits", describe_limits(v->options));
@@ -160,7 +162,8 @@ char *status_json(const status_view *v, bool with_metrics)
 
 char *status_models_json(const status_view *v)
 {
-    return dump(json_pack("{s:[o]}", "models", engine_describe(v->model)));
+    return dump(json_pack("{s:o, s:o}", "models", models_describe(v->models), "routers",
+                          models_describe_routers(v->models)));
 }
 
 char *status_accepted_json(const ticket *t, int place)

@@ -3,12 +3,13 @@
 #define SIGHT_DAEMON_STATUS_H
 
 #include "daemon/monitor.h"
+#include "daemon/models.h"
 #include "daemon/options.h"
 #include "daemon/ticket.h"
 
 // What a status speaks about; all borrowed.
 typedef struct status_view {
-    const engine *model;
+    models *models;
     const options *options;
     const server *server;
     const scheduler *queue;

@@ -26,6 +26,7 @@ sight_err ticket_create(ticket **out, server_message **message, double now_s)
     t->job.arrived_s = now_s;
     t->job.owner = t;
     t->last_sent_s = now_s;
+    t->told_percent = -1;
     t->message = *message;
     *message = NULL;
     *out = t;
@@ -51,6 +52,7 @@ void ticket_destroy(ticket **p)
     if (!t) return;
     pipeline_destroy(&t->pipeline);
     task_destroy(&t->task); // before the message that it points into
+    models_end(t->models, &t->use);
     server_message_destroy(&t->message);
     outbox_item_destroy(&t->end);
     free(t);
@@ -78,9 +80,17 @@ char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
 char *ticket_cancelled_json(const ticket *t)
 {
     json_t *body = json_pack(
-        "{s:s, s:s, s:{s:i, s:i, s:i, s:i}, s:{s:f}}", "model", engine_model_name(t->model),
+        "{s:s, s:s, s:{s:i, s:i, s:i, s:i}, s:{s:f}}", "model", models_name(&t->use),
         "finish_reason", "cancelled", "usage", "prompt_tokens", 0, "visual_tokens", 0,
         "completion_tokens", 0, "total_tokens", 0, "timings", "total_s", 0.0);
+    char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
+    json_decref(body);
+    return json;
+}
+
+char *ticket_loading_json(int percent)
+{
+    json_t *body = json_pack("{s:s, s:i, s:i}", "stage", "load", "done", percent, "total", 100);
     char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
@@ -121,6 +131,20 @@ static sight_err open_files(ticket *t, request *asked)
     return err;
 }
 
+// The model that is asked for, if it is there.
+static sight_err choose_model(void *arg, const char *name, const generation_config **defaults)
+{
+    ticket *t = arg;
+    sight_err err = t->use.entry ? SIGHT_OK : models_begin(t->models, &t->use, name);
+    if (!err) err = models_take(t->models, &t->use);
+    if (err) return err;
+    t->model = t->use.engine;
+    t->waits = !t->model;
+    if (t->waits) return SIGHT_E_BUSY; // ends the reading; nobody is told
+    *defaults = &engine_config(t->model)->generation;
+    return SIGHT_OK;
+}
+
 static sight_err make_task(ticket *t)
 {
     const wire_request *w = &t->message->request;
@@ -129,11 +153,14 @@ static sight_err make_task(ticket *t)
         parts[i] = (request_part){w->parts[i].data, w->parts[i].size};
     }
     const request_source source = {.json = w->json, .size = w->json_size, .parts = parts,
-                                   .n_parts = w->n_parts, .who = t->job.who};
+                                   .n_parts = w->n_parts, .who = t->job.who, .choose = choose_model,
+                                   .choose_arg = t};
     request *asked = NULL;
-    sight_err err = request_parse(&asked, &source, &t->limits,
-                                  &engine_config(t->model)->generation);
+    t->waits = false;
+    sight_err err = request_parse(&asked, &source, &t->limits, NULL);
     if (!err) {
+        free(asked->model); // was chosen
+        asked->model = NULL;
         asked->cancel = &t->cancel;
         err = open_files(t, asked);
     }
@@ -146,12 +173,12 @@ void ticket_plan(void *arg)
 {
     ticket *t = arg;
     sight_err err = make_task(t);
-    if (err) {
+    if (err && !t->waits) {
         t->failed = true;
         json_t *body = describe_error(err, sight_error(), 0);
         put(t, OUTBOX_EVENT, SIGHT_ERROR, body);
         json_decref(body);
-    } else if (t->job.plan_only) {
+    } else if (!err && t->job.plan_only) {
         json_t *plan = task_describe(t->task);
         put(t, OUTBOX_EVENT, SIGHT_DONE, plan);
         json_decref(plan);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "daemon/engine.h"
+#include "daemon/models.h"
 #include "daemon/outbox.h"
 #include "daemon/pipeline.h"
 #include "daemon/record.h"
@@ -36,7 +37,10 @@ typedef struct ticket {
     job job;
     server_message *message; // the client's bytes; media inside it are used in place
     // The workers' part.
-    engine *model;
+    models *models; // from which the request chooses
+    model_use use;
+    engine *model;  // that it uses; NULL: none yet
+    bool waits;     // planning has to wait for the model
     request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
     task *task; // after planning
@@ -59,6 +63,7 @@ typedef struct ticket {
     bool ended;       // its client has been sent done or error
     bool failed;      // planning reported an error
     double last_sent_s;
+    int told_percent; // of preparing its model, -1: none
 } ticket;
 
 // Takes over *message (left NULL). SIGHT_E_MEMORY.
@@ -68,8 +73,8 @@ void ticket_destroy(ticket **t); // accepts NULL; leaves NULL
 // Says who asks: the ceilings are the server's, or theirs where these are lower.
 void ticket_set_who(ticket *t, const identity *who, const request_limits *limits);
 
-// For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done,
-// and then OUTBOX_PLANNED.
+// For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done, and then OUTBOX_PLANNED.
+// With `waits` the model has to be loaded first: it is to be planned again then.
 void ticket_plan(void *arg);
 // What its claim to the engine is, for runner_add.
 runner_claim ticket_claim(ticket *t);
@@ -81,6 +86,7 @@ void ticket_answer(void *const *args, pipeline_state *states, double *took_s, in
 
 // JSON texts (malloc; NULL: no memory).
 char *ticket_error_json(sight_err code, const char *line, int retry_after_s); // 0: no hint
+char *ticket_loading_json(int percent);       // progress
 char *ticket_cancelled_json(const ticket *t); // the done of an ask that never ran
 
 #endif

@@ -33,7 +33,7 @@ sight_err weights_prepare(checkpoint *c, weights_form form, const weights_option
     if (err) return err;
     teller t = {o, -1};
     const prepare_options po = {.form = form, .cache = cache, .pool = pool,
-                                .extras = extras, .n_extras = n_extras,
+                                .extras = extras, .n_extras = n_extras, .stop = o->stop,
                                 .progress = o->progress ? on_progress : NULL, .progress_arg = &t};
     err = checkpoint_prepare(c, &po);
     threads_destroy(&pool);

@@ -4,6 +4,7 @@
 #ifndef SIGHT_DAEMON_WEIGHTS_H
 #define SIGHT_DAEMON_WEIGHTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "checkpoint/checkpoint.h"
@@ -16,6 +17,7 @@ typedef struct weights_options {
     // Called now and then while weights are prepared, percent 0 to 100. NULL: nobody is told.
     void (*progress)(void *arg, int percent);
     void *progress_arg;
+    const atomic_bool *stop; // when it becomes true preparing ends with SIGHT_E_CANCELLED; NULL: never
 } weights_options;
 
 struct prepare_extra; // checkpoint/prepare.h

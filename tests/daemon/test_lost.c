@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 
+#include "daemon/model_open.h"
+#include "daemon/options.h"
 #include "daemon/service.h"
 #ifdef SIGHT_CUDA_SHIM
 #include "kernels/cuda/state.h"
@@ -16,7 +18,8 @@
 typedef struct service_thread {
     running r;
     options o;
-    engine *model;
+    models *models;
+    model_use use; // keeps its model, to be looked at
     volatile sig_atomic_t stops;
     pthread_t thread;
     sight_err err;
@@ -35,7 +38,7 @@ static void *serve(void *arg)
 {
     service_thread *s = arg;
     const endpoints at = {.at = {s->r.endpoint}, .n = 1};
-    s->err = service_run(s->model, &s->o, &at, &s->stops);
+    s->err = service_run(s->models, &s->o, &at, &s->stops);
     snprintf(s->line, sizeof s->line, "%s", s->err ? sight_error() : "");
     return NULL;
 }
@@ -43,13 +46,26 @@ static void *serve(void *arg)
 static sight_err open_on_gpu(service_thread *s, const char *model, int64_t bytes)
 {
     options_set_defaults(&s->o);
-    s->o.engine.model = model;
+    s->o.model = strdup(model);
+    s->o.device = strdup("cuda:0");
     s->o.engine.threads = 1;
-    s->o.engine.device = (device_id){DEVICE_CUDA, 0};
     s->o.engine.device_bytes = bytes;
     s->o.engine.context_tokens = 4096;
     s->o.queue.max_running = 2;
-    return engine_open(&s->model, &s->o.engine);
+    model_set set;
+    const models_options mo = model_open_options(NULL);
+    sight_err err = model_set_make(&set, &s->o);
+    if (err) return err;
+    err = models_create(&s->models, &set, &mo);
+    model_set_done(&set);
+    return err ? err : models_open(s->models, &s->use, NULL);
+}
+
+static void close_models(service_thread *s)
+{
+    if (s->models) models_end(s->models, &s->use);
+    models_destroy(&s->models);
+    options_done(&s->o);
 }
 
 static void start(service_thread *s)
@@ -67,8 +83,7 @@ static void start(service_thread *s)
 
 static void end(service_thread *s)
 {
-    engine_close(&s->model);
-    options_done(&s->o);
+    close_models(s);
     shim_mend();
     assert_int_equal(shim_used_memory(0), 0);
 }
@@ -108,7 +123,7 @@ static void everybody_is_told(void **state)
     pthread_join(s.thread, NULL); // by itself
     assert_int_equal(s.err, SIGHT_E_INTERNAL);
     assert_non_null(strstr(s.line, "illegal"));
-    assert_int_equal(engine_status(s.model), SIGHT_E_INTERNAL);
+    assert_int_equal(engine_status(s.use.engine), SIGHT_E_INTERNAL);
     sight_client_close(&c);
     sight_client_close(&other);
     end(&s);
@@ -120,7 +135,7 @@ static void a_healthy_one_ends_as_asked(void **state)
     service_thread s;
     char id[SIGHT_ID_SIZE];
     start(&s);
-    json_t *about = engine_describe(s.model);
+    json_t *about = engine_describe(s.use.engine);
     assert_string_equal(text_at(about, "device"), "cuda:0");
     json_decref(about);
     sight_client *c = daemon_connect(&s.r);
@@ -134,7 +149,7 @@ static void a_healthy_one_ends_as_asked(void **state)
     pthread_join(s.thread, NULL);
     assert_int_equal(s.err, SIGHT_OK);
     // Tokens were drawn by graphs, and by few different ones.
-    const cuda_step *steps = &engine_kernels(s.model)->cuda->step;
+    const cuda_step *steps = &engine_kernels(s.use.engine)->cuda->step;
     printf("%lld steps, %lld graphs\n", (long long)steps->steps, (long long)steps->graphs_made);
     assert_true(steps->steps >= 30 && steps->graphs_made >= 1 && steps->graphs_made <= 8);
     end(&s);
@@ -145,10 +160,10 @@ static void what_does_not_fit_is_refused(void **state)
 {
     service_thread s = {0};
     assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)66 << 20), SIGHT_E_MEMORY, "cuda:0");
-    assert_null(s.model);
-    options_done(&s.o);
+    assert_null(s.use.engine);
+    close_models(&s);
     assert_fails(open_on_gpu(&s, GOLDEN "/model", (int64_t)1 << 46), SIGHT_E_MEMORY, "cuda:0 has");
-    options_done(&s.o);
+    close_models(&s);
     assert_int_equal(shim_used_memory(0), 0);
 }
 
@@ -160,11 +175,10 @@ static void faults_while_opening(void **state)
         shim_fail_after(n, cudaErrorECCUncorrectable);
         sight_err err = open_on_gpu(&s, GOLDEN "/model", (int64_t)512 << 20);
         if (err) {
-            assert_null(s.model);
+            assert_null(s.use.engine);
             assert_non_null(strstr(sight_error(), "cuda:0"));
         }
-        engine_close(&s.model);
-        options_done(&s.o);
+        close_models(&s);
         shim_mend();
         assert_int_equal(shim_used_memory(0), 0);
     }

@@ -81,10 +81,12 @@ static json_t *fake_describe(void *arg, const engine *e)
     return json_pack("{s:s}", "fake", ((const fake *)(const void *)e)->model);
 }
 
-static sight_err fake_device(void *arg, device_id *out, const char *word)
+static sight_err fake_devices(void *arg, device_list *out, const char *word)
 {
-    *out = (device_id){DEVICE_CPU, 0};
-    if (word && !strncmp(word, "cuda:", 5)) *out = (device_id){DEVICE_CUDA, atoi(word + 5)};
+    *out = (device_list){.n = 1};
+    if (!word || strncmp(word, "cuda:", 5)) return SIGHT_OK;
+    out->at[0] = (device_id){DEVICE_CUDA, word[5] - '0'};
+    if (word[6] == ',') out->at[out->n++] = (device_id){DEVICE_CUDA, word[7] - '0'};
     return SIGHT_OK;
 }
 
@@ -122,7 +124,7 @@ static sight_err create(loader *l, const char *text)
     pthread_cond_init(&l->turned, NULL);
     model_set set;
     read_set(&set, text);
-    const models_options o = {.retry_s = 30, .ops = {fake_open, fake_close, fake_describe, fake_device, fake_memory,
+    const models_options o = {.retry_s = 30, .ops = {fake_open, fake_close, fake_describe, fake_devices, fake_memory,
                                                      fake_now, l}};
     sight_err err = models_create(&l->m, &set, &o);
     model_set_done(&set);
@@ -418,6 +420,30 @@ static void shares_are_kept_and_must_fit(void **state)
     destroy(&l);
 }
 
+// One over two GPUs takes a part of each.
+static void models_over_several_devices_share_each(void **state)
+{
+    loader l;
+    assert_ok(create(&l, "device-memory = 900M\n[model both]\nmodel=/fake/100\ndevice=cuda:0,1\ndevice-memory=600M\n" ON_USE
+                         "[model one]\nmodel=/fake/100\ndevice=cuda:1\n" ON_USE
+                         "[model two]\nmodel=/fake/700\ndevice=cuda:0\n" ON_USE));
+    model_use both, one, two;
+    assert_ok(use(&l, &one, "one"));
+    assert_int_equal(l.given, 300 * MIB);
+    assert_ok(use(&l, &both, "both"));
+    assert_int_equal(l.given, 600 * MIB);
+    assert_fails(use(&l, &two, "two"), SIGHT_E_MEMORY, "it needs 700 MiB");
+    assert_int_equal(l.given, 300 * MIB);
+    models_end(l.m, &one);
+    models_end(l.m, &both);
+    models_end(l.m, &two);
+    destroy(&l);
+    assert_fails(create(&l, "[model a]\nmodel=/fake/1\ndevice=cuda:0,1\ndevice-memory=60%\n[model b]\nmodel=/fake/1\n"
+                            "device=cuda:1\ndevice-memory=41%\n"),
+                 SIGHT_E_MEMORY, "of the memory of cuda:1 come to");
+    destroy(&l);
+}
+
 static void models_that_start_together_must_fit_together(void **state)
 {
     loader l;
@@ -517,6 +543,7 @@ int main(void)
         cmocka_unit_test(one_in_use_stays_and_who_waits_for_it_goes_first),
         cmocka_unit_test(who_gives_up_waiting_for_memory_is_in_nobodys_way),
         cmocka_unit_test(shares_are_kept_and_must_fit),
+        cmocka_unit_test(models_over_several_devices_share_each),
         cmocka_unit_test(models_that_start_together_must_fit_together),
         cmocka_unit_test(another_configuration_is_taken_over),
         cmocka_unit_test(what_there_is_is_told),

@@ -43,7 +43,6 @@ static void several_run_as_memory_allows(void **state)
 {
     scheduler_limits l = limits;
     l.max_running = 3;
-    l.memory_bytes = 100;
     scheduler *s;
     assert_ok(scheduler_create(&s, &l));
     job jobs[4];
@@ -51,6 +50,7 @@ static void several_run_as_memory_allows(void **state)
     for (int i = 0; i < 4; i++) {
         const char id[2] = {(char)('a' + i), 0};
         jobs[i] = make(id, "1", false);
+        jobs[i].model_bytes = 100;
         assert_ok(scheduler_add(s, &jobs[i]));
         assert_ptr_equal(scheduler_start_planning(s, 0), &jobs[i]);
         jobs[i].memory_bytes = bytes[i];
@@ -75,6 +75,45 @@ static void several_run_as_memory_allows(void **state)
     }
     assert_ptr_equal(scheduler_start_running(s, 0), &jobs[0]);
     assert_null(scheduler_start_running(s, 0));
+    scheduler_destroy(&s);
+}
+
+static void each_model_has_its_memory(void **state)
+{
+    scheduler_limits l = limits;
+    l.max_running = 4;
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    job jobs[4];
+    static const int64_t bytes[] = {60, 60, 60, 30};
+    static const char models[2];
+    for (int i = 0; i < 4; i++) {
+        const char id[2] = {(char)('a' + i), 0};
+        jobs[i] = make(id, "1", false);
+        assert_ok(scheduler_add(s, &jobs[i]));
+        if (i == 1) { // its model is not there yet: others go on
+            assert_ptr_equal(scheduler_start_planning(s, 0), &jobs[i]);
+            scheduler_awaits_model(s, &jobs[i]);
+            assert_null(scheduler_start_planning(s, 0));
+            assert_string_equal(job_state_name(jobs[i].state), "loading");
+            scheduler_again(s, &jobs[i]);
+        }
+        assert_ptr_equal(scheduler_start_planning(s, 0), &jobs[i]);
+        jobs[i].memory_bytes = bytes[i];
+        jobs[i].model = &models[i == 2];
+        jobs[i].model_bytes = 100;
+        scheduler_planned(s, &jobs[i]);
+    }
+    assert_ptr_equal(scheduler_start_running(s, 0), &jobs[0]);
+    assert_ptr_equal(scheduler_start_running(s, 0), &jobs[2]); // of the other model
+    assert_null(scheduler_start_running(s, 0)); // the last would fit, but the second comes first
+    scheduler_remove(s, &jobs[0], 1);
+    assert_ptr_equal(scheduler_start_running(s, 1), &jobs[1]);
+    assert_ptr_equal(scheduler_start_running(s, 1), &jobs[3]);
+    // Once more, for another model.
+    scheduler_again(s, &jobs[1]);
+    assert_ptr_equal(scheduler_start_planning(s, 2), &jobs[1]);
+    for (int i = 1; i < 4; i++) scheduler_remove(s, &jobs[i], 3);
     scheduler_destroy(&s);
 }
 
@@ -299,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_run_one_after_another),
         cmocka_unit_test(several_run_as_memory_allows),
+        cmocka_unit_test(each_model_has_its_memory),
         cmocka_unit_test(plans_do_not_wait_for_the_engine),
         cmocka_unit_test(cancelled_jobs_are_not_started),
         cmocka_unit_test(too_much_is_refused_with_a_hint),

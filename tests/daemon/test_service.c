@@ -174,7 +174,7 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
                  "argument", "NaN");
     expect_error(c,
                  "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"model\": \"other\"}",
-                 "not_found", "'other' is not loaded");
+                 "not_found", "there is no model 'other'");
     expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}",
                  "argument", "says where it is");
     char *deep = malloc(20001);
