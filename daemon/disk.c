@@ -46,8 +46,8 @@ struct disk {
     bool stop, busy;
     node *buckets[BUCKETS];
     node *oldest, *youngest;
-    int32_t n;
-    int64_t bytes;
+    int32_t n, kind_items[DISK_KINDS];
+    int64_t bytes, kind_bytes[DISK_KINDS];
     node *first_write, **last_write;
     int64_t waiting; // bytes
     disk_load *first_load, **last_load;
@@ -98,6 +98,8 @@ static node *add_node(disk *d, const disk_item *item, int64_t bytes)
     put_youngest(d, n);
     d->n++;
     d->bytes += bytes;
+    d->kind_items[item->kind]++;
+    d->kind_bytes[item->kind] += bytes;
     return n;
 }
 
@@ -109,6 +111,8 @@ static void remove_node(disk *d, node *n)
     take_out_of_row(d, n);
     d->n--;
     d->bytes -= n->bytes;
+    d->kind_items[n->item.kind]--;
+    d->kind_bytes[n->item.kind] -= n->bytes;
     blob_unref(&n->payload);
     free(n);
 }
@@ -343,7 +347,10 @@ char *disk_warning(disk *d)
 disk_usage disk_get_usage(disk *d)
 {
     pthread_mutex_lock(&d->mutex);
-    const disk_usage u = {d->n, d->bytes, d->budget, d->evicted, d->damaged, d->failed};
+    disk_usage u = {.items = d->n, .bytes = d->bytes, .budget = d->budget, .evicted = d->evicted,
+                    .damaged = d->damaged, .failed = d->failed};
+    memcpy(u.kind_items, d->kind_items, sizeof u.kind_items);
+    memcpy(u.kind_bytes, d->kind_bytes, sizeof u.kind_bytes);
     pthread_mutex_unlock(&d->mutex);
     return u;
 }

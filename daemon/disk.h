@@ -57,6 +57,8 @@ void disk_settle(disk *d);
 typedef struct disk_usage {
     int32_t items;
     int64_t bytes, budget;
+    int32_t kind_items[DISK_KINDS];
+    int64_t kind_bytes[DISK_KINDS];
     int64_t evicted, damaged, failed; // files, since it was opened
 } disk_usage;
 

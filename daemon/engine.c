@@ -46,6 +46,7 @@ struct engine {
     grammar_vocabulary *forms; // NULL: not asked for yet
     engine_memory memory;
     metrics *metrics; // borrowed
+    struct disk *disk; // alike
     int index;
     char warnings[MAX_WARNINGS][256];
     int n_warnings;
@@ -475,6 +476,7 @@ sight_err engine_open(engine **out, const engine_options *options)
     if (!e) return sight_fail(SIGHT_E_MEMORY, "no memory for a model");
     pthread_mutex_init(&e->forms_lock, NULL);
     e->metrics = options->metrics;
+    e->disk = options->disk;
     e->index = options->index;
     sight_err err = open_all(e, options);
     if (err) engine_close(&e);
@@ -556,6 +558,11 @@ prefix_store *engine_prefix(const engine *e)
 feature_store *engine_features(const engine *e)
 {
     return e->features;
+}
+
+struct disk *engine_disk(const engine *e)
+{
+    return e->disk;
 }
 
 metrics *engine_metrics(const engine *e)

@@ -90,6 +90,7 @@ cache_pool *engine_pool(engine *e);                   // NULL with text_side_onl
 prefix_store *engine_prefix(const engine *e);         // NULL: nothing is kept
 feature_store *engine_features(const engine *e);      // NULL: alike, or a text model
 
+struct disk *engine_disk(const engine *e);            // as in its options
 metrics *engine_metrics(const engine *e);             // as in its options
 int engine_index(const engine *e);
 

@@ -17,6 +17,7 @@ struct feature_store {
     disk *disk; // NULL: none
     int64_t budget, bytes;
     int64_t hits, misses, dropped; // dropped: for room
+    int64_t disk_hits, disk_misses;
     int32_t n;
     entry *oldest, *youngest;
     entry *buckets[BUCKETS];
@@ -119,7 +120,10 @@ static disk_item item_of(const feature_store *s, const uint8_t name[SIPHASH_BYTE
 disk_load *feature_store_load(feature_store *s, const uint8_t name[SIPHASH_BYTES], int64_t bytes)
 {
     const disk_item item = item_of(s, name);
-    return s->disk ? disk_load_begin(s->disk, &item, bytes) : NULL;
+    disk_load *l = s->disk ? disk_load_begin(s->disk, &item, bytes) : NULL;
+    if (l) s->disk_hits++;
+    else s->disk_misses += s->disk != NULL;
+    return l;
 }
 
 void feature_store_drop(feature_store *s, const uint8_t name[SIPHASH_BYTES])
@@ -177,5 +181,5 @@ void feature_store_forget(feature_store *s, const uint8_t content[SIPHASH_BYTES]
 
 feature_usage feature_store_usage(const feature_store *s)
 {
-    return (feature_usage){s->n, s->bytes, s->budget, s->hits, s->misses, s->dropped};
+    return (feature_usage){s->n, s->bytes, s->budget, s->hits, s->misses, s->dropped, s->disk_hits, s->disk_misses};
 }

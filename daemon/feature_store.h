@@ -61,6 +61,7 @@ typedef struct feature_usage {
     int32_t pieces;
     int64_t bytes, budget;
     int64_t hits, misses, dropped; // dropped: for room
+    int64_t disk_hits, disk_misses; // of those missed
 } feature_usage;
 
 feature_usage feature_store_usage(const feature_store *s);

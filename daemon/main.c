@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "daemon/endpoints.h"
+#include "daemon/disk.h"
 #include "daemon/model_open.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
@@ -121,6 +122,18 @@ static sight_err open_models(models **out, model_set *set, const options *o)
     return err ? err : models_open_first(*out);
 }
 
+// A check must not wait for a daemon that runs.
+static sight_err open_store(options *o)
+{
+    if (!o->store || o->check) return SIGHT_OK;
+    sight_err err = disk_open(&o->engine.disk, o->store, o->store_bytes);
+    if (err) return err;
+    const disk_usage u = disk_get_usage(o->engine.disk);
+    log_line(LOG_INFO, "store: %d files, %.0f of %.0f MiB, in %s", u.items, (double)u.bytes / (1 << 20),
+             (double)u.budget / (1 << 20), o->store);
+    return SIGHT_OK;
+}
+
 static sight_err serve(options *o)
 {
     roots *below = NULL;
@@ -130,6 +143,7 @@ static sight_err serve(options *o)
     sight_err err = metrics_create(&o->engine.metrics);
     if (!err) err = take_endpoints(&at, o);
     if (!err) err = open_roots(&below, o);
+    if (!err) err = open_store(o);
     if (!err) err = open_models(&all, &set, o);
     if (!err && o->check) err = print_check(all, &set);
     else if (!err) {
@@ -138,6 +152,7 @@ static sight_err serve(options *o)
     }
     models_destroy(&all);
     model_set_done(&set);
+    disk_close(&o->engine.disk);
     roots_destroy(&below);
     metrics_destroy(&o->engine.metrics);
     endpoints_release(&at);

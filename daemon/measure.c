@@ -21,6 +21,31 @@ static void set_store(const engine *e, const store *s)
     metrics_take(m, METRIC_CACHE_EVICTIONS, i, s->label, (double)s->dropped);
 }
 
+// One folder serves all models: what lies there is told with the first of them, who found what with each.
+static void measure_disk(engine *e, disk *d)
+{
+    const bool first = engine_index(e) == 0;
+    const disk_usage u = disk_get_usage(d);
+    store pasts = {.label = BY_CACHE_PREFIX_DISK}, rows = {.label = BY_CACHE_FEATURES_DISK};
+    if (first) {
+        pasts.entries = u.kind_items[DISK_STATES];
+        pasts.bytes = u.kind_bytes[DISK_STATES] + u.kind_bytes[DISK_PAGES];
+        pasts.dropped = u.evicted;
+        rows.entries = u.kind_items[DISK_ROWS];
+        rows.bytes = u.kind_bytes[DISK_ROWS];
+    }
+    const prefix_disk_usage asked = prefix_disk_get_usage(prefix_store_disk(engine_prefix(e)));
+    pasts.hits = asked.hits;
+    pasts.misses = asked.misses;
+    if (engine_features(e)) {
+        const feature_usage found = feature_store_usage(engine_features(e));
+        rows.hits = found.disk_hits;
+        rows.misses = found.disk_misses;
+    }
+    set_store(e, &pasts);
+    set_store(e, &rows);
+}
+
 void measure_engine(engine *e)
 {
     if (!engine_metrics(e)) return;
@@ -38,6 +63,7 @@ void measure_engine(engine *e)
         const prefix_usage u = prefix_store_usage(pasts);
         set_memory(e, BY_MEMORY_PROMISED, u.promised);
         set_store(e, &(store){BY_CACHE_PREFIX, u.pasts, u.bytes, u.hits, u.misses, u.dropped});
+        if (engine_disk(e)) measure_disk(e, engine_disk(e));
     }
     if (pieces) {
         const feature_usage u = feature_store_usage(pieces);

@@ -30,6 +30,8 @@ typedef struct options {
     char *simd, *kv, *weights; // as written, checked when read
     char *drafts;              // as written
     char *cache; // folder of prepared weights, "none"; NULL: the default one
+    char *store; // folder of what is kept over restarts; NULL: none
+    int64_t store_bytes;
     engine_options engine; // its model is set by options_find_model's caller
     request_limits limits;
     option_list media_roots; // folders; none: see ticket_set_who

@@ -272,7 +272,7 @@ void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES])
     }
 }
 
-prefix_disk *prefix_store_disk(prefix_store *s)
+prefix_disk *prefix_store_disk(const prefix_store *s)
 {
     return s->disk;
 }

@@ -47,7 +47,7 @@ void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt
 void prefix_store_forget(prefix_store *s, const uint8_t hash[SIPHASH_BYTES]);
 
 // What is kept on disk besides; NULL: nothing.
-prefix_disk *prefix_store_disk(prefix_store *s);
+prefix_disk *prefix_store_disk(const prefix_store *s);
 // Copies up to so many bytes of what is to be written there, 0: all. Accepts NULL.
 void prefix_store_work(prefix_store *s, int64_t bytes);
 

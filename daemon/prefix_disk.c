@@ -27,6 +27,7 @@ struct prefix_disk {
     int32_t n_known;
     save saves[MOST_SAVES];
     int32_t n_saves;
+    prefix_disk_usage usage;
 };
 
 static bool note_length(prefix_disk *p, int32_t n)
@@ -74,6 +75,17 @@ void prefix_disk_destroy(prefix_disk **pp)
     free(p->known);
     free(p);
     *pp = NULL;
+}
+
+void prefix_disk_count(prefix_disk *p, bool hit)
+{
+    if (hit) p->usage.hits++;
+    else p->usage.misses++;
+}
+
+prefix_disk_usage prefix_disk_get_usage(const prefix_disk *p)
+{
+    return p->usage;
 }
 
 disk *prefix_disk_of(const prefix_disk *p)

@@ -24,6 +24,12 @@ typedef struct prefix_disk prefix_disk;
 sight_err prefix_disk_create(prefix_disk **out, disk *d, cache_pool *pool, const uint8_t *scope);
 void prefix_disk_destroy(prefix_disk **p); // accepts NULL; leaves NULL
 
+typedef struct prefix_disk_usage {
+    int64_t hits, misses; // prompts for which more was there than in memory, or not
+} prefix_disk_usage;
+
+prefix_disk_usage prefix_disk_get_usage(const prefix_disk *p);
+
 // ---- writing ----
 
 // Has the past written, from now on, when that is worth it. seq has read its tokens of the prompt and is not written

@@ -29,6 +29,7 @@ typedef struct prefix_link {
 int32_t prefix_disk_chain(const prefix_disk *p, prefix_link **out, const prefix_prompt *prompt, int32_t over,
                           int32_t most, bool states);
 
+void prefix_disk_count(prefix_disk *p, bool hit);
 disk_item prefix_disk_item(const prefix_disk *p, disk_kind kind, const prefix_link *link);
 disk *prefix_disk_of(const prefix_disk *p);
 cache_pool *prefix_disk_pool(const prefix_disk *p);

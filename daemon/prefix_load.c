@@ -50,6 +50,7 @@ prefix_load *prefix_load_begin(prefix_disk *p, const prefix_prompt *prompt, int3
 {
     prefix_link *links;
     const int32_t n = prefix_disk_chain(p, &links, prompt, longer_than, prompt->n - 1, true);
+    prefix_disk_count(p, n > 0);
     if (!n) return NULL;
     prefix_load *l = calloc(1, sizeof *l);
     if (!l || sequence_create(&l->seq, prefix_disk_pool(p))) {

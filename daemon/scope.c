@@ -43,7 +43,7 @@ static void add_machine(buf *b, engine *e)
     kernels *k = engine_kernels(e);
     const device_id id = kernels_device(k);
     device_info info;
-    buf_printf(b, "simd %s\n", simd_level_name(kernels_simd(k)));
+    buf_printf(b, "simd %s devices %d\n", simd_level_name(kernels_simd(k)), (int)engine_get_memory(e).devices);
     if (id.kind != DEVICE_CPU && !device_describe(&info, id)) {
         buf_printf(b, "gpu %s %d.%d\n", info.name, info.major, info.minor);
     }

@@ -497,6 +497,14 @@ static void tell_monitor(service *s)
     if (monitor_turn(s->monitor, &v, s->now_s)) account_second(s->queue, s->now_s);
 }
 
+// What its store on disk has met.
+static void tell_store(const service *s)
+{
+    char *line = s->o->engine.disk ? disk_warning(s->o->engine.disk) : NULL;
+    if (line) log_line(LOG_WARNING, "%s", line);
+    free(line);
+}
+
 // ---- the loop ----
 
 static int wait_ms(const service *s)
@@ -525,6 +533,7 @@ static sight_err loop(service *s)
         sweep(s); // what announcing found gone
         if (scheduler_count(s->queue) == 0) identity_table_sweep(s->identities);
         tell_monitor(s);
+        tell_store(s);
         if (is_over(s)) return s->lost ? sight_fail(SIGHT_E_INTERNAL, "%s", s->lost_line) : SIGHT_OK;
         if (s->cancelled_s && s->now_s - s->cancelled_s > HARD_STOP_S) {
             log_line(LOG_WARNING, "a request did not end in %g s; ending without it", HARD_STOP_S);
