@@ -13,11 +13,18 @@
 #include "daemon/options.h"
 #include "daemon/service.h"
 
-static volatile sig_atomic_t stops; // SIGTERM and SIGINT so far
+static service_signals signals; // so far
 
 static void on_stop(int number)
 {
-    stops = stops + 1;
+    signals.stops = signals.stops + 1;
+}
+
+// Sent by somebody it means the settings; by the system, that the terminal is gone.
+static void on_hangup(int number, siginfo_t *info, void *context)
+{
+    if (info->si_code > 0) on_stop(number);
+    else signals.reloads = signals.reloads + 1;
 }
 
 // Codes of the stages before the model: wrong settings, or a socket that cannot be had.
@@ -47,6 +54,8 @@ static void set_signals(void)
     struct sigaction action = {.sa_handler = on_stop}; // no SA_RESTART: it ends the server's wait
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    struct sigaction hangup = {.sa_sigaction = on_hangup, .sa_flags = SA_SIGINFO};
+    sigaction(SIGHUP, &hangup, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -148,7 +157,7 @@ static sight_err serve(options *o)
     if (!err && o->check) err = print_check(all, &set);
     else if (!err) {
         set_signals(); // until now the default: a load is simply ended
-        err = service_run(all, o, &at, &stops);
+        err = service_run(all, o, &at, &signals);
     }
     models_destroy(&all);
     model_set_done(&set);

@@ -332,11 +332,28 @@ sight_err options_read(options *o, int argc, char **argv)
     options_set_defaults(&first);
     sight_err err = read_arguments(&first, &config, argc, argv);
     options_set_defaults(o);
+    o->argc = argc;
+    o->argv = argv;
     if (!err) err = config ? read_file(o, config) : read_default_file(o);
     if (!err) settings_override(o, &first, settings, N_SETTINGS);
     options_done(&first);
     if (!err) err = read_arguments(o, &config, argc, argv);
     return err ? err : options_check(o);
+}
+
+const char *options_difference(const options *a, const options *b, size_t *at)
+{
+    while (*at < N_SETTINGS) {
+        const setting *s = &settings[(*at)++];
+        if (!settings_equal(a, b, s)) return s->name;
+    }
+    return NULL;
+}
+
+void options_swap(options *a, options *b, const char *name)
+{
+    const setting *s = settings_find(settings, N_SETTINGS, name, strlen(name));
+    if (s) settings_swap(a, b, s);
 }
 
 void options_print_help(FILE *to)

@@ -46,6 +46,8 @@ typedef struct options {
     char *metrics;          // ADDRESS:PORT; NULL: none
     double stuck_s;         // a turn of the engine loop may last
     bool help, version, check, print_config;
+    int argc;    // as options_read took them, to read them again; borrowed
+    char **argv;
 } options;
 
 // Reads argv and the configuration file. *out is zeroed before and released by options_done also
@@ -59,6 +61,11 @@ sight_err options_read_text(options *out, const char *text, const char *what);
 void options_set_defaults(options *out);
 // Settings that are words into what they mean; part of options_read. SIGHT_E_ARGUMENT.
 sight_err options_check(options *o);
+
+// The name of the first setting from *at on that differs, leaving *at behind it; NULL: none. Begin with *at 0.
+const char *options_difference(const options *a, const options *b, size_t *at);
+// Changes that setting's value in one for the other's. What is made of it (limits.drafts) is the caller's to see to.
+void options_swap(options *a, options *b, const char *name);
 
 // Makes the log as its settings say.
 void options_apply_log(const options *o);

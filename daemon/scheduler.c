@@ -48,6 +48,16 @@ void scheduler_destroy(scheduler **p)
     *p = NULL;
 }
 
+sight_err scheduler_set_limits(scheduler *s, const scheduler_limits *limits)
+{
+    const int most = limits->max_jobs > s->n ? limits->max_jobs : s->n;
+    job **jobs = realloc(s->jobs, ((size_t)most + 1) * sizeof *jobs);
+    if (!jobs) return sight_fail(SIGHT_E_MEMORY, "no memory for a queue of %d", limits->max_jobs);
+    s->jobs = jobs;
+    s->limits = *limits;
+    return SIGHT_OK;
+}
+
 static bool same_client(const job *j, const void *client, size_t size)
 {
     return j->client_size == size && !memcmp(j->client, client, size);

@@ -68,6 +68,9 @@ typedef struct scheduler scheduler;
 sight_err scheduler_create(scheduler **out, const scheduler_limits *limits);
 void scheduler_destroy(scheduler **s); // accepts NULL; leaves NULL; jobs are the caller's
 
+// Other limits. Those who are in the queue stay in it. SIGHT_E_MEMORY: nothing has changed.
+sight_err scheduler_set_limits(scheduler *s, const scheduler_limits *limits);
+
 // Adds at the end; the job stays the caller's and must outlive its stay. SIGHT_E_BUSY with how long
 // to wait; SIGHT_E_ARGUMENT when the client has an unfinished request of that id; SIGHT_E_MEMORY.
 sight_err scheduler_add(scheduler *s, job *j);

@@ -11,6 +11,7 @@
 #include "daemon/admission.h"
 #include "daemon/monitor.h"
 #include "daemon/notify.h"
+#include "daemon/reload.h"
 #include "daemon/runner.h"
 #include "daemon/status.h"
 #include "daemon/ticket.h"
@@ -29,7 +30,7 @@
 
 typedef struct service {
     models *models;
-    const options *o;
+    options *o;
     metrics *metrics; // NULL: nothing is counted
     server *server;
     scheduler *queue;
@@ -39,7 +40,9 @@ typedef struct service {
     outbox *outbox;
     worker *planner;
     runner *runner;
-    const volatile sig_atomic_t *stops;
+    const service_signals *signals;
+    sig_atomic_t reloaded; // how often, of signals->reloads
+    reload *reload;
     double start_s, now_s, stop_s; // stop_s: when told to stop; 0: not
     double cancelled_s;            // when stopping ended the running request; 0: not
     bool lost;                     // the engine has failed for good
@@ -184,6 +187,7 @@ static void lose_engine(service *s, const ticket *t)
     if (s->lost) return;
     s->lost = true;
     s->cancelled_s = s->now_s;
+    metrics_add(s->metrics, METRIC_DEVICE_FAULTS, 1);
     memcpy(s->lost_line, t->lost_line, sizeof s->lost_line);
     log_line(LOG_ERROR, "the GPU has failed, %d requests are lost: %s", scheduler_count(s->queue), s->lost_line);
     end_all(s, WHY_LOST, true);
@@ -332,6 +336,13 @@ static void check_times(service *s)
 
 // ---- messages ----
 
+// A guess of when the daemon that comes after this one serves.
+static int restart_s(const service *s)
+{
+    const double left_s = s->stop_s > 0 ? s->stop_s + s->o->grace_s - s->now_s : 0;
+    return 5 + (left_s > 0 && scheduler_count(s->queue) ? (int)left_s : 0);
+}
+
 static void take_request(service *s, server_message **m, identity *who)
 {
     const identity_right right = (*m)->request.verb == SIGHT_PLAN ? RIGHT_PLAN : RIGHT_ASK;
@@ -341,7 +352,7 @@ static void take_request(service *s, server_message **m, identity *who)
         return;
     }
     if (s->stop_s || s->lost) {
-        refuse(s, *m, SIGHT_E_BUSY, s->lost ? "the server's GPU has failed" : "the server is stopping", 5);
+        refuse(s, *m, SIGHT_E_BUSY, s->lost ? "the server's GPU has failed" : "the server is stopping", restart_s(s));
         return;
     }
     if (!identity_spend(who, s->now_s, &retry_after_s)) {
@@ -461,15 +472,35 @@ static sight_err take_messages(service *s)
 
 // ---- stopping ----
 
+// Those who wait are told at once; those who run may end within the grace time, which systemd is told to allow.
+static void begin_stop(service *s)
+{
+    char text[64];
+    int running = 0;
+    s->stop_s = s->now_s;
+    for (int i = 0; i < scheduler_count(s->queue); i++) running += scheduler_get(s->queue, i)->state == JOB_RUNNING;
+    const log_field fields[] = {LOG_NUMBER("running", running),
+                                LOG_NUMBER("waiting", scheduler_count(s->queue) - running),
+                                LOG_NUMBER("grace_s", s->o->grace_s)};
+    log_event(LOG_INFO, "stopping", fields, sizeof fields / sizeof *fields);
+    notify_send("STOPPING=1");
+    snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%.0f", (s->o->grace_s + 2 * HARD_STOP_S) * 1e6);
+    notify_send(text);
+    end_all(s, WHY_STOPPING, false);
+}
+
+static void check_reload(service *s)
+{
+    const sig_atomic_t wanted = s->signals->reloads;
+    if (wanted == s->reloaded || s->stop_s) return;
+    s->reloaded = wanted;
+    reload_run(s->reload, s->metrics);
+}
+
 static void check_stop(service *s)
 {
-    if (*s->stops && !s->stop_s) {
-        s->stop_s = s->now_s;
-        notify_send("STOPPING=1");
-        log_line(LOG_INFO, "stopping: %d requests", scheduler_count(s->queue));
-        end_all(s, WHY_STOPPING, false);
-    }
-    const bool at_once = *s->stops > 1 || (s->stop_s && s->now_s - s->stop_s > s->o->grace_s);
+    if (s->signals->stops && !s->stop_s) begin_stop(s);
+    const bool at_once = s->signals->stops > 1 || (s->stop_s && s->now_s - s->stop_s > s->o->grace_s);
     if (at_once && !s->cancelled_s) {
         s->cancelled_s = s->now_s;
         end_all(s, WHY_STOPPING, true);
@@ -523,6 +554,7 @@ static sight_err loop(service *s)
         if (!err) err = take_messages(s);
         if (err) return err;
         hear_workers(s);
+        check_reload(s);
         check_stop(s);
         check_times(s);
         admission_charge(s->queue);
@@ -531,7 +563,10 @@ static sight_err loop(service *s)
         start_work(s);
         announce(s);
         sweep(s); // what announcing found gone
-        if (scheduler_count(s->queue) == 0) identity_table_sweep(s->identities);
+        if (scheduler_count(s->queue) == 0) {
+            identity_table_sweep(s->identities);
+            reload_sweep(s->reload);
+        }
         tell_monitor(s);
         tell_store(s);
         if (is_over(s)) return s->lost ? sight_fail(SIGHT_E_INTERNAL, "%s", s->lost_line) : SIGHT_OK;
@@ -540,6 +575,13 @@ static sight_err loop(service *s)
             _exit(1); // its threads cannot be waited for
         }
     }
+}
+
+static sight_err open_reload(service *s)
+{
+    const reload_parts parts = {.options = s->o, .argc = s->o->argc, .argv = s->o->argv, .queue = s->queue,
+                                .monitor = s->monitor, .gate = s->gate, .server = s->server};
+    return reload_create(&s->reload, &parts);
 }
 
 static sight_err open_parts(service *s, const endpoints *at)
@@ -559,7 +601,8 @@ static sight_err open_parts(service *s, const endpoints *at)
     server_options so = {.endpoints = at->at, .n_endpoints = at->n, .max_message_bytes = s->o->max_message_bytes,
                          .send_queue = s->o->send_queue};
     if (!err) gate_configure(s->gate, &so);
-    return err ? err : server_open(&s->server, &so);
+    if (!err) err = server_open(&s->server, &so);
+    return err ? err : open_reload(s);
 }
 
 static void close_parts(service *s)
@@ -580,15 +623,15 @@ static void close_parts(service *s)
         ticket_destroy(&t);
     }
     scheduler_destroy(&s->queue);
+    reload_destroy(&s->reload); // requests may have pointed into what was replaced
     server_close(&s->server); // before the gate, which it asks
     gate_close(&s->gate);
     identity_table_destroy(&s->identities); // after all that knows who asks
 }
 
-sight_err service_run(models *all, const options *o, const endpoints *at,
-                      const volatile sig_atomic_t *stops)
+sight_err service_run(models *all, options *o, const endpoints *at, const service_signals *signals)
 {
-    service s = {.models = all, .o = o, .metrics = o->engine.metrics, .stops = stops};
+    service s = {.models = all, .o = o, .metrics = o->engine.metrics, .signals = signals};
     s.start_s = s.now_s = s.alone_s = clock_now_s();
     char first[MODEL_NAME_SIZE];
     int64_t context;

@@ -14,10 +14,15 @@
 #include "daemon/models.h"
 #include "daemon/options.h"
 
-// Serves the endpoints until *stops (counted up by a signal handler) is not 0 and requests have
-// ended, or a private daemon is left alone. 1: the running request has the grace time; 2: it is ended.
-// Says READY, STOPPING and WATCHDOG to systemd. Borrows all; takes the endpoints' locks as held.
-sight_err service_run(models *all, const options *o, const endpoints *at,
-                      const volatile sig_atomic_t *stops);
+// What was asked for from outside, counted by signal handlers.
+typedef struct service_signals {
+    volatile sig_atomic_t stops;   // 1: what runs has the grace time; 2: it is ended
+    volatile sig_atomic_t reloads; // the settings are read again
+} service_signals;
+
+// Serves the endpoints until it is told to stop and requests have ended, or a private daemon is left alone.
+// Says READY, RELOADING, STOPPING and WATCHDOG to systemd. Borrows all, and changes o when it reloads; takes the endpoints'
+// locks as held.
+sight_err service_run(models *all, options *o, const endpoints *at, const service_signals *signals);
 
 #endif

@@ -107,6 +107,44 @@ void settings_override(void *base, const void *other, const setting *table, size
     }
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
+static size_t size_of(setting_kind k)
+{
+    switch (k) {
+    case TEXT: return sizeof(char *);
+    case LIST: return sizeof(option_list);
+    case INT32: return sizeof(int32_t);
+    case SECONDS:
+    case REAL: return sizeof(double);
+    case FLAG: return sizeof(bool);
+    default: return sizeof(int64_t);
+    }
+}
+
+bool settings_equal(const void *a, const void *b, const setting *s)
+{
+    const char *at = (const char *)a + s->offset, *other = (const char *)b + s->offset;
+    if (s->kind == TEXT) return same_text(*(char *const *)at, *(char *const *)other);
+    if (s->kind != LIST) return !memcmp(at, other, size_of(s->kind));
+    const option_list *l = (const option_list *)at, *m = (const option_list *)other;
+    bool same = l->n == m->n;
+    for (size_t i = 0; same && i < l->n; i++) same = !strcmp(l->items[i], m->items[i]);
+    return same;
+}
+
+void settings_swap(void *a, void *b, const setting *s)
+{
+    char *at = (char *)a + s->offset, *other = (char *)b + s->offset, kept[sizeof(option_list)];
+    const size_t n = size_of(s->kind);
+    memcpy(kept, at, n);
+    memcpy(at, other, n);
+    memcpy(other, kept, n);
+}
+
 // ---- writing ----
 
 static void print_list(FILE *to, const option_list *list, const char *name)

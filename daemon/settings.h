@@ -5,6 +5,7 @@
 #ifndef SIGHT_DAEMON_SETTINGS_H
 #define SIGHT_DAEMON_SETTINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +40,9 @@ sight_err settings_set(void *base, const setting *s, const char *value, const ch
 void settings_done(void *base, const setting *table, size_t size);
 // Empties the lists of base that the other one has too, which is to take their place.
 void settings_override(void *base, const void *other, const setting *table, size_t size);
+// Whether both structs have the same value there, and changing it for the other's.
+bool settings_equal(const void *a, const void *b, const setting *s);
+void settings_swap(void *a, void *b, const setting *s);
 // "name = value", or "# name =" where it has none.
 void settings_print(FILE *to, const void *base, const setting *s);
 

@@ -20,7 +20,7 @@ typedef struct service_thread {
     options o;
     models *models;
     model_use use; // keeps its model, to be looked at
-    volatile sig_atomic_t stops;
+    service_signals signals;
     pthread_t thread;
     sight_err err;
     char line[256];
@@ -38,7 +38,7 @@ static void *serve(void *arg)
 {
     service_thread *s = arg;
     const endpoints at = {.at = {s->r.endpoint}, .n = 1};
-    s->err = service_run(s->models, &s->o, &at, &s->stops);
+    s->err = service_run(s->models, &s->o, &at, &s->signals);
     snprintf(s->line, sizeof s->line, "%s", s->err ? sight_error() : "");
     return NULL;
 }
@@ -141,7 +141,7 @@ static void a_healthy_one_ends_as_asked(void **state)
     sight_client *c = daemon_connect(&s.r);
     assert_ok(sight_client_ask(c, id, ENDLESS, NULL, 0));
     for (int i = 0; i < 30; i++) json_decref(wait_event(c, id, SIGHT_DELTA));
-    s.stops = 2;
+    s.signals.stops = 2;
     for (sight_event_kind kind = SIGHT_ALIVE; kind != SIGHT_ERROR && kind != SIGHT_DONE;) {
         json_decref(next_event(c, id, &kind));
     }
