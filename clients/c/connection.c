@@ -15,7 +15,7 @@
 
 struct connection {
     void *context, *dealer, *monitor;
-    bool keyed, ready, lost;
+    bool local, keyed, ready, lost;
     sight_err why; // it is lost: SIGHT_E_IO, or SIGHT_E_PERMISSION with the sentence
     char line[256];
     zmq_msg_t frames[WIRE_HEAD_FRAMES]; // of the event last handed out
@@ -73,6 +73,7 @@ sight_err connection_open(connection **out, const char *endpoint, const connecti
     if (err) return err;
     connection *c = calloc(1, sizeof *c);
     if (!c) return sight_fail(SIGHT_E_MEMORY, "no memory for a connection");
+    c->local = !strncmp(endpoint, "ipc://", 6);
     c->context = zmq_ctx_new();
     if (c->context) {
         c->dealer = zmq_socket(c->context, ZMQ_DEALER);
@@ -130,9 +131,9 @@ static void lose_early(connection *c, uint32_t event, uint32_t value)
     } else if (other) {
         lose(c, "the server serves with keys only: it needs one of yours, and its own public one");
     } else if (c->keyed) {
-        lose(c, "the server ended the handshake: its key is another than the one given, or it uses none");
-    } else {
-        lose(c, NULL);
+        lose(c, "the server ended the handshake: its key is another than the one given, or it uses no keys");
+    } else { // over a network it is this, most likely; a local socket's daemon has just ended
+        lose(c, c->local ? NULL : "the server ended the handshake: it serves with keys only, most likely");
     }
 }
 
