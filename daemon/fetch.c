@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "daemon/address.h"
+#include "daemon/curl_library.h"
 
 #define MAX_HEADER_BYTES 65536 // and of a redirect's page, which nobody reads
 #define CONNECT_S        10.0 // at most, of the whole time
@@ -31,7 +32,7 @@ typedef struct fetching {
     int fd;
     int64_t size;
     // Of the response under way.
-    const url *at;
+    const url_parts *at;
     int64_t header_bytes;
     char encoding[32];     // Content-Encoding, "" or identity: none
     int64_t length;        // Content-Length; -1: not told
@@ -42,7 +43,7 @@ typedef struct fetching {
     char reason[CURL_ERROR_SIZE];
 } fetching;
 
-sight_err fetch_check(const fetch_rules *r, const url *u)
+sight_err fetch_check(const fetch_rules *r, const url_parts *u)
 {
     if (url_hosts_allow(r->hosts, u)) return SIGHT_OK;
     return sight_fail(SIGHT_E_PERMISSION, "'%.300s' is not fetched: '%.200s' port %d is not among the server's url-hosts", u->shown,
@@ -149,7 +150,7 @@ static size_t take_body(char *bytes, size_t one, size_t n, void *arg)
 static int look_up(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
 {
     const fetching *f = arg;
-    return f->watch->cancel && atomic_load(f->watch->cancel);
+    return f->watch->stop && f->watch->stop(f->watch->arg);
 }
 
 // ---- settings ----
@@ -280,9 +281,9 @@ static sight_err get(fetching *f, char **next)
 }
 
 // A redirect is a URL like the first, and does not lead from https to http.
-static sight_err follow(fetching *f, url *at, char **next)
+static sight_err follow(fetching *f, url_parts *at, char **next)
 {
-    url to = {0};
+    url_parts to = {0};
     sight_err err = url_parse(&to, *next);
     if (!err) err = fetch_check(f->rules, &to);
     if (!err && at->tls && !to.tls) {
@@ -299,7 +300,7 @@ static sight_err follow(fetching *f, url *at, char **next)
     return SIGHT_OK;
 }
 
-static sight_err get_all(fetching *f, url *at)
+static sight_err get_all(fetching *f, url_parts *at)
 {
     char *next = NULL;
     f->at = at;
@@ -330,7 +331,7 @@ static sight_err seal(int fd)
     return file_fail("seal", "what was fetched", errno);
 }
 
-static sight_err copy_url(url *out, const url *u)
+static sight_err copy_url(url_parts *out, const url_parts *u)
 {
     *out = *u;
     out->text = strdup(u->text);
@@ -338,10 +339,10 @@ static sight_err copy_url(url *out, const url *u)
     return out->text && out->shown ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a URL");
 }
 
-sight_err fetch_url(const curl_library *c, const fetch_rules *r, int *fd, const url *u, const fetch_watch *w)
+sight_err fetch_url(const curl_library *c, const fetch_rules *r, int *fd, const url_parts *u, const fetch_watch *w)
 {
     fetching f = {.lib = c, .rules = r, .watch = w, .fd = -1, .deadline_s = clock_now_s() + r->timeout_s};
-    url at;
+    url_parts at;
     sight_err err = copy_url(&at, u); // that of the last response
     if (!err) err = fetch_check(r, u);
     if (!err && (f.fd = open_memory()) < 0) err = file_fail("create", "memory for what is fetched", errno);

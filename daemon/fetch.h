@@ -7,12 +7,12 @@
 #ifndef SIGHT_DAEMON_FETCH_H
 #define SIGHT_DAEMON_FETCH_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/curl_library.h"
 #include "daemon/url.h"
+
+struct curl_library; // daemon/curl_library.h
 
 typedef struct fetch_rules {
     const url_hosts *hosts;
@@ -25,18 +25,18 @@ typedef struct fetch_rules {
 
 // Who wants it, meanwhile.
 typedef struct fetch_watch {
-    const atomic_bool *cancel; // looked at at least every second; NULL: never
+    bool (*stop)(void *arg); // asked at least every second whether to end it; NULL: never
     // So many bytes more were read, of total (-1: nobody knows); a code ends the fetch with it and its sentence. NULL: none.
     sight_err (*more)(void *arg, int64_t bytes, int64_t total);
     void *arg;
 } fetch_watch;
 
 // Whether the rules let it be fetched, as far as its text tells. SIGHT_E_PERMISSION.
-sight_err fetch_check(const fetch_rules *r, const url *u);
+sight_err fetch_check(const fetch_rules *r, const url_parts *u);
 
 // *fd: a sealed memfd, its offset anywhere. SIGHT_E_ARGUMENT, SIGHT_E_UNSUPPORTED (of a redirect, or an encoding),
 // SIGHT_E_PERMISSION (host or address are not allowed; the web server refuses), SIGHT_E_NOT_FOUND (no such host or page),
 // SIGHT_E_LIMIT (bytes, redirects), SIGHT_E_TIMEOUT, SIGHT_E_CANCELLED, SIGHT_E_IO, SIGHT_E_MEMORY, those of `more`.
-sight_err fetch_url(const curl_library *c, const fetch_rules *r, int *fd, const url *u, const fetch_watch *w);
+sight_err fetch_url(const struct curl_library *c, const fetch_rules *r, int *fd, const url_parts *u, const fetch_watch *w);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/endpoints.h"
 #include "daemon/disk.h"
+#include "daemon/fetcher.h"
 #include "daemon/model_open.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
@@ -143,8 +144,24 @@ static sight_err open_store(options *o)
     return SIGHT_OK;
 }
 
+static sight_err open_fetcher(fetcher **out, options *o)
+{
+    if (!o->urls) return SIGHT_OK;
+    fetcher_options fo = {.hosts = (const char *const *)o->url_hosts.items, .n_hosts = o->url_hosts.n, .rules = o->url,
+                          .threads = o->url_fetches, .max_bytes = o->queue.max_bytes, .metrics = o->engine.metrics};
+    const int64_t most = o->limits.max_media_bytes;
+    if (!fo.rules.max_bytes || fo.rules.max_bytes > most) fo.rules.max_bytes = most;
+    sight_err err = fetcher_create(out, &fo);
+    if (err == SIGHT_E_UNSUPPORTED) return sight_fail(SIGHT_E_ARGUMENT, "%s", sight_error()); // a setting, not the model
+    if (err) return err;
+    o->fetcher = *out;
+    o->limits.urls = fetcher_rules(*out);
+    return SIGHT_OK;
+}
+
 static sight_err serve(options *o)
 {
+    fetcher *fetching = NULL;
     roots *below = NULL;
     endpoints at = {0};
     models *all = NULL;
@@ -153,6 +170,7 @@ static sight_err serve(options *o)
     if (!err) err = take_endpoints(&at, o);
     if (!err) err = open_roots(&below, o);
     if (!err) err = open_store(o);
+    if (!err) err = open_fetcher(&fetching, o);
     if (!err) err = open_models(&all, &set, o);
     if (!err && o->check) err = print_check(all, &set);
     else if (!err) {
@@ -162,6 +180,7 @@ static sight_err serve(options *o)
     models_destroy(&all);
     model_set_done(&set);
     disk_close(&o->engine.disk);
+    fetcher_destroy(&fetching);
     roots_destroy(&below);
     metrics_destroy(&o->engine.metrics);
     endpoints_release(&at);

@@ -91,7 +91,7 @@ static const line table[METRIC_COUNT] = {
 
 static const char *const outcomes[] = {"done", "error", "cancelled", "timeout", "gone", "stopped"};
 static const char *const reasons[] = {"stop", "length", "repetition", "tool_calls", "cancelled", "other"};
-static const char *const states[] = {"arrived", "loading", "planning", "waiting", "running"};
+static const char *const states[] = {"arrived", "loading", "planning", "fetching", "waiting", "running"};
 static const char *const priorities[] = {"interactive", "camera", "batch"};
 static const char *const stage_names[] = {"fetch", "decode", "encode", "read", "generate"};
 static const char *const token_names[] = {"prompt", "reused", "visual", "generated", "drafted", "accepted"};

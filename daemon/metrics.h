@@ -114,7 +114,8 @@ typedef enum metric_reason {
 
 // As job_state.
 typedef enum metric_state {
-    BY_STATE_ARRIVED, BY_STATE_LOADING, BY_STATE_PLANNING, BY_STATE_WAITING, BY_STATE_RUNNING, BY_STATE_COUNT
+    BY_STATE_ARRIVED, BY_STATE_LOADING, BY_STATE_PLANNING, BY_STATE_FETCHING, BY_STATE_WAITING, BY_STATE_RUNNING,
+    BY_STATE_COUNT
 } metric_state;
 
 typedef enum metric_priority {

@@ -96,6 +96,13 @@ static const setting settings[] = {
      "media may be named by path (default yes)"},
     {"media-root", LIST, AT(media_roots), 0, 0, "FOLDER",
      "and only below this one; may be given again"},
+    {"urls", FLAG, AT(urls), 0, 0, NULL, "fetch media named by http:// and https:// (default no)"},
+    {"url-hosts", LIST, AT(url_hosts), 0, 0, "HOSTS", "from a name, *.suffix or *, [:port]; may be given again"},
+    {"url-private", FLAG, AT(url.not_public), 0, 0, NULL, "also from addresses that are not public (default no)"},
+    {"url-max-bytes", BYTES, AT(url.max_bytes), 0, NO_LIMIT, "BYTES", "of one medium; 0: max-media-bytes"},
+    {"url-timeout", SECONDS, AT(url.timeout_s), 1, 3600, "S", "for one medium with its redirects"},
+    {"url-redirects", INT32, AT(url.redirects), 0, 20, "N", "followed, of one medium"},
+    {"url-fetches", INT32, AT(url_fetches), 1, 64, "N", "at once; half of them for one user or key"},
     {"send-queue", INT32, AT(send_queue), 10, 1000000, "N", "events kept for a slow reader"},
     {"grace", SECONDS, AT(grace_s), 0, 3600, "S", "for the running request after SIGTERM"},
     {"private", INT32, AT(private_s), 0, 1000000, "S",
@@ -116,6 +123,8 @@ void options_set_defaults(options *o)
         .queue = {.max_jobs = 64, .max_jobs_per_client = 16, .max_bytes = (int64_t)1 << 30,
                   .max_running = 4},
         .max_message_bytes = (int64_t)256 << 20,
+        .url = {.timeout_s = 30, .redirects = 5, .slow_bytes_per_s = 1000, .slow_s = 10},
+        .url_fetches = 8,
         .send_queue = 20000,
         .store_bytes = (int64_t)16 << 30,
         .max_request_s = 3600,
@@ -298,8 +307,22 @@ void options_apply_log(const options *o)
     log_set_format(o->log_format && !strcmp(o->log_format, "json") ? LOG_AS_JSON : LOG_AS_TEXT);
 }
 
+// Hosts are read here, so that a wrong one ends the start, and where nothing could be fetched that is no setting.
+static sight_err check_urls(const options *o)
+{
+    url_hosts *hosts = NULL;
+    if (o->urls && !o->url_hosts.n) {
+        return sight_fail(SIGHT_E_ARGUMENT, "urls is on and url-hosts names none; name those to fetch from, or * for any");
+    }
+    sight_err err = url_hosts_create(&hosts, (const char *const *)o->url_hosts.items, o->url_hosts.n, "url-hosts");
+    url_hosts_destroy(&hosts);
+    return err;
+}
+
 sight_err options_check(options *o)
 {
+    sight_err bad_url = check_urls(o);
+    if (bad_url) return bad_url;
     sight_err wrong = check_device(o);
     if (wrong) return wrong;
     if (o->simd) {

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "daemon/engine.h"
+#include "daemon/fetch.h"
 #include "daemon/gate.h"
 #include "daemon/model_sections.h"
 #include "daemon/request.h"
@@ -34,6 +35,11 @@ typedef struct options {
     int64_t store_bytes;
     engine_options engine; // its model is set by options_find_model's caller
     request_limits limits;
+    bool urls;             // media are fetched
+    option_list url_hosts; // as url_hosts_create takes them
+    fetch_rules url;       // without its hosts; max_bytes 0: max_media_bytes
+    int32_t url_fetches;   // at once
+    struct fetcher *fetcher; // made of these by main.c; NULL: nothing is fetched
     option_list media_roots; // folders; none: see ticket_set_who
     scheduler_limits queue;
     int64_t max_message_bytes;

@@ -15,6 +15,8 @@
 typedef enum outbox_kind {
     OUTBOX_EVENT,   // for the client
     OUTBOX_PLANNED, // pricing has ended
+    OUTBOX_WANTS,   // media have to be fetched before it can be priced
+    OUTBOX_FETCHED, // they are there
     OUTBOX_RAN,     // running has ended; nothing more comes
     OUTBOX_MODELS,  // the state of a model has changed; of no ticket
 } outbox_kind;

@@ -399,6 +399,7 @@ void request_destroy(request **p)
     for (int32_t i = 0; i < q->n_media; i++) {
         if (q->media[i].fd >= 0) close(q->media[i].fd);
         free(q->media[i].path);
+        free(q->media[i].url);
         free(q->media[i].owned);
     }
     for (size_t i = 0; i < q->n_stop; i++) free(q->stop[i]);

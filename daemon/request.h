@@ -35,6 +35,7 @@ typedef struct request_limits {
     int32_t max_tokens;        // of an answer
     int32_t drafts;            // where the request does not say (text/draft.h); no ceiling
     bool allow_paths;          // media may be named by path; else only inside the message
+    const struct fetch_rules *urls; // what may be fetched; borrowed; NULL: nothing
     const roots *roots;        // and only below these; borrowed; NULL: anywhere
 } request_limits;
 
@@ -46,6 +47,7 @@ typedef struct request_media {
     media_kind kind;
     char *path;        // absolute or relative to base_dir, resolved; NULL: bytes. With neither
                        // the part only holds a place in the prompt, and task_create refuses it
+    char *url;         // to be fetched into fd (daemon/fetcher.h), as url_parse writes it; NULL: none
     int fd;            // of the file at path, opened once by request_open_media and read with pread from then on,
                        // or of what was fetched; -1: bytes, or not opened yet
     const void *bytes; // inside `owned`, or borrowed from the message's parts

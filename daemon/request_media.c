@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "daemon/base64.h"
+#include "daemon/fetch.h"
 #include "ipc/text.h"
 
 #define MAX_WARNINGS 32
@@ -200,6 +201,29 @@ static bool has_scheme(const char *s)
     return n > 0 && !strncmp(s + n, "://", 3);
 }
 
+// Only noted here; what is wrong is said before anything is fetched.
+static sight_err from_url(request_reader *r, request_media *m, const char *text, const char *where)
+{
+    url_parts u = {0};
+    if (!r->limits->urls) {
+        return sight_fail(SIGHT_E_UNSUPPORTED,
+                          "%s: '%.200s' is a network address and sightd fetches nothing (the setting 'urls' is off); "
+                          "download it and give its path or bytes", where, text);
+    }
+    if (!identity_may(r->source->who, RIGHT_URLS)) return identity_refuse(r->source->who, RIGHT_URLS);
+    sight_err err = url_parse(&u, text);
+    if (!err) err = fetch_check(r->limits->urls, &u);
+    if (err) {
+        url_done(&u);
+        return sight_fail_in(err, "%s", where);
+    }
+    set_name(m, u.shown);
+    m->url = u.text;
+    u.text = NULL;
+    url_done(&u);
+    return SIGHT_OK;
+}
+
 static sight_err from_location(request_reader *r, request_media *m, const json_t *value,
                                const char *where)
 {
@@ -210,9 +234,7 @@ static sight_err from_location(request_reader *r, request_media *m, const json_t
     if (!strncmp(s, "data:", 5)) return from_data_url(r, m, s, where);
     if (!strncmp(s, "file://", 7)) return from_file_url(r, m, s, where);
     if (has_scheme(s)) {
-        return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "%s: '%.200s' is a network address and sightd fetches nothing; "
-                          "download it and give its path or bytes", where, s);
+        return from_url(r, m, s, where);
     }
     return from_path(r, m, s, where);
 }
@@ -351,4 +373,12 @@ sight_err request_open_media(request *q, const request_limits *limits)
         if (err) return err;
     }
     return SIGHT_OK;
+}
+
+bool request_wants_fetching(const request *q)
+{
+    for (int32_t i = 0; i < q->n_media; i++) {
+        if (q->media[i].url && q->media[i].fd < 0) return true;
+    }
+    return false;
 }

@@ -27,6 +27,9 @@ sight_err request_read_media(request_reader *reader, json_t *part, const char *w
 // those that are open. Codes of roots_open.
 sight_err request_open_media(request *r, const request_limits *limits);
 
+// Whether a medium named by URL has not been fetched yet.
+bool request_wants_fetching(const request *r);
+
 // Whether a content part's type is one of image, video, image_url, video_url.
 bool request_is_media_type(const char *type);
 

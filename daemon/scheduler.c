@@ -19,7 +19,7 @@ struct scheduler {
 
 const char *job_state_name(job_state state)
 {
-    static const char *const names[] = {"arrived", "loading", "planning", "waiting", "running"};
+    static const char *const names[] = {"arrived", "loading", "planning", "fetching", "waiting", "running"};
     return names[state];
 }
 

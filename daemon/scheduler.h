@@ -22,6 +22,7 @@ typedef enum job_state {
     JOB_ARRIVED,  // waits to be priced
     JOB_LOADING,  // waits for its model, to be priced then
     JOB_PLANNING, // being priced
+    JOB_FETCHING, // its media are being fetched; then it waits to be priced again
     JOB_READY,    // priced; waits for the engine
     JOB_RUNNING,
 } job_state;

@@ -232,6 +232,11 @@ static void hear_workers(service *s)
             forward(s, t, &item);
         } else if (item->kind == OUTBOX_PLANNED && t->waits) {
             scheduler_awaits_model(s->queue, &t->job);
+        } else if (item->kind == OUTBOX_WANTS) {
+            t->job.state = JOB_FETCHING;
+            ticket_fetch(t);
+        } else if (item->kind == OUTBOX_FETCHED) {
+            t->job.state = JOB_ARRIVED;
         } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
             if (t->lost) lose_engine(s, t);
             admission_learn(&s->admission, t, s->queue);
@@ -248,7 +253,10 @@ static void sweep(service *s)
 {
     for (int i = scheduler_count(s->queue) - 1; i >= 0; i--) {
         job *j = scheduler_get(s->queue, i);
-        if (j->cancelled && (j->state <= JOB_LOADING || j->state == JOB_READY)) finish(s, j->owner);
+        ticket *t = j->owner;
+        if (!j->cancelled) continue;
+        const bool dropped = j->state == JOB_FETCHING && fetcher_drop(s->o->fetcher, &t->fetch);
+        if (dropped || j->state <= JOB_LOADING || j->state == JOB_READY) finish(s, t);
     }
 }
 
@@ -367,6 +375,7 @@ static void take_request(service *s, server_message **m, identity *who)
         return;
     }
     t->models = s->models;
+    t->fetcher = s->o->fetcher;
     ticket_set_who(t, who, &s->o->limits);
     t->outbox = s->outbox;
     t->serial = s->serial + 1;
@@ -615,6 +624,7 @@ static void close_parts(service *s)
     models_listen(s->models, NULL, NULL);
     monitor_destroy(&s->monitor); // it asks the runner
     worker_destroy(&s->planner);
+    if (s->o->fetcher) fetcher_drain(s->o->fetcher);
     runner_destroy(&s->runner);
     outbox_destroy(&s->outbox);
     while (s->queue && scheduler_count(s->queue)) {

@@ -107,10 +107,10 @@ static json_t *describe_limits(const options *o)
         "max_source_pixels", (json_int_t)l->max_source_pixels, "max_pixels",
         (json_int_t)l->max_pixels, "max_frames", l->max_frames, "max_seconds", l->max_seconds,
         "max_tokens", l->max_tokens, "max_request_seconds", o->max_request_s);
-    json_t *more = json_pack("{s:i, s:i, s:I, s:b}", "max_jobs", o->queue.max_jobs,
+    json_t *more = json_pack("{s:i, s:i, s:I, s:b, s:b}", "max_jobs", o->queue.max_jobs,
                              "max_jobs_per_client", o->queue.max_jobs_per_client,
                              "max_queue_bytes", (json_int_t)o->queue.max_bytes, "allow_paths",
-                             l->allow_paths);
+                             l->allow_paths, "urls", l->urls != NULL);
     if (out && more) json_object_update(out, more);
     json_decref(more);
     return out;

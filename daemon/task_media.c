@@ -70,6 +70,18 @@ static void hash_file(uint8_t out[SIPHASH_BYTES], int fd, const uint8_t *key)
     hash_bytes(out, about, sizeof about, key);
 }
 
+// What was fetched is in memory that does not change, and no file: its content.
+static sight_err hash_fetched(uint8_t out[SIPHASH_BYTES], const request_media *asked, int64_t max_bytes, const uint8_t *key)
+{
+    char *bytes;
+    size_t size;
+    sight_err err = file_read_fd(&bytes, &size, asked->fd, source_name(asked), (size_t)max_bytes);
+    if (err) return err;
+    hash_bytes(out, bytes, size, key);
+    free(bytes);
+    return SIGHT_OK;
+}
+
 // Content, and how it is cut.
 static void hash_medium(task_media *m, const uint8_t *key)
 {
@@ -95,7 +107,7 @@ bool task_media_same_picture(const task_media *m, const void *bytes, size_t size
 bool task_media_same_clip(const task_media *m, const uint8_t *key)
 {
     uint8_t now[SIPHASH_BYTES];
-    if (!key || m->asked->fd < 0) return true;
+    if (!key || m->asked->fd < 0 || m->asked->url) return true;
     hash_file(now, m->asked->fd, key);
     return !memcmp(now, m->content, sizeof now);
 }
@@ -178,7 +190,10 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
                            const request_limits *limits, const uint8_t *key)
 {
     const request_media *asked = m->asked;
-    if (key && asked->fd >= 0) hash_file(m->content, asked->fd, key);
+    if (key && asked->url) {
+        sight_err err = hash_fetched(m->content, asked, limits->max_media_bytes, key);
+        if (err) return err;
+    } else if (key && asked->fd >= 0) hash_file(m->content, asked->fd, key);
     else if (key) hash_bytes(m->content, asked->bytes, asked->size, key);
     const video_limits vl = {.max_pixels = limits->max_source_pixels,
                              .max_seconds = limits->max_seconds,

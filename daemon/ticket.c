@@ -52,6 +52,8 @@ void ticket_destroy(ticket **p)
     if (!t) return;
     pipeline_destroy(&t->pipeline);
     task_destroy(&t->task); // before the message that it points into
+    request_destroy(&t->asked);
+    if (t->fetcher) fetcher_forget(t->fetcher, &t->fetch);
     models_end(t->models, &t->use);
     server_message_destroy(&t->message);
     outbox_item_destroy(&t->end);
@@ -145,8 +147,10 @@ static sight_err choose_model(void *arg, const char *name, const generation_conf
     return SIGHT_OK;
 }
 
-static sight_err make_task(ticket *t)
+// The first time; the second its media have been fetched.
+static sight_err read_request(ticket *t)
 {
+    if (t->asked) return SIGHT_OK;
     const wire_request *w = &t->message->request;
     request_part parts[SIGHT_PARTS_MAX];
     for (size_t i = 0; i < w->n_parts; i++) {
@@ -155,35 +159,64 @@ static sight_err make_task(ticket *t)
     const request_source source = {.json = w->json, .size = w->json_size, .parts = parts,
                                    .n_parts = w->n_parts, .who = t->job.who, .choose = choose_model,
                                    .choose_arg = t};
-    request *asked = NULL;
     t->waits = false;
-    sight_err err = request_parse(&asked, &source, &t->limits, NULL);
+    sight_err err = request_parse(&t->asked, &source, &t->limits, NULL);
     if (!err) {
-        free(asked->model); // was chosen
-        asked->model = NULL;
-        asked->cancel = &t->cancel;
-        err = open_files(t, asked);
+        free(t->asked->model); // was chosen
+        t->asked->model = NULL;
+        t->asked->cancel = &t->cancel;
+        err = open_files(t, t->asked);
     }
-    if (!err) err = task_create(&t->task, t->model, &asked, &t->limits);
-    request_destroy(&asked);
     return err;
+}
+
+static void put_error(ticket *t, sight_err err, const char *line)
+{
+    t->failed = true;
+    if (err == SIGHT_E_CANCELLED && atomic_load(&t->cancel)) return; // whoever cancelled it says how it ends
+    json_t *body = describe_error(err, line, 0);
+    put(t, OUTBOX_EVENT, SIGHT_ERROR, body);
+    json_decref(body);
 }
 
 void ticket_plan(void *arg)
 {
     ticket *t = arg;
-    sight_err err = make_task(t);
+    sight_err err = read_request(t);
+    if (!err && request_wants_fetching(t->asked)) {
+        put(t, OUTBOX_WANTS, SIGHT_ALIVE, NULL);
+        return;
+    }
+    if (!err) err = task_create(&t->task, t->model, &t->asked, &t->limits);
     if (err && !t->waits) {
-        t->failed = true;
-        json_t *body = describe_error(err, sight_error(), 0);
-        put(t, OUTBOX_EVENT, SIGHT_ERROR, body);
-        json_decref(body);
+        put_error(t, err, sight_error());
     } else if (!err && t->job.plan_only) {
         json_t *plan = task_describe(t->task);
         put(t, OUTBOX_EVENT, SIGHT_DONE, plan);
         json_decref(plan);
     }
     put(t, OUTBOX_PLANNED, SIGHT_ALIVE, NULL);
+}
+
+static void tell_fetching(void *arg, int64_t done, int64_t total)
+{
+    json_t *body = json_pack("{s:s, s:I, s:I}", "stage", "fetch", "done", (json_int_t)done, "total", (json_int_t)total);
+    if (body) put(arg, OUTBOX_EVENT, SIGHT_PROGRESS, body);
+    json_decref(body);
+}
+
+static void end_fetching(void *arg)
+{
+    ticket *t = arg;
+    if (t->fetch.err) put_error(t, t->fetch.err, t->fetch.line);
+    put(t, t->fetch.err ? OUTBOX_PLANNED : OUTBOX_FETCHED, SIGHT_ALIVE, NULL);
+}
+
+void ticket_fetch(ticket *t)
+{
+    t->fetch = (fetch_work){.asked = t->asked, .who = t->job.who, .cancel = &t->cancel, .max_bytes = t->limits.max_media_bytes,
+                            .told = tell_fetching, .over = end_fetching, .arg = t};
+    fetcher_add(t->fetcher, &t->fetch);
 }
 
 static void measure(ticket *t, bool over)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "daemon/engine.h"
+#include "daemon/fetcher.h"
 #include "daemon/models.h"
 #include "daemon/outbox.h"
 #include "daemon/pipeline.h"
@@ -43,6 +44,9 @@ typedef struct ticket {
     bool waits;     // planning has to wait for the model
     request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
+    request *asked; // read, while its media are fetched
+    fetcher *fetcher; // borrowed; NULL: nothing is fetched
+    fetch_work fetch;
     task *task; // after planning
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
@@ -74,8 +78,11 @@ void ticket_destroy(ticket **t); // accepts NULL; leaves NULL
 void ticket_set_who(ticket *t, const identity *who, const request_limits *limits);
 
 // For the worker that plans; arg is a ticket. Puts an error or, for a plan-only request, its done, and then OUTBOX_PLANNED.
-// With `waits` the model has to be loaded first: it is to be planned again then.
+// With `waits` the model has to be loaded first: it is to be planned again then. Or puts OUTBOX_WANTS, and is to be called again
+// after OUTBOX_FETCHED.
 void ticket_plan(void *arg);
+// After OUTBOX_WANTS. Puts progress, and OUTBOX_FETCHED or an error and OUTBOX_PLANNED.
+void ticket_fetch(ticket *t);
 // What its claim to the engine is, for runner_add.
 runner_claim ticket_claim(ticket *t);
 // For the engine thread (daemon/runner.h). Puts the pipeline's events, and before it gives

@@ -129,7 +129,7 @@ static const char *after_scheme(bool *tls, const char *text)
 }
 
 // text + rest is what follows host and port. What is wrong; NULL: nothing (also where there was no memory: b tells).
-static const char *write_anew(buf *b, size_t *query_at, const url *u, const char *rest)
+static const char *write_anew(buf *b, size_t *query_at, const url_parts *u, const char *rest)
 {
     char head[URL_HOST_SIZE + 32], port[8] = "";
     if (u->port != default_port(u->tls)) snprintf(port, sizeof port, ":%d", u->port);
@@ -157,10 +157,10 @@ static sight_err wrong(const char *text, const char *what)
     return sight_fail(SIGHT_E_ARGUMENT, "'%.*s' is not fetched: %s", shown_bytes(text), text, what);
 }
 
-sight_err url_parse(url *out, const char *text)
+sight_err url_parse(url_parts *out, const char *text)
 {
     static const char too_long[] = "it is over 8192 bytes long";
-    url u = {0};
+    url_parts u = {0};
     const char *at = after_scheme(&u.tls, text);
     if (!at) {
         return sight_fail(SIGHT_E_UNSUPPORTED, "'%.*s' is not fetched: only http:// and https:// are",
@@ -192,11 +192,11 @@ sight_err url_parse(url *out, const char *text)
     return SIGHT_OK;
 }
 
-void url_done(url *u)
+void url_done(url_parts *u)
 {
     free(u->text);
     free(u->shown);
-    *u = (url){0};
+    *u = (url_parts){0};
 }
 
 // ---- the list ----
@@ -268,7 +268,7 @@ void url_hosts_destroy(url_hosts **p)
     *p = NULL;
 }
 
-static bool matches(const host_rule *r, const url *u)
+static bool matches(const host_rule *r, const url_parts *u)
 {
     if (u->port != (r->port ? r->port : default_port(u->tls))) return false;
     if (!r->below) return !strcmp(u->host, r->host);
@@ -277,7 +277,7 @@ static bool matches(const host_rule *r, const url *u)
     return n > m + 1 && u->host[n - m - 1] == '.' && !strcmp(u->host + n - m, r->host);
 }
 
-bool url_hosts_allow(const url_hosts *h, const url *u)
+bool url_hosts_allow(const url_hosts *h, const url_parts *u)
 {
     for (size_t i = 0; i < h->n; i++) {
         if (matches(&h->rules[i], u)) return true;

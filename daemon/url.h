@@ -14,18 +14,18 @@
 #define URL_HOST_SIZE 256
 #define URL_MAX_BYTES 8192
 
-typedef struct url {
+typedef struct url_parts {
     char *text;  // scheme://host[:port]/path[?query], in ASCII; malloc
     char *shown; // without the query, which may hold secrets; malloc; for sentences
     char host[URL_HOST_SIZE]; // lower case, without a dot at the end; an IPv6 address without brackets
     int port;
     bool tls;
-} url;
+} url_parts;
 
 // http:// and https:// alone; "%.." and what is not ASCII in the host must be in punycode. out is untouched on failure.
 // SIGHT_E_ARGUMENT (what is wrong, in words), SIGHT_E_UNSUPPORTED (another scheme), SIGHT_E_MEMORY.
-sight_err url_parse(url *out, const char *text);
-void url_done(url *u); // accepts a zeroed one
+sight_err url_parse(url_parts *out, const char *text);
+void url_done(url_parts *u); // accepts a zeroed one
 
 // Hosts that may be fetched from.
 typedef struct url_hosts url_hosts;
@@ -35,6 +35,6 @@ typedef struct url_hosts url_hosts;
 // SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
 sight_err url_hosts_create(url_hosts **out, const char *const *items, size_t n, const char *setting);
 void url_hosts_destroy(url_hosts **h); // accepts NULL; leaves NULL
-bool url_hosts_allow(const url_hosts *h, const url *u);
+bool url_hosts_allow(const url_hosts *h, const url_parts *u);
 
 #endif

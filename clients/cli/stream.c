@@ -46,6 +46,12 @@ static void show_progress(const json_t *body)
     char left[40] = "";
     if (left_s >= 90) snprintf(left, sizeof left, ", %.0f min left", left_s / 60);
     else if (left_s >= 2) snprintf(left, sizeof left, ", %.0f s left", left_s);
+    if (!strcmp(stage, "fetch")) {
+        const long long total = count_of(body, "total");
+        if (total) snprintf(left, sizeof left, " of %.1f", (double)total / (1 << 20));
+        terminal_progress("fetching, %.1f%s MiB", (double)count_of(body, "done") / (1 << 20), left);
+        return;
+    }
     terminal_progress("%s %lld of %lld%s", words, count_of(body, "done"), count_of(body, "total"),
                       left);
 }

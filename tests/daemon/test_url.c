@@ -4,12 +4,12 @@
 
 static void reads(const char *text, const char *anew, const char *host, int port)
 {
-    url u = {0};
+    url_parts u = {0};
     assert_ok(url_parse(&u, text));
     assert_string_equal(u.text, anew);
     assert_string_equal(u.host, host);
     assert_int_equal(u.port, port);
-    url again = {0}; // what is written is read alike
+    url_parts again = {0}; // what is written is read alike
     assert_ok(url_parse(&again, u.text));
     assert_string_equal(again.text, u.text);
     assert_string_equal(again.host, u.host);
@@ -39,7 +39,7 @@ static void urls_are_written_anew(void **state)
 
 static void refused(const char *text, sight_err code, const char *says)
 {
-    url u = {.port = 7};
+    url_parts u = {.port = 7};
     assert_fails(url_parse(&u, text), code, says);
     assert_int_equal(u.port, 7);
     assert_null(u.text);
@@ -90,7 +90,7 @@ static void what_programs_read_differently_is_refused(void **state)
 
 static void sentences_leave_out_what_may_be_secret(void **state)
 {
-    url u = {0};
+    url_parts u = {0};
     assert_ok(url_parse(&u, "https://h/a?token=hush"));
     assert_string_equal(u.shown, "https://h/a");
     url_done(&u);
@@ -103,7 +103,7 @@ static void sentences_leave_out_what_may_be_secret(void **state)
 static bool allows(const char *list, const char *text)
 {
     url_hosts *h = NULL;
-    url u = {0};
+    url_parts u = {0};
     assert_ok(url_hosts_create(&h, &list, 1, "url-hosts"));
     assert_ok(url_parse(&u, text));
     const bool allowed = url_hosts_allow(h, &u);

@@ -9,15 +9,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_again(const url *u)
+static void check_again(const url_parts *u)
 {
-    url again = {0};
+    url_parts again = {0};
     if (url_parse(&again, u->text)) abort();
     if (strcmp(again.text, u->text) || strcmp(again.host, u->host) || again.port != u->port || again.tls != u->tls) abort();
     url_done(&again);
 }
 
-static void check_own_host(const url *u)
+static void check_own_host(const url_parts *u)
 {
     char item[URL_HOST_SIZE + 16];
     const char *items[] = {item};
@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text[size] = 0;
     char *list = strchr(text, '\n');
     if (list) *list++ = 0;
-    url u = {0};
+    url_parts u = {0};
     url_hosts *h = NULL;
     const char *items[] = {list ? list : "*"};
     const bool good = !url_parse(&u, text);
