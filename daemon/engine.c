@@ -347,19 +347,22 @@ static sight_err open_stores(engine *e, const engine_options *o)
                           "a context of %lld tokens", e->name, mib(features), mib(spare), (long long)e->context);
     }
     if (!on_device(e)) m->cache_budget -= features;
-    sight_err err = o->disk ? scope_of(scope, e, o, disk_key(o->disk)) : SIGHT_OK;
-    if (err) return err;
+    e->disk = o->disk;
+    if (e->disk && scope_of(scope, e, o, disk_key(e->disk))) {
+        warn(e, "nothing is kept on disk: %s", sight_error());
+        e->disk = NULL;
+    }
     const prefix_options po = {.pool = e->pool,
-                               .disk = o->disk,
+                               .disk = e->disk,
                                .scope = scope,
                                .pool_bytes = m->cache_budget,
                                .budget_bytes = o->reuse_bytes ? o->reuse_bytes : m->cache_budget / 4};
-    err = prefix_store_create(&e->prefix, &po);
+    sight_err err = prefix_store_create(&e->prefix, &po);
     if (err || !e->eyes) return err;
     const feature_options fo = {.budget_bytes = features,
                                 .key = prefix_store_key(e->prefix),
                                 .scope = scope,
-                                .disk = o->disk};
+                                .disk = e->disk};
     return feature_store_create(&e->features, &fo);
 }
 
@@ -476,7 +479,6 @@ sight_err engine_open(engine **out, const engine_options *options)
     if (!e) return sight_fail(SIGHT_E_MEMORY, "no memory for a model");
     pthread_mutex_init(&e->forms_lock, NULL);
     e->metrics = options->metrics;
-    e->disk = options->disk;
     e->index = options->index;
     sight_err err = open_all(e, options);
     if (err) engine_close(&e);

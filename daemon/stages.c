@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "daemon/borders.h"
 #include "daemon/kept_pieces.h"
 #include "daemon/pace.h"
 #include "kernels/memory.h"
@@ -11,18 +12,12 @@
 
 // How often a stage that waits looks at its cancel flag.
 #define TICK_MS 100
-// A piece ends with a medium, so that the past up to there can be kept whole, unless it is shorter
-// than this: a step of a few rows costs as much as one of many.
-#define MIN_PIECE 32
 // A slice of encoding or reading should last about so long, and its size before any was timed.
 #define SLICE_S        0.06
 #define DEVICE_SLICE_S 0.008
 #define FIRST_OPS        1e10
 #define DEVICE_FIRST_OPS 1e12
 #define LEAST_OPS        1e8
-// A piece ends with a turn too (the system prompt is one), once it is so long, or half as long as it may
-// be: the step of a few rows that may follow then costs little beside it.
-#define MIN_TURN 128
 // Pasts are kept this far apart on the way, and after media that are not the last at least so far:
 // below that reading anew costs less than a set of states is worth.
 #define KEEP_TOKENS       8192
@@ -142,13 +137,6 @@ static sight_err open_sequence(stages *s)
 static bool is_tainted(const stages *s)
 {
     return s->tainted || (s->feed && feed_tainted(s->feed));
-}
-
-// Token `at` is the first after a turn.
-static bool after_turn(const task *t, int32_t at)
-{
-    const int32_t end = engine_turn_end(t->model);
-    return end >= 0 && at > 0 && t->prompt.ids[at - 1] == end;
 }
 
 // After a piece: s->at is a border that depends on nothing after it. What follows the prompt is not kept: an
@@ -357,59 +345,14 @@ static sight_err take_piece(stages *s, stages_state *state, int wait_ms)
 
 // ---- reading ----
 
-static int32_t medium_border(const task *t, int32_t at, int32_t most)
+static int32_t most_rows(const stages *s)
 {
-    const int32_t end = at + most < t->prompt.n ? at + most : t->prompt.n;
-    int32_t i = 0;
-    while (i < t->asked->n_media && t->places[i].end < at + MIN_PIECE) i++;
-    if (i == t->asked->n_media || t->places[i].first >= end) return end;
-    const int32_t left = t->places[i].end - at, half = at + left / 2;
-    if (left <= most) return t->places[i].end;
-    // Rather two equal pieces than one whose rest is too short.
-    return left < most + MIN_PIECE && half > t->places[i].first ? half : end;
-}
-
-// A turn's end nearer than this is no border.
-static int32_t least_turn(int32_t most)
-{
-    return most / 2 < MIN_TURN ? most / 2 : MIN_TURN;
-}
-
-// Looks at nothing past the border but the end of a medium that began before it: so the border is
-// the same in every prompt that is alike up to there.
-int32_t stages_piece_end(const task *t, int32_t at, int32_t most)
-{
-    const int32_t end = medium_border(t, at, most);
-    for (int32_t i = at + least_turn(most); i < end; i++) {
-        if (after_turn(t, i)) return i;
-    }
-    return end;
+    return (int32_t)text_model_max_rows(engine_text(s->task->model));
 }
 
 static int32_t next_border(const stages *s)
 {
-    return stages_piece_end(s->task, s->at,
-                            (int32_t)text_model_max_rows(engine_text(s->task->model)));
-}
-
-// A turn ends here, or so near that the next piece goes on past its end.
-static bool at_turn(const stages *s)
-{
-    const task *t = s->task;
-    const int32_t near = s->at + least_turn((int32_t)text_model_max_rows(engine_text(t->model)));
-    bool found = false;
-    for (int32_t i = s->at; i < near && i < t->prompt.n && !found; i++) found = after_turn(t, i);
-    return found;
-}
-
-// What is before the last piece, and before the last turn when only an answer's beginning follows that: where
-// another question about the same goes on.
-static bool at_last_border(const stages *s)
-{
-    const task *t = s->task;
-    const int32_t n = t->prompt.n, end = next_border(s);
-    if (end == n || !after_turn(t, end)) return end == n;
-    return stages_piece_end(t, end, (int32_t)text_model_max_rows(engine_text(t->model))) == n;
+    return borders_next(s->task, s->at, most_rows(s));
 }
 
 // The piece from s->at to s->until.
@@ -451,7 +394,7 @@ static void end_reading(stages *s)
     s->at = s->until;
     s->until = 0;
     s->piece_s = 0;
-    keep_past(s, at_turn(s) || at_last_border(s));
+    keep_past(s, borders_at_turn(s->task, s->at, most_rows(s)) || borders_at_last(s->task, s->at, most_rows(s)));
     tell(s, "read", s->at, p->n);
 }
 

@@ -6,7 +6,7 @@
 // read. Between two slices anything else may run.
 //
 // The prompt is read in pieces whose borders depend on what it holds up to there and on nothing
-// else. So a prompt that goes on from a kept past (daemon/prefix.h) is read with the very steps that
+// else (daemon/borders.h). So a prompt that goes on from a kept past (daemon/prefix.h) is read with the very steps that
 // it would be read with from its start, and its answer is the same to the last bit.
 // Threads: the engine's.
 #ifndef SIGHT_DAEMON_STAGES_H
@@ -80,8 +80,5 @@ double stages_read_s(const stages *s);       // seconds spent reading so far
 double stages_encode_s(const stages *s);     // seconds spent encoding so far
 double stages_rate(const stages *s);         // tokens a second of them; 0: none yet
 double stages_left_s(const stages *s);       // that reading the rest will take; 0: nobody knows
-
-// Where the piece that begins at token `at` ends, when steps have at most `most` rows.
-int32_t stages_piece_end(const task *t, int32_t at, int32_t most);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "daemon/borders.h"
 #include "daemon/pipeline.h"
 #include "daemon/stages.h"
 
@@ -346,17 +347,17 @@ static void pieces_end_with_media(void **state)
     assert_memory_equal(&a->places[0], &b->places[0], sizeof a->places[0]);
     for (int32_t most = 32; most < 128; most += 7) {
         for (int32_t at = 0; at < end;) {
-            const int32_t next = stages_piece_end(a, at, most);
+            const int32_t next = borders_next(a, at, most);
             assert_true(next > at && next - at <= most);
-            if (next <= alike) assert_int_equal(stages_piece_end(b, at, most), next);
+            if (next <= alike) assert_int_equal(borders_next(b, at, most), next);
             at = next;
         }
     }
-    assert_int_equal(stages_piece_end(a, end - 32, 40), end);
-    assert_int_equal(stages_piece_end(a, end - 40, 40), end);
-    assert_int_equal(stages_piece_end(a, end - 46, 40), end - 23); // two equal pieces
-    assert_int_equal(stages_piece_end(a, end - 60, 40), end - 20);
-    assert_int_equal(stages_piece_end(a, a->prompt.n - 1, 40), a->prompt.n);
+    assert_int_equal(borders_next(a, end - 32, 40), end);
+    assert_int_equal(borders_next(a, end - 40, 40), end);
+    assert_int_equal(borders_next(a, end - 46, 40), end - 23); // two equal pieces
+    assert_int_equal(borders_next(a, end - 60, 40), end - 20);
+    assert_int_equal(borders_next(a, a->prompt.n - 1, 40), a->prompt.n);
     task_destroy(&a);
     task_destroy(&b);
     engine_close(&e);
