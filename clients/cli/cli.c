@@ -17,6 +17,7 @@ static const struct {
     {"chat", cli_chat, "keep a conversation about them"},
     {"plan", cli_plan, "show frames, times, sizes, tokens and memory before any work"},
     {"status", cli_status, "what the daemon is doing"},
+    {"top", cli_top, "the same, once a second"},
     {"models", cli_models, "what the daemon has loaded"},
     {"keys", cli_keys, "make and look at the keys of those who ask over a network"},
     {"bench", cli_bench, "measure speed and memory beside the machine's limits"},

@@ -35,6 +35,7 @@ int cli_prompt(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_compare(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_top(int argc, char **argv);
 int cli_models(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 
