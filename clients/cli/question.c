@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,18 +96,41 @@ static bool is_picture(const unsigned char *head, size_t n)
            starts_with(head, n, "MM\0*", 4);
 }
 
+// What the server fetches, if it does; whether it may is for it to say.
+static bool is_web_address(const char *path)
+{
+    return !strncasecmp(path, "http://", 7) || !strncasecmp(path, "https://", 8);
+}
+
+// By the ending of its path; what is none of a clip counts as a picture.
+static bool names_picture(const char *address)
+{
+    static const char *const clips[] = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv",
+                                        ".3gp"};
+    const size_t n = strcspn(address, "?#");
+    for (size_t i = 0; i < sizeof clips / sizeof *clips; i++) {
+        const size_t m = strlen(clips[i]);
+        if (n > m && !strncasecmp(address + n - m, clips[i], m)) return false;
+    }
+    return true;
+}
+
 // Whatever keeps a file from being read is SIGHT_E_MEDIA here: the code says which exit code.
 static sight_err fail_to_open(const char *path, int error_number)
 {
     if (strstr(path, "://")) {
         return sight_fail(SIGHT_E_UNSUPPORTED,
-                          "'%s' is an address and nothing is fetched; give the path of a file", path);
+                          "'%s' is no http:// or https:// address and no path of a file", path);
     }
     return sight_fail(SIGHT_E_MEDIA, "cannot open '%s': %s", path, strerror(error_number));
 }
 
 sight_err question_look_at(const char *path, bool *picture)
 {
+    if (is_web_address(path)) {
+        *picture = names_picture(path);
+        return SIGHT_OK;
+    }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fail_to_open(path, errno);
     struct stat st = {0};
@@ -160,7 +184,9 @@ static sight_err add_medium(question *q, json_t *content, const char *path)
     const char *type = picture ? "image" : "video";
     json_t *part = json_pack("{s:s}", "type", type);
     if (!part) return sight_fail(SIGHT_E_MEMORY, "no memory for '%s'", path);
-    if (q->attach) {
+    if (is_web_address(path)) {
+        if (json_object_set_new(part, type, json_string(path))) err = sight_fail(SIGHT_E_ARGUMENT, "'%s' is not UTF-8", path);
+    } else if (q->attach) {
         err = attach(q, part, path);
     } else {
         char real[PATH_MAX];

@@ -38,8 +38,8 @@ void question_done(question *q); // frees what was attached; the options stay
 bool question_args(question *q, const char *command, const char *positional, const char *summary,
                    int argc, char **argv, int *n, int *status);
 
-// Whether a file is a picture or a clip, by its first bytes.
-// SIGHT_E_MEDIA (missing, a folder, empty, not to be read), SIGHT_E_UNSUPPORTED (a network address).
+// Whether a file is a picture or a clip, by its first bytes; what http:// or https:// names, by its ending.
+// SIGHT_E_MEDIA (missing, a folder, empty, not to be read), SIGHT_E_UNSUPPORTED (another network address).
 sight_err question_look_at(const char *path, bool *picture);
 // A user message of these media and this text (NULL: none yet). Paths are made absolute; whether a
 // file is a picture or a clip is told from its first bytes.

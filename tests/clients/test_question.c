@@ -50,6 +50,31 @@ static void files_can_be_attached(void **state)
     free(media[0]);
 }
 
+static void web_addresses_go_as_they_are(void **state)
+{
+    char *media[] = {(char *)"https://example.org/a.MP4?x=y.png", (char *)"HTTP://example.org/b.png", (char *)"http://example.org/c"};
+    const char *const types[] = {"video", "image", "image"};
+    char *other = (char *)"rtsp://camera/1";
+    question q;
+    json_t *message = NULL;
+    question_init(&q);
+    q.attach = true; // what another machine has is not attached
+    q.start_s = 2;
+    assert_ok(question_message(&q, &message, media, 3, "what?"));
+    const json_t *content = json_object_get(message, "content");
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *part = json_array_get(content, i);
+        assert_string_equal(json_string_value(json_object_get(part, "type")), types[i]);
+        assert_string_equal(json_string_value(json_object_get(part, types[i])), media[i]);
+        assert_int_equal(json_object_get(part, "start") != NULL, i == 0);
+    }
+    assert_int_equal(q.n_parts, 0);
+    json_decref(message);
+    message = NULL;
+    assert_fails(question_message(&q, &message, &other, 1, "?"), SIGHT_E_UNSUPPORTED, "no http:// or https:// address");
+    question_done(&q);
+}
+
 static void bad_media_get_a_sentence(void **state)
 {
     const char *folder = test_folder();
@@ -94,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_and_clips_are_told_apart),
         cmocka_unit_test(files_can_be_attached),
+        cmocka_unit_test(web_addresses_go_as_they_are),
         cmocka_unit_test(bad_media_get_a_sentence),
         cmocka_unit_test(only_what_was_given_is_asked_for),
     };
