@@ -414,6 +414,10 @@ static void a_picture_that_shrinks_while_it_waits_is_refused(void **state)
     char path[200], json[1024], first[SIGHT_ID_SIZE], second[SIGHT_ID_SIZE];
     snprintf(path, sizeof path, "%s/shrinks.png", server.folder);
     copy_file(PICTURE, path);
+    FILE *f = fopen(path, "ab"); // bytes that nobody has asked about: else it is known, and not read again
+    assert_non_null(f);
+    assert_int_equal(fputs("anew", f) == EOF, 0);
+    fclose(f);
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": "
              "\"image\", \"image\": \"%s\"}]}], \"max_tokens\": 2}", path);
     assert_ok(sight_client_ask(client, first,
