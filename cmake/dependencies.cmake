@@ -9,3 +9,4 @@ pkg_check_modules(TURBOJPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
 pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl) # its header; the library is loaded when URLs are turned on
+pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)

@@ -298,8 +298,8 @@ static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
     const int32_t n = (wanted < m->n_frames ? wanted : m->n_frames) - sink.first;
     char *warning = NULL;
     open_gpu(f, media);
-    const video_raw raw = {take_raw, f->gpu ? frames_context(f->gpu) : NULL,
-                           f->gpu ? frames_stream(f->gpu) : NULL};
+    const video_raw raw = {.sink = take_raw, .cuda_context = f->gpu ? frames_context(f->gpu) : NULL,
+                           .cuda_stream = f->gpu ? frames_stream(f->gpu) : NULL};
     atomic_fetch_add(&f->frames, sink.first);
     sight_err err = video_read_raw(m->clip, m->indices + sink.first, n,
                                    m->plan.width, m->plan.height, take_frame, &sink, f->gpu ? &raw : NULL,

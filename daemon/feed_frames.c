@@ -73,7 +73,7 @@ bool feed_frames_decodes(const task_media *m, device_id device)
     frames *f = NULL;
     bool on_gpu = false;
     if (device.kind == DEVICE_CPU || frames_create(&f, device)) return false;
-    const video_raw raw = {note_place, frames_context(f), frames_stream(f)};
+    const video_raw raw = {.sink = note_place, .cuda_context = frames_context(f), .cuda_stream = frames_stream(f)};
     if (raw.cuda_context) {
         char *warning = NULL;
         // What is wrong with the clip is told when it is read.

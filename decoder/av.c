@@ -64,38 +64,51 @@ static int64_t seek_source(void *opaque, int64_t offset, int whence)
     return s->at = offset;
 }
 
-// A FIFO or device must not hang or surprise the caller.
-static sight_err open_file(av_source *s, const char *path)
+static sight_err take_file(av_source *s, int fd, const av_origin *from)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return file_fail("open", path, errno);
     struct stat st;
-    int failed = fstat(fd, &st) ? errno : 0;
-    if (failed || !S_ISREG(st.st_mode)) {
-        close(fd);
-        if (failed) return file_fail("read", path, failed);
-        return sight_fail(SIGHT_E_IO, "'%s' is %s, not a file", path,
+    s->fd = fd;
+    s->size = (int64_t)from->size;
+    if (from->size) return SIGHT_OK;
+    if (fstat(fd, &st)) return file_fail("read", from->name, errno);
+    if (!S_ISREG(st.st_mode)) {
+        return sight_fail(SIGHT_E_IO, "'%s' is %s, not a file", from->name,
                           S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
     }
-    s->fd = fd;
     s->size = st.st_size;
     return SIGHT_OK;
 }
 
-sight_err av_source_open(av_source *s, const char *path, const void *data, size_t size)
+static sight_err open_file(av_source *s, const av_origin *from)
+{
+    int fd;
+    sight_err err = file_open(&fd, from->name);
+    if (err) return err;
+    s->own_fd = true;
+    return take_file(s, fd, &(av_origin){.name = from->name});
+}
+
+static sight_err fail_source(av_source *s, sight_err err)
+{
+    av_source_close(s);
+    return err;
+}
+
+sight_err av_source_open(av_source *s, const av_origin *from)
 {
     av_silence();
-    *s = (av_source){.fd = -1, .data = data, .size = (int64_t)size};
-    sight_err err = data ? SIGHT_OK : open_file(s, path);
-    if (err) return err;
+    *s = (av_source){.fd = -1, .data = from->bytes, .size = (int64_t)from->size};
+    sight_err err = SIGHT_OK;
+    if (from->fd >= 0) err = take_file(s, from->fd, from);
+    else if (!from->bytes) err = open_file(s, from);
+    if (err) return fail_source(s, err);
     uint8_t *buffer = av_malloc(IO_BUFFER);
     if (buffer) {
         s->io = avio_alloc_context(buffer, IO_BUFFER, 0, s, read_source, NULL, seek_source);
     }
     if (s->io) return SIGHT_OK;
     av_free(buffer);
-    av_source_close(s);
-    return sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", path);
+    return fail_source(s, sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", from->name));
 }
 
 void av_source_close(av_source *s)
@@ -104,7 +117,7 @@ void av_source_close(av_source *s)
         av_freep(&s->io->buffer);
         avio_context_free(&s->io);
     }
-    if (s->fd >= 0) close(s->fd);
+    if (s->fd >= 0 && s->own_fd) close(s->fd);
     s->fd = -1;
 }
 

@@ -19,16 +19,25 @@
 // Turns FFmpeg's log off, once.
 void av_silence(void);
 
-// A regular file, or bytes that outlive it, behind an AVIOContext.
+// Where a medium's bytes are: an open file, else bytes, else the file at a path. All of it outlives what reads it.
+typedef struct av_origin {
+    const char *name; // for errors; of a file without fd and bytes its path
+    int fd;           // -1: none. Read with pread, wherever its offset is
+    const void *bytes;
+    size_t size; // of bytes; of fd: 0: as the file system says
+} av_origin;
+
+// A regular file, or bytes, behind an AVIOContext.
 typedef struct av_source {
-    int fd; // -1 for bytes
+    int fd;      // -1 for bytes
+    bool own_fd; // closed with the source
     const uint8_t *data;
     int64_t size, at;
     AVIOContext *io;
 } av_source;
 
-// data NULL: the file at path. SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEMORY.
-sight_err av_source_open(av_source *s, const char *path, const void *data, size_t size);
+// SIGHT_E_NOT_FOUND, SIGHT_E_PERMISSION, SIGHT_E_IO, SIGHT_E_MEMORY.
+sight_err av_source_open(av_source *s, const av_origin *from);
 void av_source_close(av_source *s); // accepts a source that never opened, when zeroed with fd -1
 
 // Opens a container on the source. Demuxers that would open other files or the network (playlists,

@@ -29,6 +29,16 @@ sight_err frame_create(frame **out, int32_t width, int32_t height)
     return SIGHT_OK;
 }
 
+sight_err frame_wrap(frame **out, int32_t width, int32_t height, uint8_t *rgb, void (*give_back)(void *place),
+                     void *place)
+{
+    frame *f = malloc(sizeof *f);
+    if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for a picture of %d x %d", width, height);
+    *f = (frame){.rgb = rgb, .width = width, .height = height, .refs = 1, .give_back = give_back, .place = place};
+    *out = f;
+    return SIGHT_OK;
+}
+
 frame *frame_ref(frame *f)
 {
     __atomic_fetch_add(&f->refs, 1, __ATOMIC_RELAXED);
@@ -39,7 +49,8 @@ void frame_unref(frame **f)
 {
     if (!*f) return;
     if (__atomic_sub_fetch(&(*f)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
-        free((*f)->rgb);
+        if ((*f)->give_back) (*f)->give_back((*f)->place);
+        else free((*f)->rgb);
         free(*f);
     }
     *f = NULL;

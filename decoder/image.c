@@ -4,6 +4,8 @@
 
 #include "decoder/image_parts.h"
 #include "decoder/orient.h"
+#include "decoder/remote.h"
+#include "decoder/resize.h"
 
 #define DEFAULT_MAX_PIXELS 268435456LL
 #define DEFAULT_MAX_BYTES  (1LL << 30)
@@ -48,18 +50,39 @@ static sight_err open_header(image_header *h, image_bytes *in, const void *bytes
     return err;
 }
 
+static void describe(image_info *out, const image_header *h)
+{
+    const bool swap = orient_swaps(h->orientation);
+    out->width = (int32_t)(swap ? h->height : h->width);
+    out->height = (int32_t)(swap ? h->width : h->height);
+    snprintf(out->format, sizeof out->format, "%s", image_format_name(h->format));
+}
+
 sight_err image_probe(image_info *out, const void *bytes, size_t size, const char *what,
                       const image_limits *limits)
 {
     image_bytes in;
     image_header h;
+    if (limits && limits->decoders) return remote_picture_probe(out, bytes, size, what, limits);
     sight_err err = open_header(&h, &in, bytes, size, what, limits);
-    if (err) return err;
-    bool swap = orient_swaps(h.orientation);
-    out->width = (int32_t)(swap ? h.height : h.width);
-    out->height = (int32_t)(swap ? h.width : h.height);
-    snprintf(out->format, sizeof out->format, "%s", image_format_name(h.format));
-    return SIGHT_OK;
+    if (!err) describe(out, &h);
+    return err;
+}
+
+sight_err image_read(frame **out, image_info *source, const void *bytes, size_t size, const char *what, int32_t width,
+                     int32_t height, const image_limits *limits)
+{
+    if (limits && limits->decoders) {
+        return remote_picture_read(out, source, bytes, size, what, width, height, limits);
+    }
+    frame *whole = NULL;
+    image_info info;
+    sight_err err = image_probe(&info, bytes, size, what, limits);
+    if (!err) err = image_decode(&whole, bytes, size, what, limits);
+    if (!err) err = resize_bicubic(out, whole, width, height);
+    frame_unref(&whole);
+    if (!err) *source = info;
+    return err;
 }
 
 sight_err image_decode(frame **out, const void *bytes, size_t size, const char *what,

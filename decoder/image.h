@@ -6,6 +6,7 @@
 #ifndef SIGHT_DECODER_IMAGE_H
 #define SIGHT_DECODER_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,9 @@
 typedef struct image_limits {
     int64_t max_pixels; // of the source; 0: 268,435,456
     int64_t max_bytes;  // of the file; 0: 1 GiB
+    struct decoders *decoders; // children that read it in confinement (decoder/decoders.h); NULL: this process does
+    bool (*stop)(void *arg);   // with them polled while they work; true ends it with SIGHT_E_CANCELLED. NULL: never
+    void *stop_arg;
 } image_limits;
 
 typedef struct image_info {
@@ -26,7 +30,11 @@ typedef struct image_info {
 // SIGHT_E_MEDIA, SIGHT_E_LIMIT, SIGHT_E_MEMORY, SIGHT_E_UNSUPPORTED.
 sight_err image_probe(image_info *out, const void *bytes, size_t size, const char *what,
                       const image_limits *limits);
-// *out is new. A picture cut off in the middle is SIGHT_E_MEDIA.
+// Decoded and resized (decoder/resize.h); *source gets what image_probe says. *out is new. Codes of image_decode;
+// SIGHT_E_CANCELLED, SIGHT_E_TIMEOUT.
+sight_err image_read(frame **out, image_info *source, const void *bytes, size_t size, const char *what, int32_t width,
+                     int32_t height, const image_limits *limits);
+// In this process. *out is new. A picture cut off in the middle is SIGHT_E_MEDIA.
 sight_err image_decode(frame **out, const void *bytes, size_t size, const char *what,
                        const image_limits *limits);
 

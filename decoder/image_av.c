@@ -32,7 +32,7 @@ static sight_err first_packet(AVPacket *packet, const image_bytes *in, image_for
     }
     av_source source = {.fd = -1};
     AVFormatContext *container = NULL;
-    sight_err err = av_source_open(&source, in->what, in->data, in->size);
+    sight_err err = av_source_open(&source, &(av_origin){in->what, -1, in->data, in->size});
     if (!err) err = av_container_open(&container, &source, in->what, "gif");
     if (!err && av_read_frame(container, packet) < 0) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' is a GIF without a picture", in->what);

@@ -42,6 +42,14 @@ static void copy_tile(frame *to, const frame *from, walk k, int32_t x0, int32_t 
     }
 }
 
+void orient_into(frame *out, const frame *in, int orientation)
+{
+    const walk k = walk_of(orientation, in->width, in->height);
+    for (int32_t y = 0; y < out->height; y += TILE) {
+        for (int32_t x = 0; x < out->width; x += TILE) copy_tile(out, in, k, x, y);
+    }
+}
+
 sight_err orient_apply(frame **f, int orientation)
 {
     if (orientation < 2 || orientation > 8) return SIGHT_OK;
@@ -51,10 +59,7 @@ sight_err orient_apply(frame **f, int orientation)
     sight_err err = frame_create(&out, swap ? in->height : in->width,
                                  swap ? in->width : in->height);
     if (err) return err;
-    walk k = walk_of(orientation, in->width, in->height);
-    for (int32_t y = 0; y < out->height; y += TILE) {
-        for (int32_t x = 0; x < out->width; x += TILE) copy_tile(out, in, k, x, y);
-    }
+    orient_into(out, in, orientation);
     out->time_s = in->time_s;
     frame_unref(f);
     *f = out;

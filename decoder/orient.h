@@ -20,6 +20,9 @@ bool orient_swaps(int orientation);
 // SIGHT_E_MEMORY, *f then as before.
 sight_err orient_apply(frame **f, int orientation);
 
+// The same into a frame that is there, of the size as shown; its time stays.
+void orient_into(frame *out, const frame *in, int orientation);
+
 // The number for a container's display matrix (nine integers as in ISO/IEC 14496-12, tkhd), to the
 // nearest quarter turn.
 int orient_of_matrix(const int32_t matrix[9]);

@@ -155,27 +155,33 @@ static void run(frame *out, ring *r, const source *in, const resize_axis *across
     }
 }
 
-sight_err resize_rows(frame **out, const uint8_t *rgb, int64_t stride, int32_t in_width,
-                      int32_t in_height, int32_t width, int32_t height)
+sight_err resize_into(frame *out, const uint8_t *rgb, int64_t stride, int32_t in_width, int32_t in_height)
 {
     resize_axis across = {0}, down = {0};
     ring r = {0};
-    frame *f = NULL;
-    bool wide = width != in_width, tall = height != in_height;
+    const bool wide = out->width != in_width, tall = out->height != in_height;
     source in = {rgb, stride, (int64_t)in_width * 3};
-    sight_err err = frame_create(&f, width, height);
-    if (!err && wide) err = resize_axis_init(&across, in_width, width);
-    if (!err && tall) err = resize_axis_init(&down, in_height, height);
-    if (!err) err = ring_init(&r, tall ? down.taps : 1, (int64_t)width * 3, in.bytes);
+    sight_err err = SIGHT_OK;
+    if (wide) err = resize_axis_init(&across, in_width, out->width);
+    if (!err && tall) err = resize_axis_init(&down, in_height, out->height);
+    if (!err) err = ring_init(&r, tall ? down.taps : 1, (int64_t)out->width * 3, in.bytes);
     if (!err) {
-        run(f, &r, &in, wide ? &across : NULL, tall ? &down : NULL);
+        run(out, &r, &in, wide ? &across : NULL, tall ? &down : NULL);
         ring_done(&r);
-        *out = f;
-    } else {
-        frame_unref(&f);
     }
     resize_axis_done(&across);
     resize_axis_done(&down);
+    return err;
+}
+
+sight_err resize_rows(frame **out, const uint8_t *rgb, int64_t stride, int32_t in_width,
+                      int32_t in_height, int32_t width, int32_t height)
+{
+    frame *f = NULL;
+    sight_err err = frame_create(&f, width, height);
+    if (!err) err = resize_into(f, rgb, stride, in_width, in_height);
+    if (err) frame_unref(&f);
+    else *out = f;
     return err;
 }
 

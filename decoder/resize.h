@@ -16,6 +16,9 @@
 // *out is new, width x height. SIGHT_E_MEMORY. Threads: any.
 sight_err resize_bicubic(frame **out, const frame *in, int32_t width, int32_t height);
 
+// Into a frame that is there, which says the size; its time stays. SIGHT_E_MEMORY.
+sight_err resize_into(frame *out, const uint8_t *rgb, int64_t stride, int32_t in_width, int32_t in_height);
+
 // The same from rows that lie `stride` bytes apart.
 sight_err resize_rows(frame **out, const uint8_t *rgb, int64_t stride, int32_t in_width,
                       int32_t in_height, int32_t width, int32_t height);

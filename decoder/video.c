@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "decoder/orient.h"
+#include "decoder/remote.h"
 #include "decoder/video_parts.h"
 
 #define DEFAULT_MAX_PIXELS  67108864
@@ -86,7 +87,7 @@ static int is_stopped(void *arg)
 sight_err video_track_open(video_track *t, const video *v)
 {
     *t = (video_track){.source = {.fd = -1}};
-    sight_err err = av_source_open(&t->source, v->path, v->data, v->size);
+    sight_err err = av_source_open(&t->source, &v->from);
     if (!err && t->source.size == 0) err = sight_fail(SIGHT_E_MEDIA, "'%s' is empty", v->name);
     if (!err) err = av_container_open(&t->container, &t->source, v->name, NULL);
     if (!err && is_still_format(t->container->iformat->name)) {
@@ -222,8 +223,8 @@ static void set_limits(video *v, const video_limits *limits)
 
 static sight_err open_all(video *v, const video_range *range)
 {
-    if (v->data && v->size > (uint64_t)v->limits.max_bytes) {
-        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the limit is %lld", v->name, v->size,
+    if (v->from.bytes && v->from.size > (uint64_t)v->limits.max_bytes) {
+        return sight_fail(SIGHT_E_LIMIT, "'%s' has %zu bytes, the limit is %lld", v->name, v->from.size,
                           (long long)v->limits.max_bytes);
     }
     video_track track;
@@ -238,26 +239,51 @@ static sight_err open_all(video *v, const video_range *range)
     return err;
 }
 
+sight_err video_create(video **out, const av_origin *from, const video_limits *limits)
+{
+    video *v = calloc(1, sizeof *v);
+    if (v) v->name = strdup(from->name);
+    if (!v || !v->name) {
+        free(v);
+        return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", from->name);
+    }
+    v->from = *from;
+    v->from.name = v->name;
+    set_limits(v, limits);
+    *out = v;
+    return SIGHT_OK;
+}
+
+static sight_err open_from(video **out, const av_origin *from, const video_range *range, const video_limits *limits)
+{
+    const video_range all = {0};
+    video *v;
+    sight_err err = video_create(&v, from, limits);
+    if (err) return err;
+    if (!range) range = &all;
+    err = v->limits.decoders ? remote_clip_open(v, range) : open_all(v, range);
+    if (err) video_close(&v);
+    else *out = v;
+    return err;
+}
+
 sight_err video_open(video **out, const char *path, const void *bytes, size_t size,
                      const video_range *range, const video_limits *limits)
 {
     if (!path) path = "video";
     if (bytes && size == 0) return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", path);
-    video *v = calloc(1, sizeof *v);
-    if (v) v->name = strdup(path);
-    if (!v || !v->name) {
-        free(v);
-        return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", path);
-    }
-    v->path = v->name;
-    v->data = bytes;
-    v->size = size;
-    set_limits(v, limits);
-    video_range all = {0};
-    sight_err err = open_all(v, range ? range : &all);
-    if (err) video_close(&v);
-    else *out = v;
-    return err;
+    return open_from(out, &(av_origin){path, -1, bytes, bytes ? size : 0}, range, limits);
+}
+
+sight_err video_open_fd(video **out, int fd, const char *name, const video_range *range, const video_limits *limits)
+{
+    return open_from(out, &(av_origin){name, fd, NULL, 0}, range, limits);
+}
+
+sight_err video_open_sized(video **out, int fd, int64_t size, const char *name, const video_range *range,
+                           const video_limits *limits)
+{
+    return open_from(out, &(av_origin){name, fd, NULL, (size_t)size}, range, limits);
 }
 
 void video_close(video **v)

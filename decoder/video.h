@@ -28,6 +28,10 @@ typedef struct video_limits {
     // NULL: never.
     bool (*stop)(void *arg);
     void *stop_arg;
+    // Children that open and read it in confinement (decoder/decoders.h); NULL: this process does. Results are the same
+    // to the last bit.
+    struct decoders *decoders;
+    bool gpu_here; // with children: reading for a GPU that decodes is this process's after all
 } video_limits;
 
 typedef struct video_info {
@@ -58,6 +62,8 @@ typedef struct video_choice {
 // SIGHT_E_MEMORY, SIGHT_E_LIMIT, SIGHT_E_UNSUPPORTED (no decoder, by codec name).
 sight_err video_open(video **out, const char *path, const void *bytes, size_t size,
                      const video_range *range, const video_limits *limits);
+// The same for a regular file that is open: read with pread, and the caller's to close after video_close.
+sight_err video_open_fd(video **out, int fd, const char *name, const video_range *range, const video_limits *limits);
 void video_close(video **v); // accepts NULL; leaves NULL
 const video_info *video_get_info(const video *v);
 
@@ -92,7 +98,7 @@ sight_err video_read(video *v, const int64_t *indices, int32_t n, int32_t width,
                      video_sink *sink, void *arg, char **warning);
 
 // For whoever converts, resizes and turns frames elsewhere: sees them as they were decoded, with the video_sink's arg. p is
-// borrowed for the call. *taken: the frame counts as handed over; else it comes to the video_sink.
+// borrowed for the call; what it points at may be changing (decoder/remote.h) and is looked at as pixels only. *taken: the frame counts as handed over; else it comes to the video_sink.
 typedef sight_err video_raw_sink(void *arg, int32_t i, const planes *p, bool *taken);
 
 typedef struct video_raw {
@@ -100,7 +106,12 @@ typedef struct video_raw {
     // Where frames may be decoded besides: a CUcontext and CUstream (decoder/gpu.h); NULL: on the CPU. What goes
     // wrong there is decoded again on the CPU, from the first frame that was not handed over.
     void *cuda_context, *cuda_stream;
+    // Makes the frames that sink gets, uninitialised; NULL: frame_create.
+    sight_err (*place)(void *arg, frame **out, int32_t width, int32_t height);
 } video_raw;
+
+// Whether a GPU may decode it: not when children do all the reading.
+bool video_may_use_gpu(const video *v);
 
 sight_err video_read_raw(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
                          video_sink *sink, void *arg, const video_raw *raw, char **warning);

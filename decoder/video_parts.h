@@ -33,9 +33,7 @@ typedef struct video_index {
 
 struct video {
     char *name;            // for errors
-    const char *path;      // = name; used when data is NULL
-    const void *data;      // borrowed
-    size_t size;
+    av_origin from;        // its name is that one
     video_limits limits;   // defaults filled in
     int orientation;       // EXIF's number
     video_index index;
@@ -49,6 +47,12 @@ typedef struct video_track {
     AVFormatContext *container;
     AVStream *stream;
 } video_track;
+
+// Nothing of it opened. *out is new.
+sight_err video_create(video **out, const av_origin *from, const video_limits *limits);
+// For a child, which is told the size and need not ask.
+sight_err video_open_sized(video **out, int fd, int64_t size, const char *name, const video_range *range,
+                           const video_limits *limits);
 
 // SIGHT_E_CANCELLED when the limits' stop says so.
 sight_err video_check_stop(const video *v);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "decoder/gpu.h"
 #include "decoder/orient.h"
+#include "decoder/remote.h"
 #include "decoder/resize.h"
 #include "decoder/video_parts.h"
 
@@ -99,15 +100,25 @@ static sight_err open_codec(reader *r)
 
 // ---- handing over ----
 
+static sight_err place(reader *r, frame **out, int32_t width, int32_t height)
+{
+    if (r->raw && r->raw->place) return r->raw->place(r->arg, out, width, height);
+    return frame_create(out, width, height);
+}
+
 static sight_err convert(reader *r, frame **out, const AVFrame *from)
 {
-    frame *f = NULL;
+    const int turn = r->v->orientation;
+    const bool swap = orient_swaps(turn);
+    frame *f = NULL, *flat = NULL;
     sight_err err = av_convert(&r->convert, from, r->v->name);
+    if (!err) err = place(r, &f, swap ? r->height : r->width, swap ? r->width : r->height);
+    if (!err && turn > 1) err = frame_create(&flat, r->width, r->height);
     if (!err) {
-        err = resize_rows(&f, r->convert.rgb, r->convert.stride, from->width, from->height,
-                          r->width, r->height);
+        err = resize_into(flat ? flat : f, r->convert.rgb, r->convert.stride, from->width, from->height);
     }
-    if (!err) err = orient_apply(&f, r->v->orientation);
+    if (!err && flat) orient_into(f, flat, turn);
+    frame_unref(&flat);
     if (err) frame_unref(&f);
     else *out = f;
     return err;
@@ -142,7 +153,7 @@ static sight_err hand_over_raw(reader *r, const AVFrame *from, bool *taken)
 {
     planes p;
     *taken = false;
-    if (!r->raw || !planes_of(&p, from)) return SIGHT_OK;
+    if (!r->raw || !r->raw->sink || !planes_of(&p, from)) return SIGHT_OK;
     return r->raw->sink(r->arg, r->next, &p, taken);
 }
 
@@ -461,6 +472,11 @@ static sight_err pass(reader *r, bool on_gpu)
     return err;
 }
 
+bool video_may_use_gpu(const video *v)
+{
+    return !v->limits.decoders || v->limits.gpu_here;
+}
+
 sight_err video_read_raw(video *v, const int64_t *indices, int32_t n, int32_t width, int32_t height,
                          video_sink *sink, void *arg, const video_raw *raw, char **warning)
 {
@@ -470,6 +486,8 @@ sight_err video_read_raw(video *v, const int64_t *indices, int32_t n, int32_t wi
         width = v->info.width;
         height = v->info.height;
     }
+    const bool here = !v->limits.decoders || (raw && raw->cuda_context && video_may_use_gpu(v));
+    if (!here) return remote_clip_read(v, indices, n, width, height, sink, arg, raw, warning);
     bool swap = orient_swaps(v->orientation);
     reader r = {.v = v, .asked = indices, .n = n, .sink = sink, .arg = arg, .raw = raw,
                 .width = swap ? height : width, .height = swap ? width : height};

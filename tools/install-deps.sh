@@ -5,7 +5,7 @@
 set -eu
 
 packages="build-essential cmake pkg-config ffmpeg
-libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libjpeg62-turbo-dev libpng-dev
+libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libjpeg62-turbo-dev libpng-dev libseccomp-dev
 libzmq3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev"
 
 command -v dpkg-query >/dev/null || {

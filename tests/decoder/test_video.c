@@ -655,7 +655,7 @@ static void test_raw_frames(void **state)
         void *driver = dlopen("libcuda.so.1", RTLD_NOW);
         if (driver) dlclose(driver);
         if (with_gpu && driver) continue; // it would take the place for one
-        const video_raw raw = {take_every_third, with_gpu ? &here : NULL, NULL};
+        const video_raw raw = {.sink = take_every_third, .cuda_context = with_gpu ? &here : NULL};
         for (int i = 0; i < 12; i++) indices[i] = i;
         assert_ok(video_open(&v, path, NULL, 0, NULL, NULL));
         assert_int_equal(video_get_info(v)->orientation, 1);
