@@ -11,7 +11,6 @@
 #include "daemon/feed_frames.h"
 #include "daemon/task_media.h"
 #include "decoder/image.h"
-#include "decoder/resize.h"
 #include "kernels/memory.h"
 
 // Small frames are encoded several pairs at a time, so that products have rows enough; a GPU's take more.
@@ -162,26 +161,25 @@ static sight_err add_pair(feed *f, const frame *a, const frame *b)
 
 static sight_err decode_image(feed *f, const task_media *m)
 {
-    frame *whole = NULL, *sized = NULL;
+    frame *sized = NULL;
+    image_info source;
     const char *name = m->asked->path ? m->asked->path : m->asked->name;
-    const image_limits limits = {.max_pixels = m->max_source_pixels, .max_bytes = m->max_bytes};
+    const image_limits limits = task_media_image_limits(m, f->cancel);
     const void *bytes;
     size_t size;
     char *owned;
     sight_err err = task_media_read(m, &bytes, &size, &owned);
     if (err) return err;
-    err = image_decode(&whole, bytes, size, name, &limits);
+    err = image_read(&sized, &source, bytes, size, name, m->plan.width, m->plan.height, &limits);
     const bool same = err || task_media_same_picture(m, bytes, size, f->key);
     free(owned);
     if (!same) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' changed while its request waited", name);
     }
-    if (!err && (whole->width != m->width || whole->height != m->height)) {
+    if (!err && (source.width != m->width || source.height != m->height)) {
         err = sight_fail(SIGHT_E_MEDIA, "'%s' changed while its request waited: it was %d x %d, "
-                         "it is %d x %d", name, m->width, m->height, whole->width, whole->height);
+                         "it is %d x %d", name, m->width, m->height, source.width, source.height);
     }
-    if (!err) err = resize_bicubic(&sized, whole, m->plan.width, m->plan.height);
-    frame_unref(&whole);
     if (!err) {
         atomic_fetch_add(&f->frames, 1);
         err = place_piece(f);

@@ -72,7 +72,7 @@ bool feed_frames_decodes(const task_media *m, device_id device)
 {
     frames *f = NULL;
     bool on_gpu = false;
-    if (device.kind == DEVICE_CPU || frames_create(&f, device)) return false;
+    if (device.kind == DEVICE_CPU || !video_may_use_gpu(m->clip) || frames_create(&f, device)) return false;
     const video_raw raw = {.sink = note_place, .cuda_context = frames_context(f), .cuda_stream = frames_stream(f)};
     if (raw.cuda_context) {
         char *warning = NULL;

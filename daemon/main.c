@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/endpoints.h"
+#include "daemon/confining.h"
 #include "daemon/disk.h"
+#include "daemon/endpoints.h"
 #include "daemon/fetcher.h"
 #include "daemon/model_open.h"
 #include "daemon/options.h"
@@ -159,16 +160,24 @@ static sight_err open_fetcher(fetcher **out, options *o)
     return SIGHT_OK;
 }
 
+// Of the stages before the model: a program that is not there is no model that is not.
+static sight_err of_decoders(sight_err err)
+{
+    return err == SIGHT_E_NOT_FOUND || err == SIGHT_E_UNSUPPORTED ? SIGHT_E_IO : err;
+}
+
 static sight_err serve(options *o)
 {
     fetcher *fetching = NULL;
     roots *below = NULL;
+    decoders *children = NULL;
     endpoints at = {0};
     models *all = NULL;
     model_set set = {0};
     sight_err err = metrics_create(&o->engine.metrics);
     if (!err) err = take_endpoints(&at, o);
     if (!err) err = open_roots(&below, o);
+    if (!err) err = of_decoders(confining_open(&children, o));
     if (!err) err = open_store(o);
     if (!err) err = open_fetcher(&fetching, o);
     if (!err) err = open_models(&all, &set, o);
@@ -179,6 +188,7 @@ static sight_err serve(options *o)
     }
     models_destroy(&all);
     model_set_done(&set);
+    decoders_destroy(&children);
     disk_close(&o->engine.disk);
     fetcher_destroy(&fetching);
     roots_destroy(&below);

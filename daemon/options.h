@@ -41,6 +41,9 @@ typedef struct options {
     int32_t url_fetches;   // at once
     struct fetcher *fetcher; // made of these by main.c; NULL: nothing is fetched
     option_list media_roots; // folders; none: see ticket_set_who
+    char *confine;             // "auto", "require", "off"
+    int64_t decoder_memory;    // of a child that opens a medium
+    double decoder_s, decoder_silence_s; // of its processor and of waiting for it; without a word from it
     scheduler_limits queue;
     int64_t max_message_bytes;
     int32_t send_queue;     // events kept for a client that reads slowly

@@ -37,6 +37,8 @@ typedef struct request_limits {
     bool allow_paths;          // media may be named by path; else only inside the message
     const struct fetch_rules *urls; // what may be fetched; borrowed; NULL: nothing
     const roots *roots;        // and only below these; borrowed; NULL: anywhere
+    struct decoders *decoders; // children that open and read media (decoder/decoders.h); borrowed; NULL: this process does
+    bool gpu_decode;           // with them: clips are read by this process where a GPU decodes
 } request_limits;
 
 request_limits request_limits_default(void);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "daemon/confining.h"
 #include "daemon/overview.h"
 
 #define MAX_CANCEL_BYTES 1024
@@ -155,6 +156,7 @@ char *status_json(const status_view *v, bool with_metrics)
                           "queue_bytes", (json_int_t)scheduler_bytes(v->queue), "requests",
                           describe_jobs(v), "limits", describe_limits(v->options));
     if (body) json_object_set_new(body, "queue", count_states(v));
+    if (body) json_object_set_new(body, "decoders", confining_describe(v->options->limits.decoders));
     if (sees_others(v->who)) overview_add(body, v->metrics, v->monitor, v->now_s);
     if (body && with_metrics) add_metrics(body, v);
     return dump(body);

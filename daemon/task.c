@@ -276,11 +276,16 @@ static void add_losses(json_t *warnings, const task *t)
 static json_t *describe_medium(const task *t, const task_media *m)
 {
     json_t *about = task_media_describe(m);
-    if (!about || !m->clip || !engine_kernels(t->model)) return about;
-    const device_id device = kernels_device(engine_kernels(t->model)), cpu = {DEVICE_CPU, 0};
-    char name[16];
-    device_format(name, feed_frames_decodes(m, device) ? device : cpu);
-    json_object_set_new(about, "decoded_on", json_string(name));
+    const device_id cpu = {DEVICE_CPU, 0};
+    bool on_gpu = false;
+    if (about && m->clip && engine_kernels(t->model)) {
+        const device_id device = kernels_device(engine_kernels(t->model));
+        char name[16];
+        on_gpu = feed_frames_decodes(m, device);
+        device_format(name, on_gpu ? device : cpu);
+        json_object_set_new(about, "decoded_on", json_string(name));
+    }
+    if (about) json_object_set_new(about, "confined", json_boolean(m->decoders && !on_gpu));
     return about;
 }
 

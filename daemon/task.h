@@ -26,6 +26,7 @@ typedef struct task_media {
     char format[32];   // "png", "h264"
     // Pictures: the bounds under which they were opened, for reading them again.
     int64_t max_bytes, max_source_pixels;
+    struct decoders *decoders; // children that read it; NULL: this process does
     // Clips.
     video *clip;
     int64_t *indices;   // [n_frames]
@@ -63,7 +64,7 @@ void task_destroy(task **t); // accepts NULL; leaves NULL
 
 // For `plan`: {"model", "prompt_tokens", "visual_tokens", "max_tokens", "context", "memory_bytes",
 // "memory": {"weights", "workspace", "kv", "states", "vision", "total", "allowed"}, "media": [{"kind", "name", "format", "source": {...}, "width", "height", "grid": [t, h, w],
-// "patches", "tokens", of clips "frames": [{"index", "time_s"}] and "decoded_on"}], "warnings": [...]}. Where a GPU
+// "patches", "tokens", "confined", of clips "frames": [{"index", "time_s"}] and "decoded_on"}], "warnings": [...]}. Where a GPU
 // may decode a clip, its first frame is tried there. NULL: no memory.
 json_t *task_describe(const task *t);
 

@@ -135,12 +135,26 @@ bool task_media_same_clip(const task_media *m, const uint8_t *key)
 
 // ---- pictures ----
 
-static sight_err open_image(task_media *m, const model_config *config, const request_limits *limits,
-                            const uint8_t *key)
+static bool is_cancelled(void *cancel)
+{
+    return atomic_load((const atomic_bool *)cancel);
+}
+
+image_limits task_media_image_limits(const task_media *m, const atomic_bool *cancel)
+{
+    return (image_limits){.max_pixels = m->max_source_pixels,
+                          .max_bytes = m->max_bytes,
+                          .decoders = m->decoders,
+                          .stop = cancel ? is_cancelled : NULL,
+                          .stop_arg = (void *)cancel};
+}
+
+static sight_err open_image(task_media *m, const atomic_bool *cancel, const model_config *config,
+                            const request_limits *limits, const uint8_t *key)
 {
     m->max_bytes = limits->max_media_bytes;
     m->max_source_pixels = limits->max_source_pixels;
-    const image_limits il = {.max_pixels = m->max_source_pixels, .max_bytes = m->max_bytes};
+    const image_limits il = task_media_image_limits(m, cancel);
     const void *bytes;
     size_t size;
     char *owned;
@@ -194,11 +208,6 @@ static sight_err set_pair_times(task_media *m)
     return SIGHT_OK;
 }
 
-static bool is_cancelled(void *cancel)
-{
-    return atomic_load((const atomic_bool *)cancel);
-}
-
 // Encoding and reading want the other half.
 static int decoder_threads(const request_limits *limits)
 {
@@ -221,14 +230,13 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
                              .max_bytes = limits->max_media_bytes,
                              .threads = decoder_threads(limits),
                              .stop = cancel ? is_cancelled : NULL,
-                             .stop_arg = (void *)cancel};
+                             .stop_arg = (void *)cancel,
+                             .decoders = limits->decoders,
+                             .gpu_here = limits->gpu_decode};
     const video_range range = {asked->start_s, asked->end_s};
-    char own[40]; // the file that is open, whatever its path names by now
-    snprintf(own, sizeof own, "/proc/self/fd/%d", asked->fd);
-    const bool from_file = asked->fd >= 0;
-    sight_err err = video_open(&m->clip, from_file ? own : asked->name, from_file ? NULL : asked->bytes,
-                               from_file ? 0 : asked->size, &range, &vl);
-    if (err) return from_file ? sight_fail_in(err, "'%s'", source_name(asked)) : err;
+    sight_err err = asked->fd >= 0 ? video_open_fd(&m->clip, asked->fd, source_name(asked), &range, &vl)
+                                   : video_open(&m->clip, asked->name, asked->bytes, asked->size, &range, &vl);
+    if (err) return err;
     const video_info *info = video_get_info(m->clip);
     m->width = info->width;
     m->height = info->height;
@@ -252,6 +260,7 @@ sight_err task_media_open(task_media *out, const request *q, int32_t i, const mo
     const request_media *asked = &q->media[i];
     out->asked = asked;
     out->is_video = asked->kind == MEDIA_VIDEO;
+    out->decoders = limits->decoders;
     if (asked->fd < 0 && !asked->bytes) {
         return sight_fail(SIGHT_E_ARGUMENT, "%s: no path, URL or attachment says where it is",
                           asked->name);
@@ -260,7 +269,7 @@ sight_err task_media_open(task_media *out, const request *q, int32_t i, const mo
         return sight_fail(SIGHT_E_MEDIA, "'%s' is empty", asked->name);
     }
     sight_err err = out->is_video ? open_clip(out, q->cancel, config, limits, key)
-                                  : open_image(out, config, limits, key);
+                                  : open_image(out, q->cancel, config, limits, key);
     if (!err && key) hash_medium(out, key);
     return err;
 }

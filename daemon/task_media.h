@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "daemon/task.h"
+#include "decoder/image.h"
 
 // Opens the bytes or file of medium i of q, chooses frames and sizes. Ends early when q->cancel says so. out is zeroed before and released by
 // task_media_done also after a failure. Errors name the medium.
@@ -12,6 +13,9 @@
 sight_err task_media_open(task_media *out, const request *q, int32_t i, const model_config *config,
                           const request_limits *limits, const uint8_t *key);
 void task_media_done(task_media *m);
+
+// Those under which its picture was opened, for reading it. cancel is borrowed; NULL: never.
+image_limits task_media_image_limits(const task_media *m, const atomic_bool *cancel);
 
 // A picture's encoded bytes: the message's, or the file's, read anew (*owned, free it; else NULL).
 // Nothing is kept while a request waits, nor mapped: a file that shrinks under a map would end the

@@ -124,12 +124,12 @@ static sight_err wait_for_message(session *s)
         if (s->stop && s->stop(s->stop_arg)) return cancelled(s);
         struct pollfd p = {s->child.socket, POLLIN, 0};
         const int ready = poll(&p, 1, POLL_MS);
-        if (ready > 0) return SIGHT_OK;
         if (ready < 0 && errno != EINTR) return session_nonsense(s);
         const double silent_s = clock_now_s() - start;
         s->waited_s = waited_s + silent_s;
-        if (silent_s > o->silence_s) return fail_silent(s, o->silence_s);
         if (s->waited_s > o->seconds) return fail_long(s, "of waiting");
+        if (ready > 0) return SIGHT_OK;
+        if (silent_s > o->silence_s) return fail_silent(s, o->silence_s);
     }
 }
 

@@ -1,0 +1,18 @@
+// daemon/confining.h - the settings of how media are opened, made into decoder children.
+#ifndef SIGHT_DAEMON_CONFINING_H
+#define SIGHT_DAEMON_CONFINING_H
+
+#include <jansson.h>
+
+#include "daemon/options.h"
+#include "decoder/decoders.h"
+
+// Makes the children that `confine` asks for and names them in o->limits; says in the log what is lacking. *out NULL: off.
+// SIGHT_E_ARGUMENT, codes of decoders_create.
+sight_err confining_open(decoders **out, options *o);
+
+// For `status`: {"process", "seccomp", "landlock", "namespaces" (true or false), "working", "started", "crashed",
+// "timed_out"}. d NULL: no process. NULL: no memory.
+json_t *confining_describe(decoders *d);
+
+#endif
