@@ -143,6 +143,15 @@ static void wait_for(keeper *k, struct pollfd *p)
     }
 }
 
+// Were it not for this, PR_SET_PDEATHSIG would end them, and somebody else would have to bury them.
+static void end_children(const keeper *k)
+{
+    for (int i = 0; i < KEEPER_CHILDREN; i++) {
+        if (k->children[i].pid) kill(k->children[i].pid, SIGKILL);
+    }
+    while (waitpid(-1, NULL, 0) > 0) continue;
+}
+
 // What every child would otherwise do for itself.
 static void warm_up(void)
 {
@@ -170,6 +179,7 @@ int keeper_run(keeper_child *child)
         }
         if (p[1].revents) reap(&k);
     } while (!p[0].revents || hear(&k));
+    end_children(&k);
     confine_done(&k.confine);
-    return 0; // and the children with it (PR_SET_PDEATHSIG)
+    return 0;
 }
