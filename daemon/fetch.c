@@ -173,6 +173,7 @@ static bool set_safety(const fetching *f)
     bad |= (int)set(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     bad |= (int)set(c, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= (int)set(c, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (f->rules->ca_file) bad |= (int)set(c, CURLOPT_CAINFO, f->rules->ca_file);
     bad |= (int)set(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     bad |= (int)set(c, CURLOPT_HTTP_CONTENT_DECODING, 0L);
     bad |= (int)set(c, CURLOPT_NOSIGNAL, 1L);

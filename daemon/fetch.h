@@ -16,6 +16,7 @@ struct curl_library; // daemon/curl_library.h
 
 typedef struct fetch_rules {
     const url_hosts *hosts;
+    const char *ca_file; // PEM certificates that are trusted instead of the system's; borrowed; NULL: those
     bool not_public; // addresses that are not may be connected to as well
     int64_t max_bytes;
     double timeout_s;  // of one URL with its redirects

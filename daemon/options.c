@@ -99,6 +99,7 @@ static const setting settings[] = {
     {"urls", FLAG, AT(urls), 0, 0, NULL, "fetch media named by http:// and https:// (default no)"},
     {"url-hosts", LIST, AT(url_hosts), 0, 0, "HOSTS", "from a name, *.suffix or *, [:port]; may be given again"},
     {"url-private", FLAG, AT(url.not_public), 0, 0, NULL, "also from addresses that are not public (default no)"},
+    {"url-ca", TEXT, AT(url_ca), 0, 0, "FILE", "trust these certificates (PEM) in place of the system's"},
     {"url-max-bytes", BYTES, AT(url.max_bytes), 0, NO_LIMIT, "BYTES", "of one medium; 0: max-media-bytes"},
     {"url-timeout", SECONDS, AT(url.timeout_s), 1, 3600, "S", "for one medium with its redirects"},
     {"url-redirects", INT32, AT(url.redirects), 0, 20, "N", "followed, of one medium"},
@@ -326,6 +327,9 @@ static sight_err check_urls(const options *o)
     }
     sight_err err = url_hosts_create(&hosts, (const char *const *)o->url_hosts.items, o->url_hosts.n, "url-hosts");
     url_hosts_destroy(&hosts);
+    if (!err && o->urls && o->url_ca && access(o->url_ca, R_OK)) {
+        err = sight_fail(SIGHT_E_ARGUMENT, "url-ca '%.500s' cannot be read: %s", o->url_ca, strerror(errno));
+    }
     return err;
 }
 

@@ -37,7 +37,8 @@ typedef struct options {
     request_limits limits;
     bool urls;             // media are fetched
     option_list url_hosts; // as url_hosts_create takes them
-    fetch_rules url;       // without its hosts; max_bytes 0: max_media_bytes
+    fetch_rules url;       // without its hosts and ca_file; max_bytes 0: max_media_bytes
+    char *url_ca;          // a file; NULL: the system's certificates
     int32_t url_fetches;   // at once
     struct fetcher *fetcher; // made of these by main.c; NULL: nothing is fetched
     option_list media_roots; // folders; none: see ticket_set_who

@@ -2,7 +2,10 @@
 #include "web.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -231,6 +234,99 @@ static void slow_servers_are_not_waited_for(void **state)
     rules_done(&r);
 }
 
+// ---- https, by the openssl program ----
+
+static pid_t run_openssl(char *const *argv, const char *folder)
+{
+    const pid_t pid = fork();
+    if (pid) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int null = open("/dev/null", O_RDWR);
+    for (int i = 0; i < 3; i++) dup2(null, i);
+    if (chdir(folder)) _exit(126);
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
+static bool make_certificate(const char *folder)
+{
+    char *argv[] = {(char *)"openssl", (char *)"req", (char *)"-x509", (char *)"-newkey", (char *)"rsa:2048", (char *)"-nodes",
+                    (char *)"-keyout", (char *)"key.pem", (char *)"-out", (char *)"cert.pem", (char *)"-days", (char *)"2",
+                    (char *)"-subj", (char *)"/CN=localhost", (char *)"-addext", (char *)"subjectAltName=DNS:localhost", NULL};
+    int status;
+    waitpid(run_openssl(argv, folder), &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// Serves files that hold whole answers, headers and all.
+static pid_t serve_tls(char *folder, int *port)
+{
+    char at[40];
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof a;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, size) | getsockname(fd, (struct sockaddr *)&a, &size), 0);
+    close(fd);
+    *port = ntohs(a.sin_port);
+    snprintf(at, sizeof at, "127.0.0.1:%d", *port);
+    char *argv[] = {(char *)"openssl", (char *)"s_server", (char *)"-accept", at, (char *)"-cert", (char *)"cert.pem", (char *)"-key",
+                    (char *)"key.pem", (char *)"-HTTP", (char *)"-quiet", NULL};
+    return run_openssl(argv, folder);
+}
+
+static bool wait_listening(int port)
+{
+    const struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    for (int i = 0; i < 2000; i++) {
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const bool good = !connect(fd, (const struct sockaddr *)&a, sizeof a);
+        close(fd);
+        if (good) return true;
+        web_sleep(5);
+    }
+    return false;
+}
+
+static void certificates_are_checked(void **state)
+{
+    char folder[200], own[64], text[400], cert[256];
+    const char *items[] = {own};
+    int port;
+    snprintf(folder, sizeof folder, "%s", test_folder());
+    if (!make_certificate(folder)) {
+        print_message("skipped: no openssl program that makes a certificate\n");
+        skip();
+    }
+    const pid_t pid = serve_tls(folder, &port);
+    const bool listens = wait_listening(port);
+    fetch_rules r = open_rules();
+    rules_done(&r);
+    url_hosts *h = NULL;
+    snprintf(own, sizeof own, "localhost:%d 127.0.0.1:%d %s:%d", port, port, "127.0.0.1", server.port);
+    assert_ok(url_hosts_create(&h, items, 1, "url-hosts"));
+    r.hosts = h;
+    free(test_write(folder, "ok", "HTTP/1.0 200 OK\r\n\r\nhello", 24));
+    snprintf(text, sizeof text, "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:%d/ok\r\n\r\n", server.port);
+    free(test_write(folder, "down", text, strlen(text)));
+    snprintf(cert, sizeof cert, "%s/cert.pem", folder);
+    if (listens) {
+        snprintf(text, sizeof text, "https://localhost:%d/ok", port);
+        refused(&r, text, SIGHT_E_IO, "cannot be fetched: "); // nobody has signed it
+        r.ca_file = cert;
+        gives(&r, text, "hello");
+        snprintf(text, sizeof text, "https://127.0.0.1:%d/ok", port);
+        refused(&r, text, SIGHT_E_IO, "cannot be fetched: "); // it is another's
+        snprintf(text, sizeof text, "https://localhost:%d/down", port);
+        refused(&r, text, SIGHT_E_PERMISSION, "it leads from https to 'http://127.0.0.1");
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    rules_done(&r);
+    assert_true(listens);
+}
+
+// ---- who waits ----
+
 typedef struct seen {
     atomic_bool cancel;
     int64_t bytes, total, most;
@@ -281,6 +377,7 @@ int main(void)
         cmocka_unit_test(only_public_addresses_are_connected_to),
         cmocka_unit_test(hosts_that_are_not_listed_are_not_asked),
         cmocka_unit_test(slow_servers_are_not_waited_for),
+        cmocka_unit_test(certificates_are_checked),
         cmocka_unit_test(who_waits_hears_of_it_and_can_end_it),
     };
     return cmocka_run_group_tests_name("daemon/fetch", tests, set_up, tear_down);

@@ -67,7 +67,7 @@ static inline void web_hang(const web_visit *v)
 
 static inline void web_body(const web_visit *v, const char *head, const void *body, size_t n)
 {
-    char text[512];
+    char text[2200];
     snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", head, n);
     if (web_say(v, text)) web_send(v, body, n);
 }
