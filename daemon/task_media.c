@@ -91,18 +91,6 @@ static void hash_file(uint8_t out[SIPHASH_BYTES], int fd, const uint8_t *key)
     siphash_finish(&h, out);
 }
 
-// What was fetched is in memory that does not change, and no file: its content.
-static sight_err hash_fetched(uint8_t out[SIPHASH_BYTES], const request_media *asked, int64_t max_bytes, const uint8_t *key)
-{
-    char *bytes;
-    size_t size;
-    sight_err err = file_read_fd(&bytes, &size, asked->fd, source_name(asked), (size_t)max_bytes);
-    if (err) return err;
-    hash_bytes(out, bytes, size, key);
-    free(bytes);
-    return SIGHT_OK;
-}
-
 // Content, and how it is cut.
 static void hash_medium(task_media *m, const uint8_t *key)
 {
@@ -220,10 +208,7 @@ static sight_err open_clip(task_media *m, const atomic_bool *cancel, const model
                            const request_limits *limits, const uint8_t *key)
 {
     const request_media *asked = m->asked;
-    if (key && asked->url) {
-        sight_err err = hash_fetched(m->content, asked, limits->max_media_bytes, key);
-        if (err) return err;
-    } else if (key && asked->fd >= 0) hash_file(m->content, asked->fd, key);
+    if (key && asked->fd >= 0) hash_file(m->content, asked->fd, key);
     else if (key) hash_bytes(m->content, asked->bytes, asked->size, key);
     const video_limits vl = {.max_pixels = limits->max_source_pixels,
                              .max_seconds = limits->max_seconds,
