@@ -53,6 +53,7 @@ struct pipeline {
     bool opened;
     calls *calls;       // NULL: no tools
     repeat *circles;    // NULL: nobody looks
+    confidence sure;    // where that is asked for
     bool again;         // the answer was begun a second time
     double begin_s, read_s, first_s, end_s; // when each was reached; 0: never
     double reading_s, encoding_s;           // of the engine's, spent on these until read_s
@@ -169,6 +170,10 @@ static void report_done(pipeline *r)
         json_object_set_new(body, answer_channel_name((answer_channel)i),
                             json_stringn(text, r->text[i].size));
     }
+    if (body && t->asked->confidence) {
+        const double sure = confidence_value(&r->sure);
+        json_object_set_new(body, "confidence", isfinite(sure) ? json_real(sure) : json_null());
+    }
     if (called && body) json_object_set(body, "tool_calls", called);
     json_decref(called);
     report(r, SIGHT_DONE, body);
@@ -224,12 +229,14 @@ static sight_err prepare(pipeline *r)
     sight_err err = answer_init(&r->answer, engine_tokenizer(t->model), &options, on_text, r);
     r->answer_ready = true;
     if (!err) err = choose_seed(&q->sampling, q->seed_given);
+    q->sampling.scores = q->confidence;
+    r->sure = (confidence){.product = request_is_choice(q)};
     if (!err) err = sampler_create(&r->sampler, &q->sampling, vocab, engine_allowed(t->model));
     if (err) return err;
     const bool thinks = r->answer.channel == CHANNEL_THINKING;
     if (t->form) sampler_set_form(r->sampler, t->form, thinks ? r->answer.think_close : -1);
     sampler_see_prompt(r->sampler, t->prompt.ids, (size_t)t->prompt.n);
-    sampler_wants(r->sampler, &r->first, false);
+    sampler_wants(r->sampler, &r->first, sampler_scores(r->sampler));
     err = prepare_bounds(r);
     if (err) return err;
     r->first.ids = malloc((size_t)vocab * sizeof *r->first.ids);
@@ -257,11 +264,20 @@ static void choose_forced(pipeline *r)
     }
 }
 
+static sight_err draw_id(pipeline *r, int32_t *id)
+{
+    if (!r->task->asked->confidence) return sampler_next_of(r->sampler, id, NULL, r->next);
+    float logprob;
+    sight_err err = sampler_next_of(r->sampler, id, &logprob, r->next);
+    if (!err && r->answer.channel != CHANNEL_THINKING) confidence_add(&r->sure, logprob, sampler_choices(r->sampler));
+    return err;
+}
+
 static sight_err next_id(pipeline *r, int32_t *id)
 {
     if (!r->forced) choose_forced(r);
     r->thought += r->answer.channel == CHANNEL_THINKING;
-    if (!r->forced) return sampler_next_of(r->sampler, id, NULL, r->next);
+    if (!r->forced) return draw_id(r, id);
     *id = r->forced->ids[r->forced_at++];
     if (r->forced_at == r->forced->n) r->forced = NULL;
     sampler_take(r->sampler, *id);
@@ -526,6 +542,11 @@ pipeline_state pipeline_step(pipeline *r, int wait_ms)
     sight_err err = atomic_load(r->cancel) ? SIGHT_E_CANCELLED : !r->begin_s ? begin(r) : read_slice(r, wait_ms);
     kernels_set_stop(k, NULL);
     return settle(r, err);
+}
+
+confidence pipeline_confidence(const pipeline *r)
+{
+    return r->sure;
 }
 
 int32_t pipeline_drawn(const pipeline *r)

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
+#include "daemon/confidence.h"
 #include "daemon/task.h"
 #include "sight/protocol.h"
 #include "text/draft.h"
@@ -46,6 +47,8 @@ pipeline_state pipeline_state_of(const pipeline *p);
 const atomic_bool *pipeline_cancel(const pipeline *p); // borrowed
 engine *pipeline_engine(const pipeline *p);            // borrowed
 
+// Of the answer so far, where the request asks for it.
+confidence pipeline_confidence(const pipeline *p);
 // Tokens of the answer so far.
 int32_t pipeline_drawn(const pipeline *p);
 // The error that was reported, if any.

@@ -332,7 +332,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
         "model", "messages", "tools", "tool_choice", "enable_thinking", "add_vision_id", "temperature", "top_p",
         "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
         "stop", "drafts", "max_tokens", "max_completion_tokens", "stream", "base_dir", "response_format", "n",
-        "thinking_budget", "repetition_guard", "repetition_retry", "priority", "deadline_s", NULL};
+        "thinking_budget", "repetition_guard", "repetition_retry", "priority", "deadline_s", "confidence", NULL};
     const json_fields f = {root, "request", SIGHT_E_ARGUMENT};
     request *q = r->out;
     sight_err err = read_model(q, &f);
@@ -342,6 +342,7 @@ static sight_err read_all(request_reader *r, const json_t *root, const generatio
     if (!err) err = read_max_tokens(q, &f, r->limits);
     if (!err) err = read_drafts(q, &f, r->limits);
     if (!err) err = read_urgency(q, &f);
+    if (!err) err = json_get_bool(&f, &q->confidence, "confidence");
     if (!err) err = read_stop(q, root);
     if (!err) err = read_chat(q, &f);
     if (!err) err = read_bounds_of_thought(q, &f, r->limits);
@@ -390,6 +391,12 @@ sight_err request_parse(request **out, const request_source *source, const reque
     if (err) request_destroy(&q);
     else *out = q;
     return err;
+}
+
+bool request_is_choice(const request *r)
+{
+    const char *type = json_string_value(json_object_get(r->format, "type"));
+    return type && !strcmp(type, "choice");
 }
 
 void request_destroy(request **p)

@@ -72,6 +72,7 @@ typedef struct request {
     chat_options chat;
     sampler_options sampling; // generation_config.json's where the request is silent
     bool seed_given;
+    bool confidence; // is told with the end (daemon/confidence.h)
     int32_t max_tokens; // 0: not given
     int32_t drafts;     // as in draft_options
     fair_class priority; // no more urgent than who asks may be
@@ -115,6 +116,8 @@ typedef struct request_source {
 // addresses and fields that ask for what this build lacks), SIGHT_E_PERMISSION, SIGHT_E_MEMORY.
 sight_err request_parse(request **out, const request_source *source, const request_limits *limits,
                         const generation_config *defaults);
+// Whether its answer is one of a list (response_format "choice").
+bool request_is_choice(const request *r);
 void request_destroy(request **r); // accepts NULL; leaves NULL
 
 // Seconds from a number or "90", "1:30", "1:02:03.5". SIGHT_E_ARGUMENT names field and value.

@@ -230,6 +230,9 @@ static void hear_workers(service *s)
             // tend_models looks at all of them
         } else if (item->kind == OUTBOX_EVENT) {
             forward(s, t, &item);
+        } else if (t->again && t->why == WHY_NOT && !t->lost) {
+            scheduler_again(s->queue, &t->job);
+            ticket_next(t);
         } else if (item->kind == OUTBOX_PLANNED && t->waits) {
             scheduler_awaits_model(s->queue, &t->job);
         } else if (item->kind == OUTBOX_WANTS) {
@@ -237,7 +240,7 @@ static void hear_workers(service *s)
             ticket_fetch(t);
         } else if (item->kind == OUTBOX_FETCHED) {
             t->job.state = JOB_ARRIVED;
-        } else if (item->kind == OUTBOX_RAN || t->failed || t->job.plan_only) {
+        } else if (item->kind == OUTBOX_RAN || t->failed || t->again || t->job.plan_only) {
             if (t->lost) lose_engine(s, t);
             admission_learn(&s->admission, t, s->queue);
             finish(s, t);
@@ -275,13 +278,7 @@ static void start_work(service *s)
 // Of one that waits for its model: whether it is there, or cannot be, or how far it is.
 static void tend_loading(service *s, ticket *t)
 {
-    sight_err err = models_take(s->models, &t->use);
-    if (err) {
-        send_error(s, t, err, sight_error());
-        end_early(s, t, WHY_NOT);
-        return;
-    }
-    if (t->use.engine) {
+    if (models_take(s->models, &t->use) || t->use.engine) { // planning hears the same
         scheduler_again(s->queue, &t->job);
         return;
     }

@@ -55,6 +55,7 @@ void ticket_destroy(ticket **p)
     request_destroy(&t->asked);
     if (t->fetcher) fetcher_forget(t->fetcher, &t->fetch);
     models_end(t->models, &t->use);
+    route_destroy(&t->route);
     server_message_destroy(&t->message);
     outbox_item_destroy(&t->end);
     free(t);
@@ -112,9 +113,25 @@ static void put(ticket *t, outbox_kind kind, sight_event_kind event, const json_
     outbox_put(t->outbox, &item);
 }
 
-static void on_event(void *arg, sight_event_kind kind, const json_t *body)
+static void send_body(void *arg, sight_event_kind kind, const json_t *body)
 {
     put(arg, OUTBOX_EVENT, kind, body);
+}
+
+static void on_event(void *arg, sight_event_kind kind, const json_t *body)
+{
+    ticket *t = arg;
+    if (!t->route) {
+        send_body(t, kind, body);
+        return;
+    }
+    const confidence sure = pipeline_confidence(t->pipeline);
+    if (t->broken || !route_event(t->route, kind, body, &sure, send_body, t)) return;
+    t->broken = true;
+    atomic_store(&t->cancel, true);
+    json_t *error = describe_error(SIGHT_E_MEMORY, sight_error(), 0);
+    send_body(t, SIGHT_ERROR, error);
+    json_decref(error);
 }
 
 // Below the folders of who asks, where they have their own, else below the server's.
@@ -133,17 +150,28 @@ static sight_err open_files(ticket *t, request *asked)
     return err;
 }
 
-// The model that is asked for, if it is there.
+// Begins the use of the model that is asked for, or whose turn it is among a router's.
+static sight_err begin_use(ticket *t, const char *name)
+{
+    router_spec spec;
+    sight_err err = SIGHT_OK;
+    if (!t->route && models_router(t->models, &spec, name)) err = route_create(&t->route, &spec);
+    if (!err) err = models_begin(t->models, &t->use, t->route ? route_model(t->route) : name);
+    return err;
+}
+
+// The model, if it is there.
 static sight_err choose_model(void *arg, const char *name, const generation_config **defaults)
 {
     ticket *t = arg;
-    sight_err err = t->use.entry ? SIGHT_OK : models_begin(t->models, &t->use, name);
+    sight_err err = t->use.entry ? SIGHT_OK : begin_use(t, name);
     if (!err) err = models_take(t->models, &t->use);
     if (err) return err;
     t->model = t->use.engine;
     t->waits = !t->model;
     if (t->waits) return SIGHT_E_BUSY; // ends the reading; nobody is told
     *defaults = &engine_config(t->model)->generation;
+    if (t->route && route_asked(t->route)) metrics_add_to(engine_metrics(t->model), METRIC_ROUTED, engine_index(t->model), 0, 1);
     return SIGHT_OK;
 }
 
@@ -164,6 +192,7 @@ static sight_err read_request(ticket *t)
     if (!err) {
         free(t->asked->model); // was chosen
         t->asked->model = NULL;
+        t->asked->confidence |= t->route && route_looks(t->route);
         t->asked->cancel = &t->cancel;
         err = open_files(t, t->asked);
     }
@@ -179,6 +208,17 @@ static void put_error(ticket *t, sight_err err, const char *line)
     json_decref(body);
 }
 
+// It cannot be done, or not by this model.
+static void fail_plan(ticket *t, sight_err err)
+{
+    char line[512];
+    bool sent = false;
+    snprintf(line, sizeof line, "%s", sight_error());
+    t->again = t->route && route_fails(t->route, err, line, &sent, send_body, t);
+    t->failed = !t->again;
+    if (!t->again && !sent) put_error(t, err, line);
+}
+
 void ticket_plan(void *arg)
 {
     ticket *t = arg;
@@ -189,7 +229,7 @@ void ticket_plan(void *arg)
     }
     if (!err) err = task_create(&t->task, t->model, &t->asked, &t->limits);
     if (err && !t->waits) {
-        put_error(t, err, sight_error());
+        fail_plan(t, err);
     } else if (!err && t->job.plan_only) {
         json_t *plan = task_describe(t->task);
         put(t, OUTBOX_EVENT, SIGHT_DONE, plan);
@@ -227,9 +267,15 @@ static void measure(ticket *t, bool over)
     measure_engine(t->model);
 }
 
-// After a step: once all is over, the server is told.
+// After a step: once all is over, or another model is to be asked, the server is told.
 static pipeline_state settle(ticket *t, pipeline_state state)
 {
+    if (t->route && t->pipeline && state != PIPELINE_OVER) {
+        const confidence sure = pipeline_confidence(t->pipeline);
+        route_look(t->route, &sure, send_body, t);
+        if (route_gives_up(t->route)) state = PIPELINE_OVER;
+    }
+    t->again = t->route && route_gives_up(t->route);
     measure(t, state == PIPELINE_OVER);
     if (t->pipeline) atomic_store(&t->drawn, pipeline_drawn(t->pipeline));
     if (state != PIPELINE_OVER) return state;
@@ -254,6 +300,19 @@ void ticket_answer(void *const *args, pipeline_state *states, double *took_s, in
     for (int i = 0; i < n; i++) p[i] = ((ticket *)args[i])->pipeline;
     batch_answer(p, took_s, n);
     for (int i = 0; i < n; i++) states[i] = settle(args[i], pipeline_state_of(p[i]));
+}
+
+void ticket_next(ticket *t)
+{
+    task_destroy(&t->task);
+    request_destroy(&t->asked);
+    models_end(t->models, &t->use);
+    t->model = NULL;
+    route_next(t->route);
+    t->again = false;
+    t->read = 0;
+    t->told_percent = -1;
+    atomic_store(&t->drawn, 0);
 }
 
 runner_claim ticket_claim(ticket *t)

@@ -15,6 +15,7 @@
 #include "daemon/pipeline.h"
 #include "daemon/record.h"
 #include "daemon/request.h"
+#include "daemon/router.h"
 #include "daemon/runner.h"
 #include "daemon/scheduler.h"
 #include "daemon/task.h"
@@ -42,6 +43,9 @@ typedef struct ticket {
     model_use use;
     engine *model;  // that it uses; NULL: none yet
     bool waits;     // planning has to wait for the model
+    route *route;   // NULL: one model was asked for
+    bool again;     // another model is to be asked: ticket_next
+    bool broken;    // what is to be decided cannot be kept
     request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
     request *asked; // read, while its media are fetched
@@ -83,6 +87,8 @@ void ticket_set_who(ticket *t, const identity *who, const request_limits *limits
 void ticket_plan(void *arg);
 // After OUTBOX_WANTS. Puts progress, and OUTBOX_FETCHED or an error and OUTBOX_PLANNED.
 void ticket_fetch(ticket *t);
+// Lets go of the model that was asked, for the next one of its router; it is to be planned again then.
+void ticket_next(ticket *t);
 // What its claim to the engine is, for runner_add.
 runner_claim ticket_claim(ticket *t);
 // For the engine thread (daemon/runner.h). Puts the pipeline's events, and before it gives

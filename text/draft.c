@@ -292,7 +292,7 @@ static sight_err guess_all(draft *d, int32_t n, const float *last, double start,
         const int32_t id = err ? -1 : draw(d);
         if (id < 0) break;
         d->ids[d->n] = id;
-        sampler_wants(d->sampler, &d->next[d->n++], false); // what a draw after it will want
+        sampler_wants(d->sampler, &d->next[d->n++], sampler_scores(d->sampler)); // what a draw after it will want
         const double now = d->now_s();
         if (place > 1 || usual) draft_plan_guess(d->plan, place, now - start);
         start = now;
@@ -366,7 +366,7 @@ sight_err draft_take(draft *d, output_row **next, int32_t id, int32_t position, 
     d->ids[0] = id;
     d->position = position;
     d->n = 1;
-    sampler_wants(d->sampler, d->next, false);
+    sampler_wants(d->sampler, d->next, sampler_scores(d->sampler));
     const int32_t n = d->depth ? choose_depth(d, most, together) : 0;
     if (n > 0 && guess(d, n)) d->n = 1;
     d->wanted = true;

@@ -25,6 +25,7 @@ struct sampler {
     grammar *form;    // NULL: any
     int32_t place;    // in it; FORM_AWAITED before it begins, GRAMMAR_NOWHERE past its end
     int32_t after;    // the id that it begins after
+    int32_t choices;  // ids that could be drawn, where that was counted
     candidates c;     // room for vocab; untouched pages cost nothing
     bool marked;
     sampler_random random_at_mark;
@@ -218,20 +219,23 @@ static double weigh(float *x, size_t n)
     return sampler_select_sum(x, n);
 }
 
-// log(sum(exp(logits))) over the finite ones: the model's own normaliser.
-static double log_sum(const float *logits, size_t n)
+// log(sum(exp(logits))) over the finite ones that are allowed (NULL: all): the model's own normaliser. *count: of those.
+static double log_sum(const float *logits, size_t n, const uint8_t *allowed, int32_t *count)
 {
     float best = -FLT_MAX, part[1024];
     for (size_t i = 0; i < n; i++) {
-        float l = logits[i] <= FLT_MAX ? logits[i] : -FLT_MAX; // NaN too
+        float l = logits[i] <= FLT_MAX && (!allowed || allowed[i]) ? logits[i] : -FLT_MAX; // NaN too
         best = l > best ? l : best;
     }
     double sum = 0;
+    *count = 0;
     for (size_t i = 0; i < n; i += 1024) {
         size_t m = n - i < 1024 ? n - i : 1024;
         for (size_t k = 0; k < m; k++) {
             float l = logits[i + k];
-            part[k] = l >= -FLT_MAX && l <= FLT_MAX ? l - best : -INFINITY;
+            const bool counts = l >= -FLT_MAX && l <= FLT_MAX && (!allowed || allowed[i + k]);
+            part[k] = counts ? l - best : -INFINITY;
+            *count += counts;
         }
         sum += weigh(part, m);
     }
@@ -342,11 +346,12 @@ static void remember(sampler *s, int32_t id)
 
 static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
 {
-    double normalizer = logprob ? log_sum(c->logits, c->n) : 0;
-    apply_penalties(s, c);
     uint64_t serial;
     const uint8_t *allowed = allowed_now(s, &serial);
     if (s->form && grammar_status(s->form)) return grammar_status(s->form);
+    const uint8_t *among = s->options.scores && !c->ids ? allowed : NULL;
+    double normalizer = logprob ? log_sum(c->logits, c->n, among, &s->choices) : 0;
+    apply_penalties(s, c);
     float best = c->ids ? mask_few(c, allowed) : mask(c->logits, c->n, allowed);
     if (best == -INFINITY) {
         return sight_fail(SIGHT_E_INTERNAL, "the model gave no finite logit for any token");
@@ -356,6 +361,16 @@ static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
     remember(s, chosen);
     *id = chosen;
     return SIGHT_OK;
+}
+
+bool sampler_scores(const sampler *s)
+{
+    return s->options.scores;
+}
+
+int32_t sampler_choices(const sampler *s)
+{
+    return s->choices;
 }
 
 void sampler_take(sampler *s, int32_t id)

@@ -25,6 +25,7 @@ typedef struct sampler_options {
     double frequency_penalty;  // [-2, 2], over generated tokens
     double repetition_penalty; // > 0; 1: off; over prompt and generated tokens
     uint64_t seed;
+    bool scores; // logprob is asked for with every draw, and is that among the ids that may be drawn then
 } sampler_options;
 
 // allowed[vocab]: 1 where an id has a token (borrowed; NULL: all).
@@ -41,9 +42,15 @@ void sampler_set_form(sampler *s, grammar *form, int32_t after);
 void sampler_see_prompt(sampler *s, const int32_t *ids, size_t n);
 
 // Draws from logits[vocab] (changed in place) and remembers the id. logprob (NULL: not wanted) is
-// the id's under the model, before penalties and temperature. Ties go to the lower id.
+// the id's under the model, before penalties and temperature: among all ids, or with
+// the options' scores among those that the form, and `allowed`, allow. Ties go to the lower id.
 // SIGHT_E_INTERNAL when no logit is finite.
 sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
+
+// The options' scores: what sampler_wants has to be told.
+bool sampler_scores(const sampler *s);
+// With scores: how many ids could be drawn in the last draw that gave a logprob.
+int32_t sampler_choices(const sampler *s);
 
 // Remembers an id that somebody else chose, as if it had been drawn.
 void sampler_take(sampler *s, int32_t id);
