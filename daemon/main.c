@@ -7,12 +7,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/check.h"
 #include "daemon/confining.h"
 #include "daemon/disk.h"
 #include "daemon/endpoints.h"
-#include "daemon/fetcher.h"
 #include "daemon/model_open.h"
 #include "daemon/options.h"
+#include "daemon/resources.h"
 #include "daemon/service.h"
 
 static service_signals signals; // so far
@@ -34,6 +35,12 @@ static sight_err of_endpoint(sight_err err)
 {
     if (err == SIGHT_E_UNSUPPORTED) return SIGHT_E_ARGUMENT;
     return err == SIGHT_E_NOT_FOUND ? SIGHT_E_IO : err;
+}
+
+// What is wrong with them is a wrong setting, whatever it is that is missing.
+static sight_err of_settings(sight_err err)
+{
+    return err && err != SIGHT_E_MEMORY ? SIGHT_E_ARGUMENT : err;
 }
 
 static int exit_code(sight_err err)
@@ -113,8 +120,7 @@ static sight_err take_endpoints(endpoints *at, const options *o)
 // Without a folder named: see ticket_set_who.
 static sight_err open_roots(roots **out, options *o)
 {
-    const option_list *given = &o->media_roots;
-    sight_err err = roots_create(out, (const char *const *)given->items, given->n, "media-root");
+    sight_err err = resources_roots(out, o);
     o->limits.roots = *out;
     return err;
 }
@@ -147,18 +153,10 @@ static sight_err open_store(options *o)
 
 static sight_err open_fetcher(fetcher **out, options *o)
 {
-    if (!o->urls) return SIGHT_OK;
-    fetcher_options fo = {.hosts = (const char *const *)o->url_hosts.items, .n_hosts = o->url_hosts.n, .rules = o->url,
-                          .threads = o->url_fetches, .max_bytes = o->queue.max_bytes, .metrics = o->engine.metrics};
-    const int64_t most = o->limits.max_media_bytes;
-    fo.rules.ca_file = o->url_ca;
-    if (!fo.rules.max_bytes || fo.rules.max_bytes > most) fo.rules.max_bytes = most;
-    sight_err err = fetcher_create(out, &fo);
-    if (err == SIGHT_E_UNSUPPORTED) return sight_fail(SIGHT_E_ARGUMENT, "%s", sight_error()); // a setting, not the model
-    if (err) return err;
+    sight_err err = resources_fetcher(out, o);
     o->fetcher = *out;
-    o->limits.urls = fetcher_rules(*out);
-    return SIGHT_OK;
+    if (!err && *out) o->limits.urls = fetcher_rules(*out);
+    return err;
 }
 
 // Of the stages before the model: a program that is not there is no model that is not.
@@ -206,6 +204,7 @@ int main(int argc, char **argv)
         set_log(&o);
         if (o.help) options_print_help(stdout);
         else if (o.version) printf("sightd %s\n", SIGHT_VERSION);
+        else if (o.check_config) err = of_settings(check_settings(&o, stdout));
         else if (o.print_config) options_print_config(&o, stdout);
         else {
             allow_open_files();

@@ -12,7 +12,9 @@ struct monitor {
     health health;
     pulse *pulse;
     scrape *scrape; // NULL: no endpoint
-    char *address;
+    char *address;  // as the settings have it
+    scrape *fresh;  // between monitor_prepare and _commit
+    char *fresh_address;
     double watchdog_s;
 };
 
@@ -84,22 +86,26 @@ void monitor_destroy(monitor **p)
     *p = NULL;
 }
 
-sight_err monitor_change(monitor *m, const options *o)
+sight_err monitor_prepare(monitor *m, const options *o)
 {
-    scrape *fresh = NULL;
-    char *address = NULL;
-    const bool same = same_text(m->address, o->metrics);
-    if (!same && o->metrics) {
-        sight_err err = open_endpoint(m, &fresh, &address, o->metrics);
-        if (err) return err;
+    if (!o->metrics || same_text(m->address, o->metrics)) return SIGHT_OK;
+    return open_endpoint(m, &m->fresh, &m->fresh_address, o->metrics);
+}
+
+void monitor_commit(monitor *m, const options *o)
+{
+    if (o) health_set_stuck(&m->health, o->stuck_s);
+    if (o && !same_text(m->address, o->metrics)) {
+        scrape_close(&m->scrape);
+        free(m->address);
+        m->scrape = m->fresh;
+        m->address = m->fresh_address;
+        m->fresh = NULL;
+        m->fresh_address = NULL;
     }
-    health_set_stuck(&m->health, o->stuck_s);
-    if (same) return SIGHT_OK;
-    scrape_close(&m->scrape);
-    free(m->address);
-    m->scrape = fresh;
-    m->address = address;
-    return SIGHT_OK;
+    scrape_close(&m->fresh);
+    free(m->fresh_address);
+    m->fresh_address = NULL;
 }
 
 bool monitor_turn(monitor *m, const pulse_view *v, double now_s)

@@ -19,9 +19,10 @@ void monitor_read(monitor *m, int64_t tokens);
 // Whether the engine loop makes progress, and how long its turn has lasted; 0: it rests.
 bool monitor_engine(const monitor *m, double *turn_s, double now_s);
 pulse_rates monitor_rates(const monitor *m);
-// Changes to other settings: opens the endpoint that they name, if it is another; nothing has changed after a failure.
-// Codes of scrape_open.
-sight_err monitor_change(monitor *m, const options *o);
+// Other settings, in two steps: opens the endpoint that they name, if it is another, beside the one in use (codes of
+// scrape_open); then takes that and all else over, or, with NULL, forgets about it.
+sight_err monitor_prepare(monitor *m, const options *o);
+void monitor_commit(monitor *m, const options *o);
 // How long the loop may wait: at most so long, less where systemd wants to hear more often.
 int monitor_wait_ms(const monitor *m, int most_ms);
 const char *monitor_address(const monitor *m); // NULL: no endpoint

@@ -238,7 +238,8 @@ static bool take_word(options *o, const char *arg)
         const char *name;
         bool *flag;
     } words[] = {{"--help", &o->help}, {"-h", &o->help}, {"--version", &o->version},
-                 {"--check", &o->check}, {"--print-config", &o->print_config}};
+                 {"--check", &o->check}, {"--check-config", &o->check_config},
+                 {"--print-config", &o->print_config}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (!strcmp(arg, words[i].name)) {
             *words[i].flag = true;
@@ -400,6 +401,7 @@ void options_print_help(FILE *to)
           "  --config FILE             settings (default ~/.config/sightd/sightd.conf, else\n"
           "                            /etc/sightd/sightd.conf)\n"
           "  --check                   load everything, say what it takes, end\n"
+          "  --check-config            look at all that the settings name, load nothing, end\n"
           "  --print-config            write all settings as a configuration file, end\n"
           "  --version, --help\n\n"
           "Settings, on the command line or in the file (\"max-frames = 100\"):\n", to);

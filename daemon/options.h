@@ -55,7 +55,7 @@ typedef struct options {
     char *log_format;       // "text", "json"
     char *metrics;          // ADDRESS:PORT; NULL: none
     double stuck_s;         // a turn of the engine loop may last
-    bool help, version, check, print_config;
+    bool help, version, check, check_config, print_config;
     int argc;    // as options_read took them, to read them again; borrowed
     char **argv;
 } options;

@@ -258,7 +258,7 @@ static void sweep(service *s)
         job *j = scheduler_get(s->queue, i);
         ticket *t = j->owner;
         if (!j->cancelled) continue;
-        const bool dropped = j->state == JOB_FETCHING && fetcher_drop(s->o->fetcher, &t->fetch);
+        const bool dropped = j->state == JOB_FETCHING && fetcher_drop(t->fetcher, &t->fetch);
         if (dropped || j->state <= JOB_LOADING || j->state == JOB_READY) finish(s, t);
     }
 }
@@ -586,7 +586,8 @@ static sight_err loop(service *s)
 static sight_err open_reload(service *s)
 {
     const reload_parts parts = {.options = s->o, .argc = s->o->argc, .argv = s->o->argv, .queue = s->queue,
-                                .monitor = s->monitor, .gate = s->gate, .server = s->server};
+                                .monitor = s->monitor, .gate = s->gate, .server = s->server,
+                                .models = s->models};
     return reload_create(&s->reload, &parts);
 }
 
@@ -622,6 +623,7 @@ static void close_parts(service *s)
     monitor_destroy(&s->monitor); // it asks the runner
     worker_destroy(&s->planner);
     if (s->o->fetcher) fetcher_drain(s->o->fetcher);
+    if (s->reload) reload_drain(s->reload);
     runner_destroy(&s->runner);
     outbox_destroy(&s->outbox);
     while (s->queue && scheduler_count(s->queue)) {
