@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
 done
 started=$(date +%s)
 
-modules="jansson libzmq libpcre2-8 libutf8proc libavformat libavcodec libavutil libswscale libjpeg libpng cmocka"
+modules="jansson libzmq libpcre2-8 libutf8proc libavformat libavcodec libavutil libswscale libjpeg libpng libmicrohttpd libseccomp libcurl cmocka"
 
 # Codec libraries that FFmpeg is linked to and a decoded H.264 clip never calls: named alike, every function traps.
 stand_in() { # stand_in LIBRARY OUT
@@ -68,16 +68,16 @@ pack_needs() { # pack_needs FOLDER
             "$file" | sed '/^Requires.private/d; /^Libs.private/d' >"$folder/lib/pkgconfig/$module.pc"
     done
     for header in jansson.h jansson_config.h zmq.h zmq_utils.h pcre2.h utf8proc.h jpeglib.h jmorecfg.h jerror.h \
-        turbojpeg.h png.h pngconf.h pnglibconf.h libpng16 cmocka.h jconfig.h libavformat libavcodec libavutil libswscale; do
+        turbojpeg.h microhttpd.h seccomp.h seccomp-syscalls.h curl png.h pngconf.h pnglibconf.h libpng16 cmocka.h jconfig.h libavformat libavcodec libavutil libswscale; do
         for place in /usr/include /usr/include/"$triplet"; do
             [ ! -e "$place/$header" ] || cp -rL "$place/$header" "$folder/include/"
         done
     done
-    for name in jansson zmq pcre2-8 utf8proc avformat avcodec avutil swscale jpeg png16 png cmocka; do
+    for name in jansson zmq pcre2-8 utf8proc avformat avcodec avutil swscale jpeg png16 png microhttpd seccomp cmocka; do
         [ -e "/usr/lib/$triplet/lib$name.so" ] || continue
         ln -sf "$(readelf -d "/usr/lib/$triplet/lib$name.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')" "$folder/lib/lib$name.so"
     done
-    for name in jansson zmq pcre2-8 utf8proc avformat avcodec avutil swscale jpeg png16 cmocka; do
+    for name in jansson zmq pcre2-8 utf8proc avformat avcodec avutil swscale jpeg png16 microhttpd seccomp cmocka; do
         ldd "/usr/lib/$triplet/lib$name.so" | awk '/=>/ {print $3}'
         readlink -f "/usr/lib/$triplet/lib$name.so"
     done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libresolv|libmvec)\.so' |
