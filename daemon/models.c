@@ -131,6 +131,7 @@ static void load(models *m, model_entry *e)
         e->engine = opened;
         e->too_small = 0;
         e->state = MODEL_LOADED;
+        e->eager = false;
         metrics_add_to(m->metrics, METRIC_MODEL_LOADS, e->index, 0, 1);
         metrics_set_at(m->metrics, METRIC_MODEL_LOADED, e->index, 0, 1);
         log_line(LOG_INFO, "model '%s': loaded in %.1f s", e->spec.name, e->used_s - began_s);
@@ -143,9 +144,10 @@ static void load(models *m, model_entry *e)
 static void fail(models *m, model_entry *e)
 {
     e->state = MODEL_FAILED;
+    e->eager = false;
     e->retry_s = now_s(m) + m->pause_s;
     e->too_small = 0;
-    log_line(LOG_WARNING, "model '%s' cannot be loaded, tried again in %.0f s if asked for: %s", e->spec.name, m->pause_s,
+    if (!m->starting) log_line(LOG_WARNING, "model '%s' cannot be loaded, tried again in %.0f s if asked for: %s", e->spec.name, m->pause_s,
              e->line);
 }
 
@@ -169,7 +171,7 @@ static model_entry *next_wanted(const models *m, uint64_t order)
     model_entry *first = NULL;
     for (int i = 0; i < m->n; i++) {
         model_entry *e = m->entries[i];
-        if (e->state != MODEL_NOT_LOADED || !e->waiting || e->leaving || e->order <= order) continue;
+        if (e->state != MODEL_NOT_LOADED || !(e->waiting || e->eager) || e->leaving || e->order <= order) continue;
         if (!first || e->order < first->order) first = e;
     }
     return first;
@@ -466,6 +468,7 @@ static sight_err open_one(models *m, model_use *use)
 {
     sight_err err;
     pthread_mutex_lock(&m->lock);
+    m->starting = true; // what goes wrong is the caller's to tell
     while (!(err = take(m, use)) && !use->engine) {
         if (use->entry->blocked) {
             err = sight_fail(SIGHT_E_MEMORY, "the model '%s' does not fit beside those loaded before it%s%s",
@@ -474,6 +477,7 @@ static sight_err open_one(models *m, model_use *use)
         }
         pthread_cond_wait(&m->changed, &m->lock);
     }
+    m->starting = false;
     if (err && use->entry->state == MODEL_FAILED) err = sight_fail(use->entry->err, "%s", use->entry->line);
     pthread_mutex_unlock(&m->lock);
     return err;
@@ -526,6 +530,12 @@ static model_entry *unchanged(models *m, const model_entry *fresh)
     return NULL;
 }
 
+static void begin_eagerly(models *m, model_entry *e)
+{
+    e->eager = true;
+    e->order = ++m->orders;
+}
+
 // Puts the fresh entries [n] in the place of those that they are not alike to. With the lock; nothing fails.
 static void replace(models *m, model_entry **list, model_entry **fresh, int n)
 {
@@ -535,7 +545,7 @@ static void replace(models *m, model_entry **list, model_entry **fresh, int n)
         if (old) {
             old->share = fresh[i]->share;
             entry_destroy(&fresh[i]);
-        }
+        } else if (fresh[i]->spec.at_start) begin_eagerly(m, fresh[i]);
         list[count++] = old ? old : fresh[i];
     }
     for (int i = 0; i < m->n; i++) {

@@ -105,7 +105,7 @@ bool models_router(models *m, router_spec *out, const char *name);
 
 // Now and then: lets go of what was not used for long.
 void models_tick(models *m);
-// Takes over another configuration: new models are there at once; removed ones are closed when nobody uses them any
+// Takes over another configuration: new models are there at once (and loaded, those that are at start); removed ones are closed when nobody uses them any
 // more, and changed ones replaced likewise. Refused as a whole: codes of models_create.
 sight_err models_apply(models *m, const model_set *set);
 

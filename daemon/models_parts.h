@@ -18,6 +18,7 @@ typedef struct model_entry {
     int users;      // of these, those that have the engine
     int waiting;    // of these, those that wait for it
     uint64_t order; // of the first of those
+    bool eager;     // to be loaded though nobody waits for it
     bool blocked;   // waits for memory that is in use
     bool leaving;   // not configured any more
     double used_s;  // when the last user left
@@ -57,6 +58,7 @@ struct models {
     model_group *groups; // [n_groups]
     int n_groups;
     uint64_t orders;
+    bool starting; // somebody waits in models_open
 };
 
 // ---- models_memory.c ----

@@ -48,6 +48,8 @@ bool question_args(question *q, const char *command, const char *positional, con
          "of a daemon started for this: auto, stored, bf16, int8 or int4", 0, 0},
         {"device", 'd', ARG_TEXT, &q->connect.device, "WORD",
          "of a daemon started for this: auto, cpu, cuda or cuda:N", 0, 0},
+        {"use", 'u', ARG_TEXT, &q->use, "NAME", "the server's model or router of that name", 0, 0},
+        {"confidence", 0, ARG_FLAG, &q->confidence, NULL, "say how sure the model was", 0, 0},
         {"system", 0, ARG_TEXT, &q->system, "TEXT", "a system message first", 0, 0},
         {"start", 0, ARG_TIME, &q->start_s, "TIME", "clips: from here (seconds, m:ss, h:mm:ss)", 0, 0},
         {"end", 0, ARG_TIME, &q->end_s, "TIME", "clips: to here", 0, 0},
@@ -282,6 +284,8 @@ sight_err question_request(const question *q, char **out, json_t *messages)
     if (q->top_k >= 0) json_object_set_new(r, "top_k", json_integer(q->top_k));
     if (q->seed >= 0) json_object_set_new(r, "seed", json_integer(q->seed));
     if (q->drafts) set_drafts(r, q->drafts);
+    if (q->use) json_object_set_new(r, "model", json_string(q->use));
+    if (q->confidence) json_object_set_new(r, "confidence", json_true());
     set_given(r, "temperature", q->temperature);
     set_given(r, "top_p", q->top_p);
     set_given(r, "min_p", q->min_p);

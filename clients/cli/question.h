@@ -21,7 +21,8 @@ typedef struct question {
     int64_t max_tokens, top_k, seed; // -1: not given
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
     arg_list stop;
-    const char *system, *drafts;
+    const char *system, *drafts, *use;
+    bool confidence;
     const char *schema, *regex; // the answer's form
     arg_list choice;
     bool think, no_think, attach, json, quiet, verbose;

@@ -37,7 +37,8 @@ static void show_progress(const json_t *body)
 {
     static const struct {
         const char *stage, *words;
-    } names[] = {{"decode", "decoding frames"}, {"encode", "looking"}, {"read", "reading tokens"}};
+    } names[] = {{"decode", "decoding frames"}, {"encode", "looking"}, {"read", "reading tokens"},
+                 {"load", "preparing the model's weights"}};
     const char *stage = text_of(body, "stage"), *words = stage;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!strcmp(stage, names[i].stage)) words = names[i].words;
@@ -92,6 +93,20 @@ static void show_delta(stream *s, const json_t *body)
     if (s->options->answer) buf_add(s->options->answer, text, n);
 }
 
+// How sure the model was, where that was asked for, and whom a router asked before it.
+static void show_confidence(const json_t *body)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(json_object_get(body, "routed"), "tried"), i, one) {
+        const json_t *sure = json_object_get(one, "confidence");
+        if (sure) terminal_note("(%s was asked first: confidence %.2f)", text_of(one, "model"), json_number_value(sure));
+        else terminal_note("(%s was asked first: %s)", text_of(one, "model"), text_of(one, "message"));
+    }
+    const json_t *sure = json_object_get(body, "confidence");
+    if (json_is_number(sure)) terminal_note("(%s: confidence %.2f)", text_of(body, "model"), json_number_value(sure));
+}
+
 static void show_done(stream *s, const json_t *body)
 {
     terminal_clear();
@@ -101,6 +116,7 @@ static void show_done(stream *s, const json_t *body)
     if (!s->options->quiet && !strcmp(reason, "length")) {
         terminal_note("(cut at the token limit; --max-tokens raises it)");
     }
+    if (!s->options->quiet) show_confidence(body);
     if (!s->options->verbose) return;
     char *usage = json_dumps(json_object_get(body, "usage"), 0);
     char *timings = json_dumps(json_object_get(body, "timings"), JSON_REAL_PRECISION(4));

@@ -485,6 +485,12 @@ static void another_configuration_is_taken_over(void **state)
     router_spec r;
     assert_true(models_router(l.m, &r, "r"));
     assert_false(models_router(l.m, &r, NULL));
+    // One of those that are loaded at start is, without a use.
+    model_set_done(&set);
+    read_set(&set, "[model b]\nmodel=/fake/100\nload = use\n[model n]\nmodel = /fake/200\nload = use\n"
+                   "[model s]\nmodel = /fake/50\n");
+    assert_ok(models_apply(l.m, &set));
+    wait_for(&l, "s", MODEL_LOADED);
     // One that is in use when it goes serves to its end.
     assert_ok(use(&l, &c, "n"));
     model_set_done(&set);
