@@ -9,6 +9,21 @@ static sight_err fail_mode(const char *mode)
     return sight_fail(SIGHT_E_ARGUMENT, "confine is '%.40s', must be auto, require or off", mode);
 }
 
+static void count(void *arg, decoder_event what, int32_t working)
+{
+    metrics *m = arg;
+    metrics_set(m, METRIC_DECODER_CHILDREN, working);
+    switch (what) {
+    case DECODER_STARTED: metrics_add(m, METRIC_DECODER_STARTS, 1); break;
+    case DECODER_TAKEN: break;
+    case DECODER_DONE: metrics_add_to(m, METRIC_DECODER_ENDS, BY_ENDING_DONE, 0, 1); break;
+    case DECODER_FAILED: metrics_add_to(m, METRIC_DECODER_ENDS, BY_ENDING_FAILED, 0, 1); break;
+    case DECODER_CRASHED: metrics_add_to(m, METRIC_DECODER_ENDS, BY_ENDING_CRASHED, 0, 1); break;
+    case DECODER_TIMED_OUT: metrics_add_to(m, METRIC_DECODER_ENDS, BY_ENDING_TIME, 0, 1); break;
+    case DECODER_NO_MEMORY: metrics_add_to(m, METRIC_DECODER_ENDS, BY_ENDING_MEMORY, 0, 1); break;
+    }
+}
+
 sight_err confining_open(decoders **out, options *o)
 {
     const char *mode = o->confine ? o->confine : "auto";
@@ -20,7 +35,7 @@ sight_err confining_open(decoders **out, options *o)
         return SIGHT_OK;
     }
     const decoders_options d = {.require = require, .memory_bytes = o->decoder_memory, .seconds = o->decoder_s,
-                                .silence_s = o->decoder_silence_s};
+                                .silence_s = o->decoder_silence_s, .tell = count, .tell_arg = o->engine.metrics};
     sight_err err = decoders_create(out, &d);
     if (err) return err;
     if (decoders_warning(*out)) log_line(LOG_WARNING, "%s", decoders_warning(*out));

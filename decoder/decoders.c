@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "decoder/confine.h"
+#include "decoder/confine_filter.h"
 #include "decoder/decoders_parts.h"
 #include "decoder/job.h"
 #include "decoder/keeper.h"
@@ -87,10 +88,23 @@ static int no_files(posix_spawn_file_actions_t *actions, int socket)
     return failed;
 }
 
+// What sanitizers are told by; NULL in other builds.
+static char *sanitizer_settings(void)
+{
+#ifdef CONFINE_SANITIZED
+    static const char *const names[] = {"TSAN_OPTIONS", "ASAN_OPTIONS"};
+    for (int i = 0; i < 2; i++) {
+        char *value = getenv(names[i]);
+        if (value) return value - strlen(names[i]) - 1; // "NAME=value", as it lies in the environment
+    }
+#endif
+    return NULL;
+}
+
 // Without this process's environment, which may hold secrets.
 static int spawn_keeper(decoders *d, int socket)
 {
-    char *argv[] = {d->program, NULL}, *environment[] = {NULL};
+    char *argv[] = {d->program, NULL}, *environment[] = {sanitizer_settings(), NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -171,6 +185,11 @@ static bool make_pairs(int session[2], int leash[2])
     return false;
 }
 
+static void tell(const decoders *d, decoder_event what)
+{
+    if (d->o.tell) d->o.tell(d->o.tell_arg, what, d->working);
+}
+
 // Asks the keeper for one; it is there when it says REPLY_READY. false: the keeper does not take it (errno).
 static bool ask_for_child(decoders *d, decoder_child *out)
 {
@@ -182,9 +201,13 @@ static bool ask_for_child(decoders *d, decoder_child *out)
     close(session[1]);
     close(leash[1]);
     *out = (decoder_child){session[0], leash[0]};
-    if (sent) d->started++;
-    else let_go(out);
-    return sent;
+    if (!sent) {
+        let_go(out);
+        return false;
+    }
+    d->started++;
+    tell(d, DECODER_STARTED);
+    return true;
 }
 
 // A keeper that was ended from outside is started again.
@@ -257,18 +280,20 @@ sight_err decoders_take(decoders *d, decoder_child *out, bool (*stop)(void *), v
     if (!err) {
         d->working++;
         fill_up(d);
+        tell(d, DECODER_TAKEN);
     }
     pthread_mutex_unlock(&d->mutex);
     return err;
 }
 
-void decoders_give(decoders *d, decoder_child *c, decoder_end end)
+void decoders_give(decoders *d, decoder_child *c, decoder_event end)
 {
     let_go(c);
     pthread_mutex_lock(&d->mutex);
     d->working--;
     d->crashed += end == DECODER_CRASHED;
     d->timed_out += end == DECODER_TIMED_OUT;
+    tell(d, end);
     pthread_cond_signal(&d->given);
     pthread_mutex_unlock(&d->mutex);
 }

@@ -13,6 +13,17 @@
 
 typedef struct decoders decoders;
 
+// What becomes of a child.
+typedef enum decoder_event {
+    DECODER_STARTED,
+    DECODER_TAKEN, // it has a medium now
+    DECODER_DONE,   // it did its job
+    DECODER_FAILED, // it said why it could not, or was no longer wanted
+    DECODER_CRASHED,
+    DECODER_TIMED_OUT,
+    DECODER_NO_MEMORY,
+} decoder_event;
+
 // Zero means the default.
 typedef struct decoders_options {
     const char *program;  // of the keeper; NULL: sight-decoder beside this program, else where it is installed
@@ -22,6 +33,9 @@ typedef struct decoders_options {
     double silence_s;     // without a word from a child that is to work; 30
     int32_t most;         // children at work at once; further ones are waited for; 16
     int32_t ready;        // children that wait; 2
+    // Told of each, with how many are at work then; must not block. Any thread. NULL: nobody is.
+    void (*tell)(void *arg, decoder_event what, int32_t working);
+    void *tell_arg;
 } decoders_options;
 
 // Starts the keeper and a first child. SIGHT_E_NOT_FOUND (no program), SIGHT_E_UNSUPPORTED (require, and the kernel lacks

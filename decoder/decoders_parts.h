@@ -12,12 +12,10 @@ typedef struct decoder_child {
     int leash;  // closing it ends the child; its wait status comes from there
 } decoder_child;
 
-typedef enum decoder_end { DECODER_GOOD, DECODER_CRASHED, DECODER_TIMED_OUT } decoder_end;
-
 // Waits for a place, polling stop. SIGHT_E_CANCELLED, SIGHT_E_MEMORY, SIGHT_E_INTERNAL, SIGHT_E_NOT_FOUND.
 sight_err decoders_take(decoders *d, decoder_child *out, bool (*stop)(void *), void *stop_arg);
 // Ends it, whatever it does, without waiting for that.
-void decoders_give(decoders *d, decoder_child *c, decoder_end end);
+void decoders_give(decoders *d, decoder_child *c, decoder_event end);
 // The wait status of a child whose socket has ended; -1: its keeper cannot say.
 int decoders_wait_status(const decoder_child *c);
 

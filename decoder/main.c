@@ -1,6 +1,7 @@
 // sight-decoder - keeps children that open media in confinement. Started by sightd, not by people.
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "decoder/child.h"
 #include "decoder/keeper.h"
@@ -13,5 +14,5 @@ int main(void)
         fputs("sight-decoder: a part of sightd, which starts it; there is nothing to run here\n", stderr);
         return 2;
     }
-    return keeper_run(child_serve);
+    _exit(keeper_run(child_serve)); // libraries' last words would want files
 }

@@ -41,6 +41,7 @@ sight_err session_begin(session **out, decoders *d, const job *j, const int *fds
     }
     s->decoders = d;
     s->name = name;
+    s->end = DECODER_FAILED;
     s->stop = stop;
     s->stop_arg = stop_arg;
     sight_err err = send_job(s, j, fds, n_fds);
@@ -110,6 +111,7 @@ static sight_err fail_as_told(session *s)
 {
     const sight_err code = (sight_err)s->reply.head.code;
     if (code != SIGHT_E_MEMORY) return sight_fail(code, "%s", s->reply.text);
+    s->end = DECODER_NO_MEMORY;
     return sight_fail(code, "%s (a decoder may take %lld MiB: decoder-memory)", s->reply.text,
                       (long long)(decoders_get_options(s->decoders)->memory_bytes >> 20));
 }
@@ -142,6 +144,7 @@ sight_err session_next(session *s)
         if (n <= 0) return fail_ended(s);
         if (!job_parse_reply(&s->reply, s->bytes, (size_t)n)) return session_nonsense(s);
         if (s->reply.head.kind == REPLY_ERROR) return fail_as_told(s);
+        if (s->reply.head.kind == REPLY_DONE) s->end = DECODER_DONE;
         if (s->reply.head.kind != REPLY_READY && s->reply.head.kind != REPLY_ALIVE) return SIGHT_OK;
     }
 }

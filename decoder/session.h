@@ -17,7 +17,7 @@ typedef struct session {
     uint8_t *bytes; // [JOB_MESSAGE_MAX + 1] the message at hand
     reply_message reply;
     double waited_s; // for it, so far
-    decoder_end end;
+    decoder_event end;
 } session;
 
 // Takes a child and sends the job with its files, which stay the caller's. Sentences call the medium name.
