@@ -15,6 +15,7 @@
 #define SIGHT_KERNELS_BACKEND_H
 
 #include "base/threads.h"
+#include "kernels/fused.h"
 #include "kernels/ops.h"
 
 // What is done with a product's result.
@@ -104,6 +105,12 @@ typedef struct backend_ops {
 
     // delta rule; op_delta_rule_naive has no entry, it lives in delta_plain.c
     void (*delta_rule)(kernels *k, const delta_seq *seqs, int64_t S, const delta_shape *shape);
+    // kernels/fused.h: NULL where the parts are called one by one; each may say false.
+    bool (*linear_normed)(kernels *k, float *const *y, const float *x, const norm_of *norm,
+                          const weight *const *w, int n_w, int64_t N, linear_mode mode);
+    bool (*heads_write)(kernels *kk, const heads_rows *rows, const kv_rows *seqs, int64_t S);
+    bool (*attention_gated)(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G,
+                            int64_t C, float scale, const gated_attention *gated);
     // NULL where the parts are called one by one.
     bool (*delta_mixer)(kernels *k, const mixer_seq *seqs, int64_t S, const mixer_weights *weights,
                         const delta_shape *shape);

@@ -4,6 +4,7 @@
 // rows touches little memory.
 #include <math.h>
 
+#include "kernels/fused.h"
 #include "text/model_parts.h"
 
 static int64_t max_of(int64_t a, int64_t b)
@@ -68,59 +69,94 @@ static int64_t unit_rows(const batch_part *p, const text_config *c)
     return p->rewindable && !alike ? 1 : p->n;
 }
 
-// With a gate, q holds [query, gate] of each head side by side; without, the queries alone, which
-// are then turned in place.
-static void attend(text_model *m, const model_layer *l, const float *q, const float *k,
-                   const float *v, float *out, const batch_part *parts, int32_t n_parts)
+// Rows of a full-attention layer: what the products leave, and what is made of it. With a gate q_proj's rows hold [query,
+// gate] of each head side by side; without, the queries alone, which are turned in place.
+typedef struct full_rows {
+    float *projected; // [N, H, head]
+    float *k, *v;     // [N, G, C]
+    float *q, *out;   // [N, H, C]
+    int64_t head;     // floats of a head in projected: 2 C, or C
+} full_rows;
+
+static full_rows cut_full(const text_model *m, int64_t N)
 {
     const text_config *c = &m->config->text;
+    full_rows r = {.projected = m->ws.mixer, .head = c->attention_gate ? 2 * c->head_dim : c->head_dim};
+    r.k = r.projected + N * c->heads * r.head;
+    r.v = r.k + N * kv_floats(c);
+    r.out = r.v + N * kv_floats(c);
+    r.q = c->attention_gate ? r.out + N * query_floats(c) : r.projected;
+    return r;
+}
+
+// Queries normed and turned; keys alike, and with the values in their pages.
+static void place_heads(text_model *m, const model_layer *l, const full_rows *r, const batch_part *parts,
+                        int32_t n_parts, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const full_part *f = &l->full;
+    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, R = rope_rotary(c);
+    const float eps = (float)c->rms_eps;
+    kv_rows *written = m->ws.written;
+    for (int32_t i = 0; i < n_parts; i++) {
+        const batch_part *p = &parts[i];
+        written[i] = (kv_rows){.kv = sequence_kv(p->seq, l->slot), .first = p->first, .n = p->n, .past = p->past};
+    }
+    const heads_rows heads = {.q_out = r->q, .q = r->projected, .k = r->k, .v = r->v, .q_norm = f->q_norm,
+                              .k_norm = f->k_norm, .cos = m->ws.cos, .sin = m->ws.sin, .q_row_stride = H * r->head,
+                              .q_head_stride = r->head, .H = H, .G = G, .C = C, .R = R, .eps = eps};
+    if (op_heads_write(m->k, &heads, written, n_parts)) return;
+    op_norm_rope(m->k, r->q, r->projected, f->q_norm, m->ws.cos, m->ws.sin, N, H, C, R, H * r->head, r->head, eps);
+    op_norm_rope(m->k, r->k, r->k, f->k_norm, m->ws.cos, m->ws.sin, N, G, C, R, G * C, C, eps);
+    op_kv_write_many(m->k, written, n_parts, r->k, r->v, G, C);
+}
+
+static void attend(text_model *m, const full_rows *r, const batch_part *parts, int32_t n_parts, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, row_floats = H * r->head;
+    const float scale = (float)(1 / sqrt(c->head_dim));
     int64_t units = 0;
     for (int32_t i = 0; i < n_parts; i++) {
         const batch_part *p = &parts[i];
         const int64_t n = unit_rows(p, c);
-        const kv_view kv = sequence_kv(p->seq, l->slot);
-        m->ws.written[i] = (kv_rows){.kv = kv, .first = p->first, .n = p->n, .past = p->past};
         for (int64_t row = 0; row < p->n; row += n) {
+            m->ws.gates[units] = r->projected + (p->first + row) * row_floats + C;
             m->ws.attention[units++] = (attention_seq){
-                .q = q + (p->first + row) * query_floats(c),
-                .out = out + (p->first + row) * query_floats(c),
+                .q = r->q + (p->first + row) * query_floats(c),
+                .out = r->out + (p->first + row) * query_floats(c),
                 .n = n,
                 .past = p->past + row,
-                .kv = kv,
+                .kv = m->ws.written[i].kv,
             };
         }
     }
-    op_kv_write_many(m->k, m->ws.written, n_parts, k, v, c->kv_heads, c->head_dim);
-    op_attention(m->k, m->ws.attention, units, c->heads, c->kv_heads, c->head_dim,
-                 (float)(1 / sqrt(c->head_dim)));
+    const gated_attention gated = {m->ws.gates, row_floats, r->head};
+    if (c->attention_gate && op_attention_gated(m->k, m->ws.attention, units, H, G, C, scale, &gated)) return;
+    op_attention(m->k, m->ws.attention, units, H, G, C, scale);
+    if (c->attention_gate) op_sigmoid_mul(m->k, r->out, r->projected + C, N, H, C, row_floats, r->head);
+}
+
+// y[i] = rms_norm(ws.h, norm) w[i]^T
+static void project(text_model *m, float *const *y, const weight *const *w, int n_w, const float *norm, int64_t N)
+{
+    const text_config *c = &m->config->text;
+    const norm_of of = {norm, (float)c->rms_eps};
+    if (op_linear_normed(m->k, y, m->ws.h, &of, w, n_w, N)) return;
+    op_rms_norm(m->k, m->ws.x, m->ws.h, norm, N, c->hidden, of.eps);
+    op_linear_many(m->k, y, m->ws.x, w, n_w, N);
 }
 
 static void run_full(text_model *m, const model_layer *l, const batch_part *parts,
                      int32_t n_parts, int64_t N)
 {
-    const text_config *c = &m->config->text;
-    const full_part *f = &l->full;
-    const int64_t H = c->heads, G = c->kv_heads, C = c->head_dim, R = rope_rotary(c);
-    const int64_t head = c->attention_gate ? 2 * C : C; // floats of a head in q_proj's rows
-    const float eps = (float)c->rms_eps;
-
-    float *projected = m->ws.mixer; // [N, H, head]
-    float *k = projected + N * H * head;
-    float *v = k + N * G * C;
-    float *out = v + N * G * C;
-    float *q = c->attention_gate ? out + N * H * C : projected;
-
-    const weight *w[] = {&f->q, &f->k, &f->v};
-    float *y[] = {projected, k, v};
-    op_linear_many(m->k, y, m->ws.x, w, 3, N);
-    op_norm_rope(m->k, q, projected, f->q_norm, m->ws.cos, m->ws.sin, N, H, C, R, H * head, head,
-                 eps);
-    op_norm_rope(m->k, k, k, f->k_norm, m->ws.cos, m->ws.sin, N, G, C, R, G * C, C, eps);
-    attend(m, l, q, k, v, out, parts, n_parts);
-    if (c->attention_gate) {
-        op_sigmoid_mul(m->k, out, projected + C, N, H, C, H * head, head);
-    }
-    layer_add_product(m, out, &f->o, N);
+    const full_rows r = cut_full(m, N);
+    const weight *w[] = {&l->full.q, &l->full.k, &l->full.v};
+    float *y[] = {r.projected, r.k, r.v};
+    project(m, y, w, 3, l->input_norm, N);
+    place_heads(m, l, &r, parts, n_parts, N);
+    attend(m, &r, parts, n_parts, N);
+    layer_add_product(m, r.out, &l->full.o, N);
 }
 
 // ---- linear attention ----
@@ -278,7 +314,7 @@ static void run_linear(text_model *m, const model_layer *l, const batch_part *pa
     const mixer_rows r = cut_rows(m, N);
     const weight *w[] = {&p->qkv, &p->z, &p->a, &p->b};
     float *y[] = {r.x, r.z, r.a, r.b};
-    op_linear_many(m->k, y, m->ws.x, w, 4, N);
+    project(m, y, w, 4, l->input_norm, N);
     float *out = r.qkv;
     if (!mix_at_once(m, l, out, &r, parts, n_parts)) {
         out = r.x; // the convolution has used it up by then
@@ -291,8 +327,6 @@ static void run_linear(text_model *m, const model_layer *l, const batch_part *pa
 
 void layer_mix(text_model *m, const model_layer *l, const batch_part *parts, int32_t n_parts, int64_t N)
 {
-    const text_config *c = &m->config->text;
-    op_rms_norm(m->k, m->ws.x, m->ws.h, l->input_norm, N, c->hidden, (float)c->rms_eps);
     if (l->kind == LAYER_FULL) run_full(m, l, parts, n_parts, N);
     else run_linear(m, l, parts, n_parts, N);
 }
@@ -301,8 +335,11 @@ void layer_mlp(text_model *m, const model_layer *l, int64_t N)
 {
     const text_config *c = &m->config->text;
     workspace *ws = &m->ws;
-    op_rms_norm(m->k, ws->x, ws->h, l->post_norm, N, c->hidden, (float)c->rms_eps);
-    op_linear_silu_mul(m->k, ws->mixer, ws->x, &l->mlp.gate, &l->mlp.up, N);
+    const norm_of of = {l->post_norm, (float)c->rms_eps};
+    if (!op_linear_silu_mul_normed(m->k, ws->mixer, ws->h, &of, &l->mlp.gate, &l->mlp.up, N)) {
+        op_rms_norm(m->k, ws->x, ws->h, l->post_norm, N, c->hidden, of.eps);
+        op_linear_silu_mul(m->k, ws->mixer, ws->x, &l->mlp.gate, &l->mlp.up, N);
+    }
     layer_add_product(m, ws->mixer, &l->mlp.down, N);
 }
 

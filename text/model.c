@@ -51,6 +51,7 @@ static int64_t carve_host(workspace *ws, void *memory, const text_model *m)
     ws->all = carve(&c, N, sizeof *ws->all);
     ws->parts = carve(&c, N, sizeof *ws->parts);
     ws->attention = carve(&c, N, sizeof *ws->attention);
+    ws->gates = carve(&c, N, sizeof *ws->gates);
     ws->written = carve(&c, N, sizeof *ws->written);
     ws->conv = carve(&c, N, sizeof *ws->conv);
     ws->delta = carve(&c, N, sizeof *ws->delta);

@@ -76,6 +76,7 @@ typedef struct workspace {
     output_row *all;          // [N], for rows that want all logits
     batch_part *parts;        // [N]
     attention_seq *attention; // [N]
+    const float **gates;      // [N], of their outputs
     kv_rows *written;         // [N]
     conv_seq *conv;           // [N]
     delta_seq *delta;         // [N]

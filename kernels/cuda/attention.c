@@ -6,6 +6,7 @@
 #include "kernels/cuda/attention.h"
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/heads.h"
 
 #define UNITS_AT_ONCE  64
 #define FEW_TOKENS     8   // of a sequence: each row gives the same bits alone and with others
@@ -21,10 +22,11 @@
 #define MOST_ROWS      (INT32_MAX / 2) // that fast kernels count
 
 _Static_assert(ATTENTION_KV_GROUP == KV_GROUP, "one size of groups");
-_Static_assert(sizeof(attention_unit) == 48, "no padding");
-_Static_assert(sizeof(attention_args) == 13 * 8, "no padding");
+_Static_assert(sizeof(attention_unit) == 56, "no padding");
+_Static_assert(sizeof(attention_args) == 15 * 8, "no padding");
 _Static_assert(sizeof(kv_write_args) == 9 * 8, "no padding");
 _Static_assert(sizeof(kv_write_place) == 5 * 8, "no padding");
+_Static_assert(sizeof(heads_args) == 20 * 8, "no padding");
 _Static_assert(sizeof(spans_args) == 9 * 8, "no padding");
 
 static bool aligned(const void *p)
@@ -34,19 +36,25 @@ static bool aligned(const void *p)
 
 // ---- writing ----
 
-// Up to UNITS_AT_ONCE sequences.
-static void write_some(kernels *kk, const kv_rows *seqs, int64_t S, const float *k, const float *v,
-                       int64_t G, int64_t C)
+// Where up to UNITS_AT_ONCE sequences' rows go; *most: of the longest. NULL: failed.
+static const kv_write_place *places_of(kernels *kk, int64_t *most, const kv_rows *seqs, int64_t S)
 {
     kv_write_place places[UNITS_AT_ONCE];
-    kv_write_args a = {.k = k, .v = v, .S = S, .G = G, .C = C, .type = seqs[0].kv.type,
-                       .page_rows = seqs[0].kv.page_rows};
+    *most = 0;
     for (int64_t s = 0; s < S; s++) {
         const kv_rows *r = &seqs[s];
         places[s] = (kv_write_place){r->kv.blocks, r->kv.offset, r->past, r->first, r->n};
-        if (r->n > a.most) a.most = r->n;
+        if (r->n > *most) *most = r->n;
     }
-    a.places = cuda_args(kk, places, (size_t)S * sizeof *places);
+    return cuda_args(kk, places, (size_t)S * sizeof *places);
+}
+
+static void write_some(kernels *kk, const kv_rows *seqs, int64_t S, const float *k, const float *v,
+                       int64_t G, int64_t C)
+{
+    kv_write_args a = {.k = k, .v = v, .S = S, .G = G, .C = C, .type = seqs[0].kv.type,
+                       .page_rows = seqs[0].kv.page_rows};
+    a.places = places_of(kk, &a.most, seqs, S);
     if (a.places) cuda_launch(kk, launch_kv_write, &a, sizeof a);
 }
 
@@ -65,6 +73,32 @@ static void cuda_kv_write(kernels *kk, const kv_view *kv, const float *k, const 
     write_some(kk, &rows, 1, k, v, G, C);
 }
 
+// Whether every number that heads.cu reads or writes four at a time lies so.
+static bool heads_fit(const heads_rows *r)
+{
+    const void *const all[] = {r->q_out, r->q, r->k, r->v, r->q_norm, r->k_norm, r->cos, r->sin};
+    bool good = r->C % 4 == 0 && r->C <= HEADS_MOST_C && r->R % 8 == 0 && r->q_row_stride % 4 == 0 &&
+                r->q_head_stride % 4 == 0 &&
+                (r->q_out != r->q || (r->q_row_stride == r->H * r->C && r->q_head_stride == r->C));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) good = good && all[i] && aligned(all[i]);
+    return good;
+}
+
+static bool cuda_heads_write(kernels *kk, const heads_rows *r, const kv_rows *seqs, int64_t S)
+{
+    if (!heads_fit(r)) return false;
+    heads_args a = {.q_out = r->q_out, .q = r->q, .k = r->k, .v = r->v, .q_norm = r->q_norm, .k_norm = r->k_norm,
+                    .cos = r->cos, .sin = r->sin, .q_row_stride = r->q_row_stride,
+                    .q_head_stride = r->q_head_stride, .H = r->H, .G = r->G, .C = r->C, .R = r->R,
+                    .type = seqs[0].kv.type, .page_rows = seqs[0].kv.page_rows, .eps = (double)r->eps};
+    for (int64_t s = 0; s < S; s += UNITS_AT_ONCE) {
+        a.S = S - s < UNITS_AT_ONCE ? S - s : UNITS_AT_ONCE;
+        a.places = places_of(kk, &a.most, seqs + s, a.S);
+        if (a.places) cuda_launch(kk, launch_heads, &a, sizeof a);
+    }
+    return true;
+}
+
 // ---- causal ----
 
 typedef enum attention_form { FORM_FEW, FORM_TILE, FORM_PLAIN, FORM_COUNT } attention_form;
@@ -75,6 +109,7 @@ typedef struct attention_batch {
     attention_form form;
     attention_unit units[UNITS_AT_ONCE];
     attention_args a;
+    const float *gate; // of the sequence that is being added; NULL: none
     int64_t longest; // tokens of a unit, its rows included
 } attention_batch;
 
@@ -164,7 +199,8 @@ static void batch_add(attention_batch *b, const attention_seq *s, int64_t first,
                        few_floats(a, a->U + 1, most_n, coarse_chunks(longest)) > SCRATCH_FLOATS);
     if (full) batch_launch(b);
     b->units[a->U++] =
-        (attention_unit){s->q + at, s->out + at, s->kv.blocks, s->kv.offset, n, past};
+        (attention_unit){s->q + at, s->out + at, s->kv.blocks, s->kv.offset, n, past,
+                         b->gate ? b->gate + first * a->gate_row : NULL};
     a->type = s->kv.type;
     a->page_rows = s->kv.page_rows;
     if (past + n > b->longest) b->longest = past + n;
@@ -195,6 +231,25 @@ static void cuda_attention(kernels *k, const attention_seq *seqs, int64_t S, int
     }
 }
 
+// Where all of them are few rows: what adds up the chunks has the gate too.
+static bool cuda_attention_gated(kernels *k, const attention_seq *seqs, int64_t S, int64_t H, int64_t G, int64_t C,
+                                 float scale, const gated_attention *gated)
+{
+    attention_batch b = {.k = k, .form = FORM_FEW,
+                         .a = {.H = H, .G = G, .C = C, .scale = (double)scale, .gate_row = gated->row_stride,
+                               .gate_head = gated->head_stride}};
+    bool good = gated->row_stride % 4 == 0 && gated->head_stride % 4 == 0;
+    for (int64_t s = 0; s < S && good; s++) {
+        good = aligned(gated->gates[s]) && form_of(k, &seqs[s], H / G, C, scale) == FORM_FEW;
+    }
+    for (int64_t s = 0; s < S && good; s++) {
+        b.gate = gated->gates[s];
+        batch_add_seq(&b, &seqs[s]);
+    }
+    if (good) batch_launch(&b);
+    return good;
+}
+
 // ---- inside spans ----
 
 static void cuda_attention_spans(kernels *k, float *out, const float *qkv, int64_t spans,
@@ -223,4 +278,6 @@ void attention_cuda_fill(backend_ops *ops)
     ops->kv_write_many = cuda_kv_write_many;
     ops->attention = cuda_attention;
     ops->attention_spans = cuda_attention_spans;
+    ops->heads_write = cuda_heads_write;
+    ops->attention_gated = cuda_attention_gated;
 }

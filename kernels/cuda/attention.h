@@ -26,6 +26,7 @@ typedef struct attention_unit {
     void *const *blocks;
     int64_t offset;
     int64_t n, past;
+    const float *gate; // few alone: of the first row's first head; NULL: none
 } attention_unit;
 
 typedef struct attention_args {
@@ -38,6 +39,7 @@ typedef struct attention_args {
     int64_t type, page_rows; // of every unit's pages
     int64_t chunks;          // few: as many as the longest unit has, or more
     int64_t tile_rows;       // of blocks of tiles at C 256: 64 or 128
+    int64_t gate_row, gate_head; // floats from row to row, and head to head, of the units' gates
     double scale;            // a float's value
 } attention_args;
 

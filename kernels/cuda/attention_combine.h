@@ -72,8 +72,12 @@ static __global__ void __launch_bounds__(COMBINE_THREADS) combine_kernel(attenti
         total += sum[j];
     }
     const float inverse = 1.0f / total;
-    *(float4 *)(u.out + (i * a.H + h) * a.C + column) =
-        make_float4(o.x * inverse, o.y * inverse, o.z * inverse, o.w * inverse);
+    o = make_float4(o.x * inverse, o.y * inverse, o.z * inverse, o.w * inverse);
+    if (u.gate) { // op_sigmoid_mul's bits
+        const float4 x = *(const float4 *)(u.gate + i * a.gate_row + h * a.gate_head + column);
+        o.x *= gpu_sigmoid(x.x), o.y *= gpu_sigmoid(x.y), o.z *= gpu_sigmoid(x.z), o.w *= gpu_sigmoid(x.w);
+    }
+    *(float4 *)(u.out + (i * a.H + h) * a.C + column) = o;
 }
 
 template <bool fixed> static void launch_combine(cudaStream_t stream, const attention_args *a)

@@ -8,38 +8,12 @@
 //           a group reads the keys anew (from the caches): the plain form, not the fast one
 #include "kernels/cuda/attention.h"
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/kv_page.h"
 
 #define WRITE_WARPS 4
 #define TILE_KEYS 128 // threads of a block
 
 // ---- keys and values into their pages ----
-
-// As group_to_i8 (kernels/cpu/rows_split.h), bit for bit: a warp's 64 components, two a lane.
-static __device__ void write_i8(int8_t *to, float *scale, const float *from, int64_t n,
-                                uint32_t lane)
-{
-    float x[2];
-    uint32_t largest = 0;
-    for (uint32_t i = 0; i < 2; i++) {
-        const int64_t c = lane + i * GPU_WARP;
-        x[i] = c < n ? from[c] : 0.0f;
-        const uint32_t size = __float_as_uint(x[i]) & 0x7fffffffu;
-        largest = size > largest ? size : largest;
-    }
-    for (int d = GPU_WARP / 2; d > 0; d /= 2) {
-        const uint32_t other = __shfl_xor_sync(GPU_ALL_LANES, largest, d);
-        largest = other > largest ? other : largest;
-    }
-    const float most = __uint_as_float(largest);
-    const bool some = most >= 1e-30f && largest < 0x7f800000u;
-    const float inverse = some ? 127.0f / most : 0.0f;
-    for (uint32_t i = 0; i < 2; i++) {
-        const int64_t c = lane + i * GPU_WARP;
-        if (c < n) to[c] = some ? (int8_t)rintf(x[i] * inverse) : (int8_t)0;
-    }
-    if (lane == 0) *scale = some ? most / 127.0f : 0.0f;
-}
 
 static __global__ void kv_write_kernel(kv_write_args a)
 {
@@ -49,22 +23,8 @@ static __global__ void kv_write_kernel(kv_write_args a)
     const int64_t i = task / groups / a.G / 2;
     const kv_write_place p = a.places[blockIdx.y];
     if (i >= p.n) return; // a whole warp, and no barrier follows
-    const uint32_t lane = threadIdx.x % GPU_WARP;
-    const int64_t token = p.past + i, c0 = group * ATTENTION_KV_GROUP;
-    const int64_t n = a.C - c0 < ATTENTION_KV_GROUP ? a.C - c0 : ATTENTION_KV_GROUP;
-    char *page = (char *)p.blocks[token / a.page_rows] + p.offset;
-    const int64_t row = (part * a.G + g) * a.page_rows + token % a.page_rows;
-    const float *from = (part ? a.v : a.k) + ((p.first + i) * a.G + g) * a.C + c0;
-    if (a.type == TENSOR_I8) {
-        float *scales = (float *)(page + (2 * a.G * a.page_rows * a.C + 63) / 64 * 64);
-        write_i8((int8_t *)page + row * a.C + c0, scales + row * groups + group, from, n, lane);
-        return;
-    }
-    for (int64_t c = lane; c < n; c += GPU_WARP) {
-        const int64_t at = row * a.C + c0 + c;
-        if (a.type == TENSOR_BF16) ((uint16_t *)page)[at] = gpu_f32_to_bf16(from[c]);
-        else ((float *)page)[at] = from[c];
-    }
+    const float *from = (part ? a.v : a.k) + ((p.first + i) * a.G + g) * a.C + group * ATTENTION_KV_GROUP;
+    kv_put(p, from, p.past + i, part, g, group, a.G, a.C, a.type, a.page_rows);
 }
 
 void launch_kv_write(cudaStream_t stream, const void *args)

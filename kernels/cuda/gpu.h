@@ -52,6 +52,11 @@ static __device__ __forceinline__ float gpu_f16_to_f32(uint16_t h)
     return __uint_as_float(sign | ((rest << 13) + 0x38000000u));
 }
 
+static __device__ __forceinline__ float gpu_sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
 static __device__ __forceinline__ float gpu_warp_sum(float x)
 {
     for (int d = GPU_WARP / 2; d > 0; d /= 2) x += __shfl_xor_sync(GPU_ALL_LANES, x, d);

@@ -15,8 +15,8 @@ enum { SLOT_ROWS, SLOT_WEIGHTS, SLOT_WEIGHTS_UP, SLOT_UP, SLOT_RANK };
 #define PIECE_BYTES       ((int64_t)64 << 20)
 #define SMALL_PIECE_BYTES ((int64_t)48 << 10) // so that tests have several
 
-static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 376, "no padding");
-static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 392,
+static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 392, "no padding");
+static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 408,
               "no padding");
 static_assert(sizeof(unpack_args) == 120 && sizeof(packed_embed_args) == 104, "no padding");
 static_assert(sizeof(round_args) == 40 && sizeof(silu_mul_args) == 40 && sizeof(embed_args) == 56,
@@ -35,6 +35,7 @@ typedef struct product {
     double alpha;
     linear_mode mode;
     bool exact; // float32 arithmetic
+    const norm_of *norm; // of few rows; NULL: none
 } product;
 
 static bool aligned16(const void *p)
@@ -59,9 +60,11 @@ static void launch(const product *p, cuda_launcher *launcher, linear_args *a, in
     a->K = p->K;
     a->stride = stride;
     a->alpha = p->alpha;
+    a->norm = p->norm ? p->norm->w : NULL;
+    a->eps = p->norm ? (double)p->norm->eps : 0;
     a->type = type;
     a->mode = (int32_t)p->mode;
-    a->wide = p->K % 4 == 0 && aligned16(a->x);
+    a->wide = p->K % 4 == 0 && aligned16(a->x) && (!p->norm || aligned16(p->norm->w));
     cuda_launch(p->k, launcher, a, sizeof *a);
 }
 
@@ -104,8 +107,10 @@ static void packed_run(const product *p, cuda_launcher *launcher, float *const *
                        const weight *const *w, int n_w)
 {
     packed_args a = {.x = p->x, .N = p->N, .K = p->K, .n_jobs = n_w, .mode = (int32_t)p->mode};
+    a.norm = p->norm ? p->norm->w : NULL;
+    a.eps = p->norm ? (double)p->norm->eps : 0;
     a.kind = linear_packed(w[0])->kind;
-    a.wide = p->K % 4 == 0 && aligned16(p->x);
+    a.wide = p->K % 4 == 0 && aligned16(p->x) && (!p->norm || aligned16(p->norm->w));
     for (int i = 0; i < n_w; i++) {
         a.jobs[i] =
             (packed_job){*linear_packed(w[i]), w[i]->bias, y[p->mode == LINEAR_SILU_MUL ? 0 : i]};
@@ -276,10 +281,31 @@ static void gated_apart(const product *whole, float *y, const weight *const *w)
     }
 }
 
+static void run_products(const product *p, float *const *y, const weight *const *w, int n_w)
+{
+    for (int i = 0, n; i < n_w; i += n) {
+        n = run_of(w + i, n_w - i, w[i]->packed ? PACKED_JOBS : LINEAR_JOBS);
+        run_same(p, y + i, w + i, n);
+    }
+}
+
+// Norms are taken on the way by kernels for few rows.
+static bool cuda_linear_normed(kernels *k, float *const *y, const float *x, const norm_of *norm,
+                               const weight *const *w, int n_w, int64_t N, linear_mode mode)
+{
+    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, norm};
+    const bool gated = mode == LINEAR_SILU_MUL;
+    if (N > LINEAR_FEW_ROWS || (gated && kind_of(w[0]) != kind_of(w[1]))) return false;
+    if (cuda_failed(k)) return true;
+    if (gated) run_same(&p, y, w, 2);
+    else run_products(&p, y, w, n_w);
+    return true;
+}
+
 static void cuda_linear(kernels *k, float *const *y, const float *x, const weight *const *w,
                         int n_w, int64_t N, linear_mode mode)
 {
-    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact};
+    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, NULL};
     if (cuda_failed(k)) return;
     if (mode == LINEAR_SILU_MUL) {
         if (kind_of(w[0]) != kind_of(w[1]) || w[0]->lora || w[1]->lora)
@@ -288,10 +314,7 @@ static void cuda_linear(kernels *k, float *const *y, const float *x, const weigh
             run_same(&p, y, w, 2);
         return;
     }
-    for (int i = 0, n; i < n_w; i += n) {
-        n = run_of(w + i, n_w - i, w[i]->packed ? PACKED_JOBS : LINEAR_JOBS);
-        run_same(&p, y + i, w + i, n);
-    }
+    run_products(&p, y, w, n_w);
 }
 
 // ---- the other entries ----
@@ -305,8 +328,8 @@ static void cuda_low_rank(kernels *k, float *y, const float *x, const weight *w,
         float *t = cuda_scratch(k, SLOT_RANK, (size_t)(N * r) * sizeof *t);
         if (!t) return;
         const product first = {k, x, N, w->w.shape[1], N, (double)l->scale,
-                               LINEAR_SET, true};
-        const product second = {k, t, N, r, N, 1, LINEAR_ADD, true};
+                               LINEAR_SET, true, NULL};
+        const product second = {k, t, N, r, N, 1, LINEAR_ADD, true, NULL};
         run_same(&first, &t, &pa, 1);
         run_same(&second, &y, &pb, 1);
     }
@@ -331,6 +354,7 @@ void linear_cuda_fill(backend_ops *ops)
 {
     ops->linear = cuda_linear;
     ops->packed = cuda_linear;
+    ops->linear_normed = cuda_linear_normed;
     ops->unpack = NULL; // of host memory; embed takes packed tables
     ops->low_rank = cuda_low_rank;
     ops->embed = cuda_embed;

@@ -50,6 +50,8 @@ typedef struct linear_args {
     int64_t N, K;
     int64_t stride; // elements from row to row of the weights
     double alpha;   // a float's value: y = alpha x w^T + bias
+    const float *norm; // [K], few alone: rows are rms_norm(x, norm, eps); NULL: as they are
+    double eps;        // a float's value
     int32_t n_jobs, type, mode;
     int32_t wide; // rows of x begin at multiples of 16 bytes
 } linear_args;

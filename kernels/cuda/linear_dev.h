@@ -85,6 +85,12 @@ static __device__ __forceinline__ float linear_silu(float g)
     return g / (1.0f + expf(-g));
 }
 
+// What a row of K numbers, whose squares add up to that, is multiplied with by its norm.
+static __device__ __forceinline__ float linear_norm_scale(float squares, int64_t K, double eps)
+{
+    return 1.0f / sqrtf(squares / (float)K + (float)eps);
+}
+
 // Which job block `b` works on, and its number among that job's blocks; a block takes `rows`
 // outputs.
 static __device__ __forceinline__ int linear_find(const linear_args &a, int64_t *b, int64_t rows)

@@ -11,6 +11,10 @@
 // The order of sums: within a lane by rising k; over the lanes by halves (16, 8, 4, 2, 1); then the
 // warps that share K, in order. How many do depends on K alone. So the result of an output depends
 // neither on N nor on what else is in the launch, bit for bit.
+//
+// Rows may be normed on the way: x meets the norm's weights as it is read, its squares are summed beside the products, by
+// the same lanes in the same order, and the row's scale meets the finished sums. K floats more of the caches, and no
+// launch and no trip through memory of its own.
 #include "kernels/cuda/linear_dev.h"
 
 #define FEW_OUTPUTS 4 // of a warp
@@ -49,12 +53,14 @@ template <> struct few_sums<1, 0> {
     }
 };
 
-template <int type, int rows>
-static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS],
+// squares: of the rows before the norm's weights meet them.
+template <int type, int rows, bool normed>
+static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS], float (&squares)[rows],
                                                const linear_args &a, const uint4 *v, int64_t k)
 {
     const int E = linear_pack<type>::count;
-    float w[FEW_OUTPUTS][E];
+    float w[FEW_OUTPUTS][E], norm[E];
+    if (normed) linear_row<E>(norm, a.norm, k, a.K, a.wide);
 #pragma unroll
     for (int r = 0; r < FEW_OUTPUTS; r++)
         linear_widen<type>(w[r], v[r]);
@@ -62,6 +68,11 @@ static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS],
     for (int n = 0; n < rows; n++) {
         float x[E];
         if (n < a.N) linear_row<E>(x, (const float *)a.x + n * a.K, k, a.K, a.wide);
+#pragma unroll
+        for (int e = 0; e < E && normed && n < a.N; e++) {
+            squares[n] += x[e] * x[e];
+            x[e] *= norm[e];
+        }
 #pragma unroll
         for (int r = 0; r < FEW_OUTPUTS && n < a.N; r++) {
 #pragma unroll
@@ -72,11 +83,11 @@ static __device__ __forceinline__ void few_add(float (&sum)[rows][FEW_OUTPUTS],
 }
 
 // Grid: groups of FEW_OUTPUTS outputs, blockDim.x / 32 / split of them in a block. rows: N at most.
-template <int type, int rows>
+template <int type, int rows, bool normed>
 static __global__ void __launch_bounds__(FEW_WARPS *GPU_WARP)
     linear_few_kernel(linear_args a, int split)
 {
-    __shared__ float parts[FEW_WARPS][rows * FEW_OUTPUTS];
+    __shared__ float parts[FEW_WARPS][rows * FEW_OUTPUTS], all_squares[FEW_WARPS][rows];
     const int E = linear_pack<type>::count;
     const int warp = (int)threadIdx.x / GPU_WARP, lane = (int)threadIdx.x % GPU_WARP;
     const int groups = (int)blockDim.x / GPU_WARP / split, part = warp % split;
@@ -92,7 +103,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *GPU_WARP)
         const void *base = gated && r >= FEW_OUTPUTS / 2 ? a.jobs[1].w : job.w;
         w[r] = (const char *)base + (m < job.M ? m : job.M - 1) * bytes;
     }
-    float sum[rows][FEW_OUTPUTS] = {};
+    float sum[rows][FEW_OUTPUTS] = {}, squares[rows] = {};
     const int64_t chunk = (int64_t)GPU_WARP * E, step = chunk * split;
     for (int64_t k = part * chunk + lane * E; k < a.stride; k += FEW_AHEAD * step) {
         uint4 v[FEW_AHEAD][FEW_OUTPUTS];
@@ -107,19 +118,30 @@ static __global__ void __launch_bounds__(FEW_WARPS *GPU_WARP)
         }
 #pragma unroll
         for (int i = 0; i < FEW_AHEAD; i++)
-            if (k + i * step < a.stride) few_add<type, rows>(sum, a, v[i], k + i * step);
+            if (k + i * step < a.stride) few_add<type, rows, normed>(sum, squares, a, v[i], k + i * step);
     }
     int at = 0;
     const float total = few_sums<rows * FEW_OUTPUTS, GPU_WARP / 2>::run(&sum[0][0], &at);
     parts[warp][at] = total;
+#pragma unroll
+    for (int n = 0; n < rows && normed; n++) {
+        squares[n] = gpu_warp_sum(squares[n]);
+        if (lane == 0) all_squares[warp][n] = squares[n];
+    }
     __syncthreads();
     if (part != 0) return;
     const int n = lane / wanted, r = lane % wanted;
     if (n >= a.N || first + r >= job.M) return;
-    float s = 0, up = 0;
+    float s = 0, up = 0, square = 0;
     for (int i = 0; i < split; i++) {
         s += parts[warp + i][n * FEW_OUTPUTS + r];
         if (gated) up += parts[warp + i][n * FEW_OUTPUTS + r + FEW_OUTPUTS / 2];
+        if (normed) square += all_squares[warp + i][n];
+    }
+    if (normed) {
+        const float scale = linear_norm_scale(square, a.K, a.eps);
+        s *= scale;
+        up *= scale;
     }
     linear_end(a, job, n, first + r, s, up);
 }
@@ -134,29 +156,37 @@ static int few_split(const linear_args *a)
     return split;
 }
 
-template <int type> static void few_launch(cudaStream_t stream, const linear_args *a)
+template <int type, bool normed> static void few_launch(cudaStream_t stream, const linear_args *a)
 {
     const int split = few_split(a), warps = split > FEW_WARPS / 2 ? split : FEW_WARPS / 2;
     const int wanted = a->mode == LINEAR_MODE_SILU_MUL ? FEW_OUTPUTS / 2 : FEW_OUTPUTS;
     const dim3 grid((unsigned)linear_blocks(a, (int64_t)(warps / split) * wanted)),
         block((unsigned)(warps * GPU_WARP));
     if (a->N == 1)
-        GPU_LAUNCH((linear_few_kernel<type, 1>), grid, block, 0, stream, *a, split);
+        GPU_LAUNCH((linear_few_kernel<type, 1, normed>), grid, block, 0, stream, *a, split);
     else if (a->N == 2)
-        GPU_LAUNCH((linear_few_kernel<type, 2>), grid, block, 0, stream, *a, split);
+        GPU_LAUNCH((linear_few_kernel<type, 2, normed>), grid, block, 0, stream, *a, split);
     else if (a->N <= 4)
-        GPU_LAUNCH((linear_few_kernel<type, 4>), grid, block, 0, stream, *a, split);
+        GPU_LAUNCH((linear_few_kernel<type, 4, normed>), grid, block, 0, stream, *a, split);
     else
-        GPU_LAUNCH((linear_few_kernel<type, 8>), grid, block, 0, stream, *a, split);
+        GPU_LAUNCH((linear_few_kernel<type, 8, normed>), grid, block, 0, stream, *a, split);
+}
+
+template <bool normed> static void few_launch_type(cudaStream_t stream, const linear_args *a)
+{
+    if (a->type == LINEAR_F32)
+        few_launch<LINEAR_F32, normed>(stream, a);
+    else if (a->type == LINEAR_BF16)
+        few_launch<LINEAR_BF16, normed>(stream, a);
+    else
+        few_launch<LINEAR_F16, normed>(stream, a);
 }
 
 extern "C" void launch_linear_few(cudaStream_t stream, const void *args)
 {
     const linear_args *a = (const linear_args *)args;
-    if (a->type == LINEAR_F32)
-        few_launch<LINEAR_F32>(stream, a);
-    else if (a->type == LINEAR_BF16)
-        few_launch<LINEAR_BF16>(stream, a);
+    if (a->norm)
+        few_launch_type<true>(stream, a);
     else
-        few_launch<LINEAR_F16>(stream, a);
+        few_launch_type<false>(stream, a);
 }

@@ -49,6 +49,8 @@ typedef struct packed_args {
     const void
         *x; // [N, K] float32; packed_mid: [N, K to the next multiple of 8] bf16, zeros past K
     int64_t N, K;
+    const float *norm; // as in linear_args
+    double eps;
     int32_t n_jobs, mode, kind, wide;
 } packed_args;
 

@@ -165,11 +165,6 @@ static __device__ __forceinline__ int64_t piece_at(void)
     return 4 * ((int64_t)blockIdx.y * blockDim.x + threadIdx.x);
 }
 
-static __device__ __forceinline__ float sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
-}
-
 // wide: C is a multiple of 4, so that four neighbours have one head.
 static __global__ void sigmoid_mul_kernel(sigmoid_mul_args a, bool wide)
 {
@@ -187,7 +182,7 @@ static __global__ void sigmoid_mul_kernel(sigmoid_mul_args a, bool wide)
         const int64_t at = i + j < width ? i + j : i, head = (uint32_t)at / (uint32_t)a.C;
         g[j] = gate[head * a.head_stride + (at - head * a.C)];
     }
-    for (int j = 0; j < 4; j++) v[j] *= sigmoid(g[j]);
+    for (int j = 0; j < 4; j++) v[j] *= gpu_sigmoid(g[j]);
     rows_store(y, v, width - i, wide);
 }
 

@@ -5,7 +5,7 @@
 // rope_angles writes 8 bytes per angle and makes a sine and a cosine of it, with the full reduction
 // of large angles: about 100 operations. Its few numbers (N x 32) are bound by the launch.
 #include "kernels/cuda/rows.h"
-#include "kernels/cuda/rows_vec.h"
+#include "kernels/cuda/rows_head.h"
 
 #define THREADS 256
 #define WARPS (THREADS / GPU_WARP)
@@ -29,59 +29,16 @@ void launch_rope_angles(cudaStream_t stream, const void *args)
     GPU_LAUNCH(angles_kernel, grid, dim3(THREADS, 1, 1), 0, stream, *a);
 }
 
-static __device__ __forceinline__ float head_scale(const norm_rope_args *a, const float *x, int64_t C,
-                                                   bool wide)
-{
-    float sum = 0, v[4];
-    for (int64_t c = 4 * (int64_t)threadIdx.x; c < C; c += 4 * GPU_WARP) {
-        rows_load(v, x + c, C - c, wide);
-        sum += v[0] * v[0] + v[1] * v[1] + (v[2] * v[2] + v[3] * v[3]);
-    }
-    return 1.0f / sqrtf(gpu_warp_sum(sum) / (float)a->C + (float)a->eps);
-}
-
-// x[0..3] * scale * w[0..3]; w NULL: x.
-static __device__ __forceinline__ void load_scaled(float v[4], const float *x, const float *w,
-                                                   float scale, int64_t left, bool wide)
-{
-    rows_load(v, x, left, wide);
-    if (!w) return;
-    float f[4];
-    rows_load(f, w, left, wide);
-    for (int i = 0; i < 4; i++) v[i] = v[i] * scale * f[i];
-}
-
-// Threads x are a warp with a head, threads y are heads. A lane reads both halves of what it writes, so y may
-// be x: the sum over the warp lies between all reads of the first pass and the first write. wide: everything is
-// aligned to four floats.
+// Threads x are a warp with a head, threads y are heads.
 template <bool wide> static __global__ void norm_rope_kernel(norm_rope_args a)
 {
     const int64_t head = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     const bool is_head = head < a.N * a.H;
     const int64_t n = is_head ? (uint32_t)head / (uint32_t)a.H : 0, h = head - n * a.H, half = a.R / 2;
-    const int64_t C = is_head ? a.C : 0;
     const float *x = a.x + n * a.row_stride + h * a.head_stride;
-    float *y = a.y + head * a.C;
-    const float scale = a.w ? head_scale(&a, x, C, wide) : 1.0f;
+    const float scale = a.w ? head_scale(x, is_head ? a.C : 0, (float)a.eps, wide) : 1.0f;
     if (!is_head) return;
-    for (int64_t j = 4 * (int64_t)threadIdx.x; j < half; j += 4 * GPU_WARP) {
-        const int64_t left = half - j;
-        float p[4], q[4], c[4], s[4], turned[4];
-        load_scaled(p, x + j, a.w ? a.w + j : nullptr, scale, left, wide);
-        load_scaled(q, x + half + j, a.w ? a.w + half + j : nullptr, scale, left, wide);
-        rows_load(c, a.cos + n * half + j, left, wide);
-        rows_load(s, a.sin + n * half + j, left, wide);
-        for (int i = 0; i < 4; i++) turned[i] = p[i] * c[i] - q[i] * s[i];
-        rows_store(y + j, turned, left, wide);
-        for (int i = 0; i < 4; i++) turned[i] = q[i] * c[i] + p[i] * s[i];
-        rows_store(y + half + j, turned, left, wide);
-    }
-    if (!a.w && x == y) return;
-    for (int64_t d = a.R + 4 * (int64_t)threadIdx.x; d < C; d += 4 * GPU_WARP) {
-        float v[4];
-        load_scaled(v, x + d, a.w ? a.w + d : nullptr, scale, C - d, wide);
-        rows_store(y + d, v, C - d, wide);
-    }
+    head_turn(a.y + head * a.C, x, a.w, a.cos + n * half, a.sin + n * half, scale, a.C, a.R, wide);
 }
 
 void launch_norm_rope(cudaStream_t stream, const void *args)

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "kernels/fused.h"
 #include "kernels/memory.h"
 #include "support/test.h"
 
@@ -180,6 +181,56 @@ static inline void check_modes(kernels *k, const matrix *m, const matrix *up, co
     free(x), free(start), free(ys), free(ya), free(yg);
     kernels_free(k, dx.block), kernels_free(k, set.block), kernels_free(k, add.block),
         kernels_free(k, gated.block);
+}
+
+// ---- rows that are normed on the way ----
+
+#define NORM_EPS 1e-3f
+
+// In float32, both the product and the norm's sum of K squares.
+static inline answer normed_answer(const matrix *m, const float *x, const float *norm, int64_t row)
+{
+    double squares = 0, sum = 0, scale = 0;
+    for (int64_t k = 0; k < m->K; k++) squares += (double)x[k] * x[k];
+    const double by = 1 / sqrt(squares / (double)m->K + (double)NORM_EPS);
+    for (int64_t k = 0; k < m->K; k++) {
+        const double t = (double)m->values[row * m->K + k] * x[k] * norm[k] * by;
+        sum += t;
+        scale += fabs(t) + (m->shifted ? 2.56 * fabs(x[k] * norm[k] * by) : 0);
+    }
+    const double bias = m->bias ? m->bias[row] : 0;
+    return (answer){sum + bias, (scale + fabs(bias)) * ldexp(1, -24) * (double)(2 * m->K + 16)};
+}
+
+// N rows through a norm and m, and gated with up where there is a form of both; N <= 8.
+static inline void check_normed(kernels *k, const matrix *m, const matrix *up, const char *what, test_random *r,
+                                int64_t N, int64_t shift)
+{
+    const int64_t M = m->M, K = m->K, size = N * M;
+    float *x = normals(r, N * K), *norm = normals(r, K);
+    rows_there dx = rows_send(k, x, N * K, shift), dn = rows_send(k, norm, K, shift);
+    rows_there set = rows_send(k, NULL, size, shift), one = rows_send(k, NULL, M, 0);
+    rows_there gated = rows_send(k, NULL, size, shift);
+    const norm_of of = {dn.at, NORM_EPS};
+    const weight *w[] = {&m->taken};
+    assert_true(op_linear_normed(k, &set.at, dx.at, &of, w, 1, N));
+    const bool both = op_linear_silu_mul_normed(k, gated.at, dx.at, &of, &m->taken, &up->taken, N);
+    float *ys = rows_fetch(k, &set, size), *yg = both ? rows_fetch(k, &gated, size) : NULL;
+    for (int64_t i = 0; i < size; i++) {
+        const answer a = normed_answer(m, x + i / M * K, norm, i % M);
+        check_one(what, ys[i], a.sum, a.allowed, i / M, i % M);
+        if (yg) check_gated(what, yg[i], a, normed_answer(up, x + i / M * K, norm, i % M), i / M, i % M);
+    }
+    for (int64_t n = 0; n < N; n++) { // alone as among the others
+        assert_true(op_linear_normed(k, &one.at, dx.at + n * K, &of, w, 1, 1));
+        float *alone = rows_fetch(k, &one, M);
+        assert_memory_equal(alone, ys + n * M, (size_t)M * sizeof *alone);
+        free(alone);
+    }
+    assert_false(op_linear_normed(k, &set.at, dx.at, &of, w, 1, 9)); // as many as the kernels do not take
+    free(x), free(norm), free(ys), free(yg);
+    kernels_free(k, dx.block), kernels_free(k, dn.block), kernels_free(k, set.block), kernels_free(k, one.block);
+    kernels_free(k, gated.block);
 }
 
 // N rows give, each, the bits that it gives alone.

@@ -292,6 +292,23 @@ static void weights_that_do_not_fit(void **state)
     assert_ok(kernels_status(t->k));
 }
 
+static void rows_are_normed_on_the_way(void **state)
+{
+    const products_test *t = *state;
+    test_random r = {91};
+    for (int i = 0; i < 30; i++) {
+        char what[96];
+        const int64_t N = 1 + i % 8, K = i < 28 ? PICK(edge_K, 3 * i + i / 8) : 2600 + 8 * i, M = PICK(edge_M, 5 * i);
+        const tensor_type type = types[i % 3];
+        snprintf(what, sizeof what, "normed type %d N %d K %d M %d", (int)type, (int)N, (int)K, (int)M);
+        matrix gate = plain_matrix(t->k, &r, type, M, K, i & 1, false);
+        matrix up = plain_matrix(t->k, &r, i % 5 == 4 ? types[(i + 1) % 3] : type, M, K, i & 2, false);
+        check_normed(t->k, &gate, &up, what, &r, N, i % 3);
+        matrix_drop(&gate, t->k);
+        matrix_drop(&up, t->k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +322,7 @@ int main(void)
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(nan_goes_where_it_belongs),
         cmocka_unit_test(weights_that_do_not_fit),
+        cmocka_unit_test(rows_are_normed_on_the_way),
     };
     return device_run(tests, products_open, products_close);
 }

@@ -260,6 +260,24 @@ static void nan_goes_where_it_belongs(void **state)
     }
 }
 
+static void rows_are_normed_on_the_way(void **state)
+{
+    const products_test *t = *state;
+    test_random r = {92};
+    for (int i = 0; i < 3 * N_ALL; i++) {
+        char what[96];
+        const int which = i % N_ALL;
+        const int64_t N = 1 + 3 * i % 8, K = i < 40 ? PICK(edge_K, 5 * i + i / 8) : 2600 + 3 * i;
+        const int64_t M = PICK(edge_M, 3 * i + i / 11);
+        snprintf(what, sizeof what, "normed format %d N %d K %d M %d", which, (int)N, (int)K, (int)M);
+        matrix gate = packed_matrix_of(t->k, &r, which, M, K, i & 1, false);
+        matrix up = packed_matrix_of(t->k, &r, i % 4 ? which : (which + 1) % N_ALL, M, K, i & 2, false);
+        check_normed(t->k, &gate, &up, what, &r, N, i % 3);
+        matrix_drop(&gate, t->k);
+        matrix_drop(&up, t->k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +288,7 @@ int main(void)
         cmocka_unit_test(many_are_the_same_as_one_by_one),
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(nan_goes_where_it_belongs),
+        cmocka_unit_test(rows_are_normed_on_the_way),
     };
     return device_run(tests, products_open, products_close);
 }

@@ -611,6 +611,47 @@ static void graphs(void **state)
     checkpoint_close(&c);
 }
 
+// Launches of the last step that was noted (kernels/cuda/graph.c: a launcher, its bytes, its arguments).
+static int launches(const side *s)
+{
+    const cuda_step *step = &s->k->cuda->step;
+    int n = 0;
+    for (size_t at = 0; at < step->bytes; n++) {
+        uint64_t head[2];
+        memcpy(head, step->list + at, sizeof head);
+        at += sizeof head + ((head[1] + 15) & ~(uint64_t)15);
+    }
+    return n;
+}
+
+// A layer of linear attention takes 5 launches: its products, all of the mixer, the way out, gate and up, the way down. One of
+// full attention 7: between its products heads, the keys' chunks and what adds them up with the gate; here, where
+// heads are too narrow for chunks, attention and the gate.
+static void launches_of_a_token(void **state)
+{
+    (void)state;
+    checkpoint *c = golden_open("hybrid");
+    golden_case g;
+    load(&g, c, "hybrid", "text");
+    side s = open_side(c, DEVICE_CUDA, false, TENSOR_BF16);
+    const text_config *t = &s.config->text;
+    output_row row = {.k = 1, .ids = golden_alloc(t->vocab, sizeof(int32_t)),
+                      .logits = golden_alloc(t->vocab, sizeof(float))};
+    sequence *seq = new_sequence(&s);
+    read_rows(&s, &g, seq, 0, 13, NULL, NULL);
+    decode_together(&s, &seq, 1, 0, &row);
+    int layers = 0;
+    for (int32_t i = 0; i < t->n_layers; i++) layers += t->layers[i] == LAYER_FULL ? 7 : 5;
+    printf("%d launches, %d of them of %d layers\n", launches(&s), layers, t->n_layers);
+    assert_int_equal(launches(&s), layers + 4); // embedding, angles, norm, head
+    sequence_drop(&seq);
+    free(row.ids);
+    free(row.logits);
+    close_side(&s);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
 // ---- memory ----
 
 // What a pool gives back serves its other kind, and what does not fit is refused with nothing lost.
@@ -653,7 +694,7 @@ int main(void)
         cmocka_unit_test(caches),        cmocka_unit_test(bf16_products),
         cmocka_unit_test(several_sequences), cmocka_unit_test(forks),
         cmocka_unit_test(rewinds),       cmocka_unit_test(drafts),
-        cmocka_unit_test(graphs),        cmocka_unit_test(budget),
+        cmocka_unit_test(graphs), cmocka_unit_test(launches_of_a_token),        cmocka_unit_test(budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
