@@ -27,6 +27,7 @@ static const setting model_settings[] = {
     {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N", "prompt tokens read at once"},
     {"reuse", FLAG, AT(engine.reuse), 0, 0, NULL, "keep what prompts begin with"},
     {"reuse-memory", BYTES, AT(engine.reuse_bytes), 0, NO_LIMIT, "BYTES", "for that"},
+    {"feature-memory", BYTES, AT(engine.feature_bytes), 0, NO_LIMIT, "BYTES", "for pictures as encoded"},
 };
 
 #define N_MODEL_SETTINGS (sizeof model_settings / sizeof *model_settings)

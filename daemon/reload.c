@@ -34,7 +34,7 @@ static const char *const live[] = {
     "urls", "url-hosts", "url-private", "url-max-bytes", "url-timeout", "url-redirects", "url-fetches",
     // Of models: those that are no longer as they are configured are replaced once nobody uses them.
     "model", "mmproj", "lora", "default-model", "device", "device-memory", "memory", "threads", "simd", "kv", "weights", "cache",
-    "exact", "context", "rope-factor", "step-rows", "reuse", "reuse-memory",
+    "exact", "context", "rope-factor", "step-rows", "reuse", "reuse-memory", "feature-memory",
 };
 
 bool reload_is_live(const char *name)
