@@ -32,6 +32,7 @@ static const char *const live[] = {
     "max-request-seconds", "decoder-threads", "allow-paths", "media-root", "grace", "private", "log", "log-format", "metrics",
     "stuck",
     "urls", "url-hosts", "url-private", "url-max-bytes", "url-timeout", "url-redirects", "url-fetches",
+    "url-ca",
     // Of models: those that are no longer as they are configured are replaced once nobody uses them.
     "model", "mmproj", "lora", "default-model", "device", "device-memory", "memory", "threads", "simd", "kv", "weights", "cache",
     "exact", "context", "rope-factor", "step-rows", "reuse", "reuse-memory", "feature-memory",
@@ -182,6 +183,10 @@ static void commit(reload *r, retired *old, const fresh_parts *fresh, char *chan
         old->fetcher = r->fetcher;
         r->fetcher = fresh->fetcher;
         o->fetcher = fresh->fetcher;
+        // It borrows the name of a file, also where that is the same as before.
+        if (old->options.url_ca && fresh->fetcher && fetcher_rules(fresh->fetcher)->ca_file == old->options.url_ca) {
+            options_swap(o, &old->options, "url-ca");
+        }
         o->limits.urls = fresh->fetcher ? fetcher_rules(fresh->fetcher) : NULL;
     }
     old->next = r->old;
