@@ -9,17 +9,25 @@
 #include "daemon/request_media.h"
 
 static web server;
+static metrics *counts;
 
 static int set_up(void **state)
 {
     web_start(&server);
+    assert_ok(metrics_create(&counts));
     return 0;
 }
 
 static int tear_down(void **state)
 {
     web_stop(&server);
+    metrics_destroy(&counts);
     return 0;
+}
+
+static double count_of(metric_id id, int ending)
+{
+    return metrics_get(counts, id, ending, 0);
 }
 
 static fetcher *open_fetcher(int32_t threads, int64_t max_bytes)
@@ -28,6 +36,7 @@ static fetcher *open_fetcher(int32_t threads, int64_t max_bytes)
     const char *hosts[] = {host};
     snprintf(host, sizeof host, "127.0.0.1:%d", server.port);
     const fetcher_options o = {.hosts = hosts, .n_hosts = 1, .threads = threads, .max_bytes = max_bytes,
+                               .metrics = counts,
                                .rules = {.not_public = true, .max_bytes = 1000, .timeout_s = 20, .redirects = 1,
                                          .slow_bytes_per_s = 1, .slow_s = 20}};
     fetcher *f = NULL;
@@ -121,6 +130,8 @@ static void all_media_of_a_request_come(void **state)
         free(text);
     }
     assert_int_equal(w->work.bytes, 115);
+    assert_float_equal(count_of(METRIC_FETCHES, BY_ENDING_DONE), 4, 0);
+    assert_float_equal(count_of(METRIC_FETCHED_BYTES, 0), 115, 0);
     assert_true(atomic_load(&w->told) >= 1);
     assert_int_equal(w->total, 0); // a chunked one does not say how long it is
     assert_true(w->done > 0 && w->done <= 115);
@@ -154,6 +165,7 @@ static void a_medium_keeps_to_its_limit(void **state)
     wait_over(w);
     assert_int_equal(w->work.err, SIGHT_E_LIMIT);
     assert_non_null(strstr(w->work.line, "more than 500 bytes")); // its own, under the server's 1,000
+    assert_float_equal(count_of(METRIC_FETCHES, BY_ENDING_MEMORY), 1, 0);
     let_go(f, w);
     fetcher_destroy(&f);
 }

@@ -4,6 +4,8 @@
 
 #include "daemon/ticket.h"
 
+static int fetch_events; // progress of fetching, since it was set to 0
+
 static json_t *ask_for(sight_client *c, const char *path, const char *base_dir, sight_event_kind *kind)
 {
     char id[SIGHT_ID_SIZE];
@@ -17,6 +19,7 @@ static json_t *ask_for(sight_client *c, const char *path, const char *base_dir, 
     for (;;) {
         json_t *body = next_event(c, id, kind);
         if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
+        fetch_events += *kind == SIGHT_PROGRESS && !strcmp(text_at(body, "stage"), "fetch");
         json_decref(body);
     }
 }
@@ -160,11 +163,15 @@ static void media_are_fetched_when_turned_on(void **state)
     skip_without_libcurl(&r, &w);
     sight_client *c = daemon_connect(&r);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/file", w.port);
+    fetch_events = 0;
     json_t *a = ask_for(c, url, NULL, &kind);
     if (kind != SIGHT_DONE) fail_msg("%s", text_at(a, "message"));
+    assert_true(fetch_events > 0);
+    fetch_events = 0;
     json_t *b = ask_for(c, GOLDEN "/cases/image-200x130/a.png", NULL, &kind);
     const json_t *tokens = json_object_get(json_object_get(a, "usage"), "prompt_tokens");
     assert_true(json_integer_value(tokens) > 20);
+    assert_int_equal(fetch_events, 0);
     assert_true(json_equal(tokens, json_object_get(json_object_get(b, "usage"), "prompt_tokens")));
     json_decref(a);
     json_decref(b);

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include "daemon/base64.h"
+#include "daemon/fetch.h"
 #include "daemon/request.h"
+#include "daemon/request_media.h"
 
 static const generation_config defaults = {
     .do_sample = true, .temperature = 0.7, .top_p = 0.8, .top_k = 20, .repetition_penalty = 1};
@@ -402,6 +404,47 @@ static void files_may_wrap_a_request(void **state)
     assert_fails(request_parse(&r, &source, &limits, &defaults), SIGHT_E_ARGUMENT, "'messages'");
 }
 
+static sight_err parse_with_urls(request **out, const char *place, const identity *who)
+{
+    char json[512];
+    const char *hosts = "*.example.org";
+    url_hosts *h = NULL;
+    snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": "
+             "{\"url\": \"%s\"}}]}]}", place);
+    const request_source source = {.json = json, .size = strlen(json), .who = who};
+    assert_ok(url_hosts_create(&h, &hosts, 1, "url-hosts"));
+    const fetch_rules rules = {.hosts = h};
+    request_limits limits = request_limits_default();
+    limits.urls = &rules;
+    sight_err err = request_parse(out, &source, &limits, &defaults);
+    url_hosts_destroy(&h);
+    return err;
+}
+
+static void urls_are_noted_to_be_fetched(void **state)
+{
+    request *r = NULL;
+    assert_ok(parse_with_urls(&r, "HTTPS://CDN.example.org/a/b.png?key=1#x", NULL));
+    assert_string_equal(r->media[0].url, "https://cdn.example.org/a/b.png?key=1");
+    assert_string_equal(r->media[0].name, "b.png");
+    assert_null(r->media[0].path);
+    assert_int_equal(r->media[0].fd, -1);
+    assert_true(request_wants_fetching(r));
+    request_destroy(&r);
+    assert_fails(parse_with_urls(&r, "http://example.org/a", NULL), SIGHT_E_PERMISSION,
+                 "messages[0].content[0]: 'http://example.org/a' is not fetched: 'example.org' port 80 is not among");
+    assert_fails(parse_with_urls(&r, "rtsp://a.example.org/a", NULL), SIGHT_E_UNSUPPORTED, "only http:// and https://");
+    assert_fails(parse_with_urls(&r, "http://a.example.org:80@b.example.org/", NULL), SIGHT_E_ARGUMENT, "names a user");
+    identity_table *table = NULL;
+    identity *who = NULL;
+    const identity_terms terms = {.rights = IDENTITY_ALL_RIGHTS & ~(1u << RIGHT_URLS)};
+    assert_ok(identity_table_create(&table));
+    assert_ok(identity_table_get(table, &who, "door", true, &terms));
+    assert_fails(parse_with_urls(&r, "http://a.example.org/a", who), SIGHT_E_PERMISSION, "'urls'");
+    identity_table_destroy(&table);
+    assert_null(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,6 +464,7 @@ int main(void)
         cmocka_unit_test(times_are_read),
         cmocka_unit_test(base64_follows_the_rfc),
         cmocka_unit_test(files_may_wrap_a_request),
+        cmocka_unit_test(urls_are_noted_to_be_fetched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
