@@ -206,6 +206,35 @@ static void a_router_takes_who_is_sure(void **state)
     daemon_stop(&r);
 }
 
+// Of choices it is the probability of the one that was taken.
+static void choices_have_a_probability(void **state)
+{
+    running r = start("");
+    sight_client *c = daemon_connect(&r);
+    json_t *only = answer(c, ASK("small", ", \"confidence\": true, \"response_format\": {\"type\": \"choice\", "
+                                          "\"choices\": [\"7\"]}"));
+    assert_string_equal(text_at(only, "text"), "7");
+    assert_float_equal(json_number_value(json_object_get(only, "confidence")), 1, 0);
+    double sum = 0;
+    bool seen[2] = {false};
+    for (int seed = 1; seed < 2000 && !(seen[0] && seen[1]); seed++) {
+        char json[512];
+        snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"temperature\": 1, "
+                 "\"top_k\": 0, \"top_p\": 1, \"enable_thinking\": false, \"model\": \"small\", \"seed\": %d, \"confidence\": "
+                 "true, \"response_format\": {\"type\": \"choice\", \"choices\": [\"7\", \"8\"]}}", seed);
+        json_t *done = answer(c, json);
+        const int i = text_at(done, "text")[0] - '7';
+        if (!seen[i]) sum += json_number_value(json_object_get(done, "confidence"));
+        seen[i] = true;
+        json_decref(done);
+    }
+    assert_true(seen[0] && seen[1]);
+    assert_float_equal(sum, 1, 1e-6);
+    json_decref(only);
+    sight_client_close(&c);
+    daemon_stop(&r);
+}
+
 static void a_router_passes_over_who_cannot(void **state)
 {
     running r = start(ROUTERS);
@@ -280,6 +309,7 @@ int main(void)
         cmocka_unit_test(one_does_not_wait_for_the_other),
         cmocka_unit_test(an_unused_one_is_let_go_and_comes_back),
         cmocka_unit_test(a_router_takes_who_is_sure),
+        cmocka_unit_test(choices_have_a_probability),
         cmocka_unit_test(a_router_passes_over_who_cannot),
         cmocka_unit_test(a_routed_request_is_cancelled),
         cmocka_unit_test(check_opens_all),

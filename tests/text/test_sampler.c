@@ -320,6 +320,40 @@ static void logprob_is_the_models_own(void **state)
     }
 }
 
+// With scores it is that among the ids that may be drawn, whatever penalties and temperature make of them.
+static void scores_are_among_what_may_be_drawn(void **state)
+{
+    const float logits[] = {1.5f, -2, 0.25f, 3, NAN};
+    static const uint8_t allowed[] = {1, 1, 1, 0, 1};
+    const double sum = exp(1.5) + exp(-2.0) + exp(0.25);
+    for (int kind = 0; kind < 3; kind++) {
+        sampler_options o = kind ? plain : greedy;
+        o.scores = true;
+        o.temperature = kind == 2 ? 5 : o.temperature;
+        o.presence_penalty = kind == 2 ? 1 : 0;
+        o.top_k = kind == 2 ? 2 : 0;
+        sampler *s = create(&o, 5, allowed);
+        assert_true(sampler_scores(s));
+        for (int i = 0; i < 10; i++) {
+            float logprob;
+            const int32_t id = next(s, logits, 5, &logprob);
+            assert_int_not_equal(id, 3);
+            assert_float_equal(logprob, log(exp((double)logits[id]) / sum), 1e-6);
+            assert_int_equal(sampler_choices(s), 3);
+        }
+        sampler_destroy(&s);
+    }
+    static const uint8_t one[] = {0, 0, 1, 0, 0};
+    sampler_options o = greedy;
+    float logprob;
+    o.scores = true;
+    sampler *s = create(&o, 5, one);
+    assert_int_equal(next(s, logits, 5, &logprob), 2);
+    assert_float_equal(logprob, 0, 0);
+    assert_int_equal(sampler_choices(s), 1); // none
+    sampler_destroy(&s);
+}
+
 static void exponentials_are_near(void **state)
 {
     double worst = 0;
@@ -348,6 +382,7 @@ int main(void)
         cmocka_unit_test(one_seed_gives_the_same_ids_everywhere),
         cmocka_unit_test(random_bits_are_the_published_ones),
         cmocka_unit_test(logprob_is_the_models_own),
+        cmocka_unit_test(scores_are_among_what_may_be_drawn),
         cmocka_unit_test(exponentials_are_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
