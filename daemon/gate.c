@@ -35,6 +35,9 @@ struct gate {
     bool recheck; // a connection whose key is gone has just spoken
     double looked_s, told_s;
     int64_t told; // of those turned away
+    metrics *metrics;
+    int64_t let_in[BY_CLASS_COUNT], turned_away[BY_CLASS_COUNT]; // that were counted there
+    int64_t refused_users; // messages of users that are not allowed
 };
 
 // ---- settings ----
@@ -109,11 +112,12 @@ unsigned gate_open_to(const gate_options *o)
     return o->socket_mode && !read_mode(&mode, o->socket_mode) ? mode & 077 : 0;
 }
 
-sight_err gate_open(gate **out, const gate_options *o, identity_table *table)
+sight_err gate_open(gate **out, const gate_options *o, identity_table *table, metrics *m)
 {
     gate *g = calloc(1, sizeof *g);
     if (!g) return sight_fail(SIGHT_E_MEMORY, "no memory for rights");
     g->table = table;
+    g->metrics = m;
     sight_err err = read_rules(&g->rules, o);
     if (!err && o->keys) err = keys_open(&g->keys, o->keys, o->server_key);
     if (!err && g->keys && keys_count(g->keys) == 0) {
@@ -165,6 +169,7 @@ static sight_err identify_user(gate *g, identity **who, int64_t uid)
     char name[IDENTITY_NAME_SIZE];
     if (uid < 0) return sight_fail(SIGHT_E_PERMISSION, "the system does not say whose process asks");
     if (!is_allowed(&g->rules, uid)) {
+        g->refused_users++;
         return sight_fail(SIGHT_E_PERMISSION, "uid %lld may not ask this server: it is not in allow-uid", (long long)uid);
     }
     const bool trusted = uid == 0 || uid == (int64_t)geteuid();
@@ -222,11 +227,11 @@ void gate_reload(gate *g, server *s)
 // One line about strangers now and then, however many there are.
 static void tell_refusals(gate *g, const server *s, double now_s)
 {
-    const zap_refused *r = server_refusals(s);
-    if (!r || r->n == g->told || now_s - g->told_s < TELL_S) return;
+    const zap_tally *r = server_key_tally(s);
+    if (r->refused == g->told || now_s - g->told_s < TELL_S) return;
     log_line(LOG_WARNING, "keys: %lld connections with unknown keys were turned away, the last from %s with '%s'",
-             (long long)(r->n - g->told), r->address, r->key);
-    g->told = r->n;
+             (long long)(r->refused - g->told), r->address, r->key);
+    g->told = r->refused;
     g->told_s = now_s;
 }
 
@@ -235,8 +240,27 @@ int gate_step_ms(const gate *g)
     return g->keys ? (int)(LOOK_S * 1000) : -1;
 }
 
+// What was not yet counted of a number that only grows.
+static void count(gate *g, metric_id id, metric_class class, int64_t *counted, int64_t now)
+{
+    if (now > *counted) metrics_add_to(g->metrics, id, class, 0, now - *counted);
+    *counted = now;
+}
+
+static void count_all(gate *g, const server *s)
+{
+    const zap_tally *keyed = server_key_tally(s);
+    const int64_t let_in[BY_CLASS_COUNT] = {server_opened(s, false), server_opened(s, true), keyed ? keyed->accepted : 0};
+    const int64_t turned_away[BY_CLASS_COUNT] = {0, g->refused_users, keyed ? keyed->refused : 0};
+    for (int i = 0; i < BY_CLASS_COUNT; i++) {
+        count(g, METRIC_AUTHENTICATED, (metric_class)i, &g->let_in[i], let_in[i]);
+        count(g, METRIC_TURNED_AWAY, (metric_class)i, &g->turned_away[i], turned_away[i]);
+    }
+}
+
 void gate_tend(gate *g, server *s, double now_s)
 {
+    count_all(g, s);
     if (!g->keys) return;
     tell_refusals(g, s, now_s);
     if (now_s - g->looked_s >= LOOK_S) {

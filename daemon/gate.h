@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "daemon/identity.h"
+#include "daemon/metrics.h"
 #include "daemon/settings.h"
 #include "ipc/server.h"
 
@@ -28,8 +29,8 @@ unsigned gate_open_to(const gate_options *o);
 
 typedef struct gate gate;
 
-// Borrows the table. SIGHT_E_ARGUMENT (a setting), and those of keys_open.
-sight_err gate_open(gate **out, const gate_options *o, identity_table *table);
+// Borrows table and metrics (NULL: nothing is counted). SIGHT_E_ARGUMENT (a setting), and those of keys_open.
+sight_err gate_open(gate **out, const gate_options *o, identity_table *table, metrics *m);
 void gate_close(gate **g); // accepts NULL; leaves NULL
 
 // Fills what the sockets need to know; g must outlive the server.

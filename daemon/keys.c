@@ -56,14 +56,27 @@ sight_err keys_read_terms(identity_terms *out, char *odd, size_t odd_size, const
     return err;
 }
 
-// "door.key" gives "door"; false for files of other names, and for the server's own.
-static bool name_of(char name[KEY_NAME_SIZE], const char *file)
+sight_err keys_check_name(const char *name)
+{
+    if (!key_name_is_good(name)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "'%.60s' is no name for a key: 1 to %d letters, digits, '-', '_' and '.'", name,
+                          KEY_NAME_SIZE - 1);
+    }
+    if (!strcmp(name, KEYS_SERVER) || !strcmp(name, IDENTITY_TCP)) {
+        return sight_fail(SIGHT_E_ARGUMENT, "no key is named '%s': that is %s", name,
+                          strcmp(name, IDENTITY_TCP) ? "the server's own (sight keys server)" : "who comes without a key");
+    }
+    return SIGHT_OK;
+}
+
+// Whether it is a client's key: not the server's, no hidden file of an editor. "door.key" gives "door", which may be no good name.
+static bool name_of(char name[NAME_MAX + 1], const char *file)
 {
     const size_t n = strlen(file), suffix = strlen(KEY_SUFFIX);
-    if (n <= suffix || strcmp(file + n - suffix, KEY_SUFFIX) || n - suffix >= KEY_NAME_SIZE) return false;
+    if (n <= suffix || n > NAME_MAX || file[0] == '.' || strcmp(file + n - suffix, KEY_SUFFIX)) return false;
     memcpy(name, file, n - suffix);
     name[n - suffix] = 0;
-    return key_name_is_good(name) && strcmp(name, KEYS_SERVER);
+    return strcmp(name, KEYS_SERVER) != 0;
 }
 
 static sight_err read_entry(keys_entry *out, const char *path, const char *name, keys_tell *tell, void *arg)
@@ -124,11 +137,13 @@ static uint64_t looks_of(const char *name, const struct stat *st)
 // One file of the folder into the list; with tell what is wrong with it is told, and it is left out.
 static sight_err read_file(entry_list *l, const char *folder, const char *file, keys_tell *tell, void *arg)
 {
-    char path[PATH_MAX], name[KEY_NAME_SIZE];
+    char path[PATH_MAX], name[NAME_MAX + 1];
     keys_entry e;
     if (!name_of(name, file)) return SIGHT_OK;
-    snprintf(path, sizeof path, "%s/%s", folder, file);
-    sight_err err = read_entry(&e, path, name, tell, arg);
+    const int size = snprintf(path, sizeof path, "%s/%s", folder, file);
+    sight_err err = size >= (int)sizeof path ? sight_fail(SIGHT_E_ARGUMENT, "the path '%.200s' is too long", folder)
+                                             : keys_check_name(name);
+    if (!err) err = read_entry(&e, path, name, tell, arg);
     if (!err && (err = add(l, &e, path))) identity_terms_done(&e.terms);
     if (!err || !tell || err == SIGHT_E_MEMORY) return err;
     tell(arg, sight_error());
@@ -142,7 +157,7 @@ static sight_err look(uint64_t *looks, const char *folder)
     if (!d) return file_fail("open the folder of keys", folder, errno);
     *looks = 0;
     for (struct dirent *e; (e = readdir(d));) {
-        char name[KEY_NAME_SIZE];
+        char name[NAME_MAX + 1];
         struct stat st;
         if (name_of(name, e->d_name) && !fstatat(dirfd(d), e->d_name, &st, 0)) *looks += looks_of(name, &st);
     }

@@ -40,6 +40,9 @@ bool keys_changed(const keys *k);
 typedef void keys_tell(void *arg, const char *sentence);
 sight_err keys_reload(keys *k, keys_tell *tell, void *arg);
 
+// SIGHT_E_ARGUMENT: no client's key can have that name.
+sight_err keys_check_name(const char *name);
+
 // Reads what a key file lets its owner do; odd gets a sentence about metadata that means nothing here, "" where there is none.
 // SIGHT_E_ARGUMENT, SIGHT_E_MEMORY.
 sight_err keys_read_terms(identity_terms *out, char *odd, size_t odd_size, const key_file *file, const char *what);

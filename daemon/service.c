@@ -604,7 +604,7 @@ static sight_err open_parts(service *s, const endpoints *at)
     if (!err) err = runner_create(&s->runner, &work);
     if (!err) runner_measure(s->runner, s->metrics);
     if (!err) err = monitor_create(&s->monitor, s->o, runner_heartbeat(s->runner), s->now_s);
-    if (!err) err = gate_open(&s->gate, &s->o->gate, s->identities);
+    if (!err) err = gate_open(&s->gate, &s->o->gate, s->identities, s->metrics);
     server_options so = {.endpoints = at->at, .n_endpoints = at->n, .max_message_bytes = s->o->max_message_bytes,
                          .send_queue = s->o->send_queue};
     if (!err) gate_configure(s->gate, &so);

@@ -124,7 +124,10 @@ void port_hear_monitor(port *p)
         int32_t value;
         memcpy(&event, head, sizeof event);
         memcpy(&value, head + sizeof event, sizeof value);
-        if (event == ZMQ_EVENT_ACCEPTED) p->connections++;
+        if (event == ZMQ_EVENT_ACCEPTED) {
+            p->connections++;
+            p->opened++;
+        }
         if (event != ZMQ_EVENT_DISCONNECTED) continue;
         if (p->connections) p->connections--;
         forget_peer(p, value);

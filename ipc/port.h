@@ -35,6 +35,7 @@ typedef struct port {
     char endpoint[ENDPOINT_MAX];
     bool bound, keyed;
     int connections;
+    int64_t opened; // of them, so far
     port_peer *peers; // [n_peers], by the number of the connection's file
     size_t n_peers;
 } port;

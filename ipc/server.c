@@ -250,9 +250,19 @@ int server_recheck(server *s)
     return n;
 }
 
-const zap_refused *server_refusals(const server *s)
+const zap_tally *server_key_tally(const server *s)
 {
-    return s->zap ? zap_refusals(s->zap) : NULL;
+    return s->zap ? zap_count(s->zap) : NULL;
+}
+
+int64_t server_opened(const server *s, bool local)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < s->n_ports; i++) {
+        const port *p = &s->ports[i];
+        if (!p->keyed && (endpoint_path(p->endpoint) != NULL) == local) n += p->opened;
+    }
+    return n;
 }
 
 int server_connections(const server *s)

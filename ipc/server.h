@@ -70,8 +70,10 @@ sight_err server_wait(server *s, int wake_fd, int timeout_ms);
 
 // Ends the connections whose keys are accepted no more; gives their number.
 int server_recheck(server *s);
-// Who was turned away for their key. NULL: there are no keys.
-const zap_refused *server_refusals(const server *s);
+// Who was let in and turned away by their key. NULL: there are no keys.
+const zap_tally *server_key_tally(const server *s);
+// Connections so far over ipc (local) or over tcp without keys.
+int64_t server_opened(const server *s, bool local);
 
 // Connections now open.
 int server_connections(const server *s);

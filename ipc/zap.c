@@ -13,7 +13,7 @@ struct zap {
     void *socket;
     zap_accepts *accepts;
     void *arg;
-    zap_refused refused;
+    zap_tally tally;
 };
 
 // A request: version, number, domain, address, routing id, mechanism, then its credentials.
@@ -54,9 +54,9 @@ void *zap_socket(const zap *z)
     return z->socket;
 }
 
-const zap_refused *zap_refusals(const zap *z)
+const zap_tally *zap_count(const zap *z)
 {
-    return &z->refused;
+    return &z->tally;
 }
 
 static void drop_request(zap_request *r)
@@ -103,10 +103,10 @@ static bool read_key(zap_request *r, char key[KEY_SIZE])
 
 static void note_refusal(zap *z, zap_request *r, const char *key)
 {
-    z->refused.n++;
-    snprintf(z->refused.key, sizeof z->refused.key, "%s", key);
+    z->tally.refused++;
+    snprintf(z->tally.key, sizeof z->tally.key, "%s", key);
     const int size = r->n > PEER ? (int)zmq_msg_size(&r->frames[PEER]) : 0;
-    snprintf(z->refused.address, sizeof z->refused.address, "%.*s", size,
+    snprintf(z->tally.address, sizeof z->tally.address, "%.*s", size,
              size ? (const char *)zmq_msg_data(&r->frames[PEER]) : "");
 }
 
@@ -134,7 +134,8 @@ void zap_serve(zap *z)
     for (int i = 0; i < MAX_AT_ONCE && take_request(z, &r); i++) {
         char key[KEY_SIZE] = "";
         const bool accepted = read_key(&r, key) && z->accepts(z->arg, key);
-        if (!accepted) note_refusal(z, &r, key);
+        if (accepted) z->tally.accepted++;
+        else note_refusal(z, &r, key);
         answer(z, &r, accepted, key);
         drop_request(&r);
     }

@@ -31,12 +31,12 @@ void zap_close(zap **z); // after those sockets; accepts NULL; leaves NULL
 void *zap_socket(const zap *z); // to be polled for input
 void zap_serve(zap *z);         // answers what waits
 
-// Who was refused: how many so far, and the last one's key and address, "" before the first.
-typedef struct zap_refused {
-    int64_t n;
+// How many were let in and how many turned away so far, and the key and address of the last of these, "" before the first.
+typedef struct zap_tally {
+    int64_t accepted, refused;
     char key[KEY_SIZE], address[64];
-} zap_refused;
+} zap_tally;
 
-const zap_refused *zap_refusals(const zap *z);
+const zap_tally *zap_count(const zap *z);
 
 #endif

@@ -62,18 +62,6 @@ static sight_err make_folder(const char *folder)
     return mkdir(path, 0755) && errno != EEXIST ? file_fail("make", folder, errno) : SIGHT_OK;
 }
 
-static sight_err check_name(const char *name)
-{
-    if (!key_name_is_good(name)) {
-        return sight_fail(SIGHT_E_ARGUMENT, "'%.60s' is no name for a key: 1 to %d letters, digits, '-', '_' and '.'", name,
-                          KEY_NAME_SIZE - 1);
-    }
-    if (!strcmp(name, KEYS_SERVER)) {
-        return sight_fail(SIGHT_E_ARGUMENT, "'%s' is the server's own name; see sight keys server", name);
-    }
-    return SIGHT_OK;
-}
-
 // ---- rights and ceilings ----
 
 // What the options say, on top of t.
@@ -210,7 +198,7 @@ static sight_err run_new(keys_args *a, const char *name)
 {
     char public_path[PATH_MAX], secret_path[PATH_MAX], key[KEY_SIZE];
     identity_terms t = {.rights = KEYS_DEFAULT_RIGHTS};
-    sight_err err = check_name(name);
+    sight_err err = keys_check_name(name);
     if (!err) err = put_options(&t, a);
     if (!err) err = make_folder(a->folder);
     if (!err) err = file_in(public_path, a->folder, name, KEY_SUFFIX);
@@ -234,7 +222,7 @@ static sight_err run_new(keys_args *a, const char *name)
 static sight_err read_client(key_file *file, identity_terms *t, char path[PATH_MAX], const keys_args *a, const char *name)
 {
     char odd[512];
-    sight_err err = check_name(name);
+    sight_err err = keys_check_name(name);
     if (!err) err = file_in(path, a->folder, name, KEY_SUFFIX);
     if (!err) err = key_read(file, path);
     if (err) return err;
@@ -330,7 +318,7 @@ static sight_err run_list(keys_args *a, const char *name)
 static sight_err run_remove(keys_args *a, const char *name)
 {
     char path[PATH_MAX];
-    sight_err err = check_name(name);
+    sight_err err = keys_check_name(name);
     if (!err) err = file_in(path, a->folder, name, KEY_SUFFIX);
     if (!err && unlink(path)) err = file_fail("remove", path, errno);
     if (!err) printf("'%s' may ask no more; its connections end within a second.\n", name);

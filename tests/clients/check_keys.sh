@@ -57,7 +57,8 @@ expect 0 "'guest' may ask now" "$sight" keys new guest --folder "$keys" --public
 expect 0 '"rights":"plan"' "$sight" keys list --json --folder "$keys"
 expect 0 "guest" "$sight" keys list --folder "$keys"
 expect 2 "no name for a key" "$sight" keys new ../evil --folder "$keys"
-expect 2 "the server's own name" "$sight" keys new server --folder "$keys"
+expect 2 "no key is named 'tcp'" "$sight" keys new tcp --folder "$keys"
+expect 2 "the server's own (sight keys server)" "$sight" keys new server --folder "$keys"
 expect 2 "needs the key's name" "$sight" keys new --folder "$keys"
 expect 2 "no action 'sing'" "$sight" keys sing
 expect 2 "which action" "$sight" keys
@@ -87,8 +88,8 @@ expect 3 "lacks the right 'ask'" "$sight" ask "${to[@]}" --key away.key_secret "
 expect 1 "with keys only" "$sight" ask --endpoint "tcp://127.0.0.1:$port" hello
 expect 2 "without the server's public one" "$sight" ask --endpoint "tcp://127.0.0.1:$port" --key door.key_secret hello
 export SIGHT_ENDPOINT=tcp://127.0.0.1:$port SIGHT_KEY=$folder/door.key_secret SIGHT_SERVER_KEY=$keys/server.key
-expect 0 "state: idle" "$sight" status
-expect 0 "state: idle" "$sight" status --endpoint "ipc://$folder/s.sock" # keys in the environment are for tcp
+expect 0 "idle" "$sight" status
+expect 0 "idle" "$sight" status --endpoint "ipc://$folder/s.sock" # keys in the environment are for tcp
 expect 0 "within a second" "$sight" keys remove door --folder "$keys"
 for _ in $(seq 100); do
     "$sight" status >/dev/null 2>&1 || break

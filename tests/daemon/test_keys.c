@@ -431,6 +431,16 @@ static void thousand_strangers_leave_nothing_behind(void **state)
     c = connect_as(&k, "door");
     answered(c, HELLO);
     sight_client_close(&c);
+    char *reply; // each was counted
+    c = daemon_connect(&k.r);
+    assert_ok(sight_client_call(c, &reply, SIGHT_STATUS, "{\"metrics\": true}", NULL, 0, 30000));
+    json_t *told = json_loads(reply, 0, NULL);
+    const char *text = text_at(told, "metrics");
+    if (!strstr(text, "sightd_turned_away_total{class=\"key\"} 150\n")) fail_msg("%s", text);
+    if (!strstr(text, "sightd_authenticated_total{class=\"key\"} 1\n")) fail_msg("%s", text);
+    json_decref(told);
+    free(reply);
+    sight_client_close(&c);
     daemon_stop(&k.r);
 }
 
