@@ -184,9 +184,11 @@ static bool read_one(runner *r, bool busy)
     return false;
 }
 
-// Slices, as long as answers may wait for them; without answers one, so that newcomers are seen.
-static void read_some(runner *r, bool busy)
+// Slices, as long as answers may wait for them: where a step of theirs takes longer than that by itself, as long as the
+// step, so that those who read get their half. Without answers one, so that newcomers are seen.
+static void read_some(runner *r, bool busy, double step_s)
 {
+    const double most = step_s > r->work.slices_s ? step_s : r->work.slices_s;
     const double start = r->work.now_s();
     double now = start, took;
     do {
@@ -194,7 +196,7 @@ static void read_some(runner *r, bool busy)
         if (!read_one(r, busy)) return;
         now = r->work.now_s();
         took = now - before;
-    } while (busy && now - start + took <= r->work.slices_s);
+    } while (busy && now - start + took <= most);
 }
 
 static void *runner_main(void *arg)
@@ -202,7 +204,9 @@ static void *runner_main(void *arg)
     runner *r = arg;
     while (take_in(r)) {
         note_turn(r, heartbeat_beat(&r->beat));
-        read_some(r, answer_all(r));
+        const double start = r->work.now_s();
+        const bool busy = answer_all(r);
+        read_some(r, busy, r->work.now_s() - start);
     }
     heartbeat_rest(&r->beat);
     return NULL;

@@ -25,7 +25,8 @@ typedef struct runner_work {
     // A step of n requests that answer, RUNNER_TOGETHER at most: states [n] is what became of each, took_s [n] its part of
     // the engine's time.
     void (*answer)(void *const *args, pipeline_state *states, double *took_s, int n);
-    double slices_s;       // slices between two steps of answers last about so long; one is done in any case
+    // Slices between two steps of answers last about so long, or as long as a step; one is done in any case.
+    double slices_s;
     double (*now_s)(void); // NULL: clock_now_s
 } runner_work;
 
