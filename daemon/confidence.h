@@ -2,7 +2,7 @@
 //
 // Each token of an answer (not of thinking, and not one that was given: the end of thinking, the opening of a call) was
 // drawn with a probability: the model's own, before penalties and at temperature 1, among the ids that could be drawn
-// there (those that have a token, and that the answer's form allows). Tokens that a form left no choice for say nothing and are
+// there (those that have a token, and that the answer's form allows; tokens that end an answer count as one). Tokens that a form left no choice for say nothing and are
 // left out.
 //
 //     mean    the geometric mean of these, for texts

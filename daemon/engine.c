@@ -607,6 +607,12 @@ const uint8_t *engine_allowed(const engine *e)
     return e->allowed;
 }
 
+const int32_t *engine_ends(const engine *e, int32_t *n)
+{
+    *n = e->n_eos;
+    return e->eos;
+}
+
 bool engine_is_eos(const engine *e, int32_t id)
 {
     for (int32_t i = 0; i < e->n_eos; i++) {

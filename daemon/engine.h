@@ -105,6 +105,7 @@ const char *engine_warning(const engine *e, int i);
 // [vocab] 1 where sampling may draw an id: it has a token, and stands for no medium.
 const uint8_t *engine_allowed(const engine *e);
 bool engine_is_eos(const engine *e, int32_t id);
+const int32_t *engine_ends(const engine *e, int32_t *n); // those of engine_is_eos
 int32_t engine_turn_end(const engine *e); // the id with which a turn of a conversation ends; -1: none
 
 // The vocabulary for forms of answers; made when first asked for. Any thread. SIGHT_E_UNSUPPORTED without a tokenizer,

@@ -230,6 +230,7 @@ static sight_err prepare(pipeline *r)
     r->answer_ready = true;
     if (!err) err = choose_seed(&q->sampling, q->seed_given);
     q->sampling.scores = q->confidence;
+    q->sampling.alike = engine_ends(t->model, &q->sampling.n_alike);
     r->sure = (confidence){.product = request_is_choice(q)};
     if (!err) err = sampler_create(&r->sampler, &q->sampling, vocab, engine_allowed(t->model));
     if (err) return err;

@@ -10,6 +10,7 @@
 #include "text/sampler_select.h"
 
 #define FORM_AWAITED (-2)
+#define SAMPLER_ALIKE 16 // ids that mean the same, at most
 
 struct sampler {
     sampler_options options;
@@ -344,6 +345,30 @@ static void remember(sampler *s, int32_t id)
     see(s, id);
 }
 
+static bool is_alike(const sampler *s, int32_t id)
+{
+    for (int32_t i = 0; i < s->options.n_alike; i++) {
+        if (s->options.alike[i] == id) return true;
+    }
+    return false;
+}
+
+// As log_sum, of the ids that mean the same; they count as one choice.
+static double alike_sum(sampler *s, const choices *c, const uint8_t *allowed)
+{
+    double best = -INFINITY, sum = 0, logits[SAMPLER_ALIKE];
+    int32_t n = 0;
+    for (int32_t i = 0; i < s->options.n_alike && n < SAMPLER_ALIKE; i++) {
+        const int32_t id = s->options.alike[i];
+        const float l = id >= 0 && id < s->vocab && (!allowed || allowed[id]) ? c->logits[id] : NAN;
+        if (l >= -FLT_MAX && l <= FLT_MAX) logits[n++] = (double)l;
+    }
+    for (int32_t i = 0; i < n; i++) best = fmax(best, logits[i]);
+    for (int32_t i = 0; i < n; i++) sum += exp(logits[i] - best);
+    if (n > 1) s->choices -= n - 1;
+    return best + log(sum);
+}
+
 static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
 {
     uint64_t serial;
@@ -351,13 +376,17 @@ static sight_err next(sampler *s, int32_t *id, float *logprob, const choices *c)
     if (s->form && grammar_status(s->form)) return grammar_status(s->form);
     const uint8_t *among = s->options.scores && !c->ids ? allowed : NULL;
     double normalizer = logprob ? log_sum(c->logits, c->n, among, &s->choices) : 0;
+    const double alike = logprob && among ? alike_sum(s, c, among) : 0;
     apply_penalties(s, c);
     float best = c->ids ? mask_few(c, allowed) : mask(c->logits, c->n, allowed);
     if (best == -INFINITY) {
         return sight_fail(SIGHT_E_INTERNAL, "the model gave no finite logit for any token");
     }
     int32_t chosen = s->options.temperature == 0 ? greatest(c, best) : sample(s, c, best);
-    if (logprob) *logprob = (float)((double)unpenalized_logit(s, c, chosen) - normalizer);
+    if (logprob) {
+        const bool as_one = among && is_alike(s, chosen);
+        *logprob = (float)((as_one ? alike : (double)unpenalized_logit(s, c, chosen)) - normalizer);
+    }
     remember(s, chosen);
     *id = chosen;
     return SIGHT_OK;

@@ -26,6 +26,8 @@ typedef struct sampler_options {
     double repetition_penalty; // > 0; 1: off; over prompt and generated tokens
     uint64_t seed;
     bool scores; // logprob is asked for with every draw, and is that among the ids that may be drawn then
+    const int32_t *alike; // [n_alike] ids that mean the same (ends of an answer): of one of them it is that of
+    int32_t n_alike;      // all of them. Borrowed
 } sampler_options;
 
 // allowed[vocab]: 1 where an id has a token (borrowed; NULL: all).
@@ -49,7 +51,7 @@ sight_err sampler_next(sampler *s, int32_t *id, float *logprob, float *logits);
 
 // The options' scores: what sampler_wants has to be told.
 bool sampler_scores(const sampler *s);
-// With scores: how many ids could be drawn in the last draw that gave a logprob.
+// With scores: how many ids could be drawn in the last draw that gave a logprob, those alike as one.
 int32_t sampler_choices(const sampler *s);
 
 // Remembers an id that somebody else chose, as if it had been drawn.

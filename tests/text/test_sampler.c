@@ -344,9 +344,17 @@ static void scores_are_among_what_may_be_drawn(void **state)
         sampler_destroy(&s);
     }
     static const uint8_t one[] = {0, 0, 1, 0, 0};
+    static const int32_t ends[] = {0, 2, 3};
     sampler_options o = greedy;
     float logprob;
     o.scores = true;
+    o.alike = ends; // 3 may not be drawn
+    o.n_alike = 3;
+    sampler *both = create(&o, 5, allowed);
+    assert_int_equal(next(both, logits, 5, &logprob), 0);
+    assert_float_equal(logprob, log((exp(1.5) + exp(0.25)) / sum), 1e-6);
+    assert_int_equal(sampler_choices(both), 2);
+    sampler_destroy(&both);
     sampler *s = create(&o, 5, one);
     assert_int_equal(next(s, logits, 5, &logprob), 2);
     assert_float_equal(logprob, 0, 0);
