@@ -300,6 +300,33 @@ static void a_key_has_its_rights_and_ceilings(void **state)
     daemon_stop(&k.r);
 }
 
+static void a_key_has_its_priority_and_its_bytes(void **state)
+{
+    keyed k;
+    prepare_keys(&k);
+    const key_meta meta[] = {{"priority", "batch"}, {"max-media-bytes", "1000"}, {"max-running", "1"}};
+    make_key(&k, "small", meta, 3, true);
+    start(&k, GOLDEN "/model");
+    sight_client *c = connect_as(&k, "small");
+    char id[SIGHT_ID_SIZE];
+    assert_ok(sight_client_ask(c, id, "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 4, "
+                                      "\"priority\": \"interactive\"}", NULL, 0));
+    json_t *warning = wait_event(c, id, SIGHT_WARNING);
+    assert_non_null(strstr(text_at(warning, "message"), "priority is batch instead of interactive"));
+    json_decref(warning);
+    json_decref(wait_event(c, id, SIGHT_DONE));
+    static const char bytes[1001];
+    const sight_part part = {bytes, sizeof bytes};
+    assert_ok(sight_client_ask(c, id, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", "
+                                      "\"attachment\": 0}]}]}", &part, 1));
+    json_t *error = wait_event(c, id, SIGHT_ERROR);
+    assert_string_equal(text_at(error, "code"), "limit");
+    assert_non_null(strstr(text_at(error, "message"), "1001 bytes"));
+    json_decref(error);
+    sight_client_close(&c);
+    daemon_stop(&k.r);
+}
+
 static void rights_change_while_connected(void **state)
 {
     keyed k;
@@ -597,6 +624,7 @@ int main(void)
         cmocka_unit_test(a_removed_key_loses_its_connection),
         cmocka_unit_test(a_damaged_file_counts_as_none),
         cmocka_unit_test(a_key_has_its_rights_and_ceilings),
+        cmocka_unit_test(a_key_has_its_priority_and_its_bytes),
         cmocka_unit_test(rights_change_while_connected),
         cmocka_unit_test(requests_of_others_are_theirs),
         cmocka_unit_test(thousand_strangers_leave_nothing_behind),
