@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "daemon/feed_frames.h"
 #include "daemon/task_media.h"
 #include "decoder/image.h"
@@ -44,6 +45,7 @@ struct feed {
     frame *held;        // first frame of an unfinished pair
     frames *gpu;        // of the clip under way; NULL: the CPU's way
     bool gpu_shaped;    // it was shown a frame
+    double waited_s;    // for the consumer to take pieces
     frames **made;      // [n_media] all of them, until the feed is closed
 };
 
@@ -120,10 +122,12 @@ static float *pair_rows(const feed *f)
 // Puts the filled piece where the consumer takes it, once the one before is taken.
 static sight_err hand_over(feed *f)
 {
+    const double since = clock_now_s();
     pthread_mutex_lock(&f->mutex);
     while (f->waiting.n_pairs && !atomic_load(&f->stop)) {
         pthread_cond_wait(&f->changed, &f->mutex);
     }
+    f->waited_s += clock_now_s() - since;
     const bool gone = f->waiting.n_pairs != 0;
     if (!gone) {
         f->waiting = f->filling;
@@ -332,7 +336,10 @@ static sight_err decode_all(feed *f)
 static void *decoder_main(void *arg)
 {
     feed *f = arg;
+    const double since = clock_now_s();
     sight_err err = decode_all(f);
+    metrics_observe_at(engine_metrics(f->task->model), METRIC_STAGE_SECONDS, BY_STAGE_DECODE, 0,
+                       clock_now_s() - since - f->waited_s);
     frame_unref(&f->held);
     feed_piece_done(&f->filling, NULL);
     pthread_mutex_lock(&f->mutex);

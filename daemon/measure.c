@@ -59,6 +59,9 @@ void measure_engine(engine *e)
     set_memory(e, BY_MEMORY_BUDGET, m.budget);
     set_memory(e, BY_MEMORY_CACHES, cache_bytes_used(engine_pool(e)));
     metrics_set_at(engine_metrics(e), METRIC_MODEL_LOADED, engine_index(e), 0, 1);
+    const device_id on = kernels_device(engine_kernels(e));
+    metrics_set_at(engine_metrics(e), METRIC_DEVICE_BYTES, engine_index(e), 0,
+                   on.kind == DEVICE_CPU ? 0 : (double)(m.budget + m.spare));
     if (pasts) {
         const prefix_usage u = prefix_store_usage(pasts);
         set_memory(e, BY_MEMORY_PROMISED, u.promised);

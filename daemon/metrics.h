@@ -57,8 +57,7 @@ typedef enum metric_id {
     METRIC_RECEIVED_BYTES,
     METRIC_SENT_BYTES,
     METRIC_SLOW_READERS,      // clients dropped because they did not read
-    METRIC_AUTHENTICATED,     // connections let in: class of identity
-    METRIC_TURNED_AWAY,       // connections that were not: class of identity
+    METRIC_TURNED_AWAY,       // connections with keys that nobody knows
     // Media.
     METRIC_DECODER_CHILDREN,
     METRIC_DECODER_STARTS,
@@ -66,7 +65,7 @@ typedef enum metric_id {
     METRIC_FETCHES,           // how it ended
     METRIC_FETCHED_BYTES,
     // The device.
-    METRIC_DEVICE_BYTES,      // taken by the daemon, in all
+    METRIC_DEVICE_BYTES,      // model
     METRIC_DEVICE_FAULTS,
     // The process.
     METRIC_RELOADS,           // good, bad
@@ -94,10 +93,8 @@ typedef enum metric_label {
     LABEL_TOKENS,
     LABEL_CACHE,
     LABEL_MEMORY,
-    LABEL_CLASS,
     LABEL_ENDING,
     LABEL_RESULT,
-    LABEL_DEVICE,
     LABEL_MODEL, // metrics_name_model gives an index its name
     LABEL_COUNT
 } metric_label;
@@ -145,8 +142,6 @@ typedef enum metric_memory {
     BY_MEMORY_PROMISED, BY_MEMORY_BUDGET, BY_MEMORY_COUNT
 } metric_memory;
 
-typedef enum metric_class { BY_CLASS_NONE, BY_CLASS_UID, BY_CLASS_KEY, BY_CLASS_COUNT } metric_class;
-
 // Of a child process or a transfer.
 typedef enum metric_ending {
     BY_ENDING_DONE, BY_ENDING_FAILED, BY_ENDING_CRASHED, BY_ENDING_TIME, BY_ENDING_MEMORY, BY_ENDING_REFUSED,
@@ -154,8 +149,6 @@ typedef enum metric_ending {
 } metric_ending;
 
 typedef enum metric_result { BY_RESULT_GOOD, BY_RESULT_BAD, BY_RESULT_COUNT } metric_result;
-
-typedef enum metric_device { BY_DEVICE_TAKEN, BY_DEVICE_TOTAL, BY_DEVICE_COUNT } metric_device;
 
 #define METRICS_MODELS     16 // the models of a daemon; those beyond are counted under the last
 #define METRICS_LABELS_MAX 2  // of one metric

@@ -55,7 +55,6 @@ static void read_done(record *r, const json_t *body)
     r->drafted = count_at(usage, "drafted_tokens");
     r->accepted = count_at(usage, "accepted_tokens");
     r->media_s = number_at(timings, "media_s");
-    r->decode_s = number_at(timings, "decode_s");
     r->encode_s = number_at(timings, "encode_s");
     r->read_s = number_at(timings, "read_s");
     r->first_s = number_at(timings, "first_token_s");
@@ -131,7 +130,6 @@ void record_count(const record *r, const record_end *e, metrics *m)
     if (r->first_s > 0) {
         metrics_observe_at(m, METRIC_FIRST_TOKEN_SECONDS, e->priority, 0, (e->wait_s > 0 ? e->wait_s : 0) + r->first_s);
     }
-    observe_stage(m, BY_STAGE_DECODE, r->decode_s);
     observe_stage(m, BY_STAGE_ENCODE, r->encode_s);
     observe_stage(m, BY_STAGE_READ, r->read_s);
     observe_stage(m, BY_STAGE_GENERATE, r->generate_s);
@@ -171,7 +169,6 @@ void record_log(const record *r, const record_end *e)
         LOG_NUMBER("bytes", e->bytes),
         LOG_NUMBER("wait_s", e->wait_s >= 0 ? e->wait_s : NAN),
         LOG_NUMBER("media_s", known(r->media_s)),
-        LOG_NUMBER("decode_s", known(r->decode_s)),
         LOG_NUMBER("encode_s", known(r->encode_s)),
         LOG_NUMBER("read_s", known(r->read_s)),
         LOG_NUMBER("first_token_s", known(r->first_s)),

@@ -26,7 +26,7 @@ typedef struct record {
     metric_reason reason;
     bool asked;          // it was the done of an ask, with the numbers below
     int32_t prompt, reused, visual, generated, drafted, accepted; // tokens
-    double media_s, decode_s, encode_s, read_s, first_s, generate_s, work_s; // from the start of work; 0: not reached
+    double media_s, encode_s, read_s, first_s, generate_s, work_s; // from the start of work; 0: not reached
 } record;
 
 // What an event says.
@@ -48,7 +48,7 @@ typedef struct record_end {
     size_t bytes;        // of its message
 } record_end;
 
-// Counts an ended request; `generated` tokens were counted as they came.
+// Counts an ended request; tokens drawn, decoding and fetching were counted as they came.
 void record_count(const record *r, const record_end *end, metrics *m);
 // The one line about it.
 void record_log(const record *r, const record_end *end);

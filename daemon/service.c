@@ -49,6 +49,7 @@ typedef struct service {
     char lost_line[256];           // as what
     double alone_s;                // since when a private daemon has had no client
     monitor *monitor;
+    const identity *asking; // who sent the message that is being looked at; NULL: not known
     int64_t served, serial; // requests ended, and taken in
 } service;
 
@@ -68,7 +69,7 @@ static void refuse(service *s, const server_message *m, sight_err code, const ch
     char *json = ticket_error_json(code, line, retry_after_s);
     if (json) send_text(s, &m->from, id, SIGHT_ERROR, json);
     free(json);
-    account_refused(s->metrics, m, NULL, code, line);
+    account_refused(s->metrics, m, s->asking, code, line);
 }
 
 static server_peer peer_of(const ticket *t)
@@ -373,6 +374,7 @@ static void take_request(service *s, server_message **m, identity *who)
     }
     t->models = s->models;
     t->fetcher = s->o->fetcher;
+    t->metrics = s->metrics;
     ticket_set_who(t, who, &s->o->limits);
     t->outbox = s->outbox;
     t->serial = s->serial + 1;
@@ -447,6 +449,7 @@ static void take_message(service *s, server_message **m)
 {
     identity *who;
     sight_err err = (*m)->err;
+    s->asking = NULL;
     account_message(s->metrics, *m);
     if (err) {
         refuse(s, *m, err, (*m)->line, 0);
@@ -456,6 +459,7 @@ static void take_message(service *s, server_message **m)
         refuse(s, *m, err, sight_error(), 0);
         return;
     }
+    s->asking = who;
     switch ((*m)->request.verb) {
     case SIGHT_ASK:
     case SIGHT_PLAN: take_request(s, m, who); break;
@@ -531,7 +535,10 @@ static void tell_monitor(service *s)
 {
     const pulse_view v = {.queue = s->queue, .connections = server_connections(s->server), .stopping = s->stop_s > 0,
                           .stop_left_s = s->stop_s > 0 ? s->stop_s + s->o->grace_s - s->now_s : 0};
-    if (monitor_turn(s->monitor, &v, s->now_s)) account_second(s->queue, s->now_s);
+    if (!monitor_turn(s->monitor, &v, s->now_s)) return;
+    const zap_refused *strangers = server_refusals(s->server);
+    if (strangers) metrics_take(s->metrics, METRIC_TURNED_AWAY, 0, 0, (double)strangers->n);
+    account_second(s->queue, s->now_s);
 }
 
 // What its store on disk has met.

@@ -248,6 +248,7 @@ static void tell_fetching(void *arg, int64_t done, int64_t total)
 static void end_fetching(void *arg)
 {
     ticket *t = arg;
+    metrics_observe_at(t->metrics, METRIC_STAGE_SECONDS, BY_STAGE_FETCH, 0, clock_now_s() - t->fetch_s);
     if (t->fetch.err) put_error(t, t->fetch.err, t->fetch.line);
     put(t, t->fetch.err ? OUTBOX_PLANNED : OUTBOX_FETCHED, SIGHT_ALIVE, NULL);
 }
@@ -256,6 +257,7 @@ void ticket_fetch(ticket *t)
 {
     t->fetch = (fetch_work){.asked = t->asked, .who = t->job.who, .cancel = &t->cancel, .max_bytes = t->limits.max_media_bytes,
                             .told = tell_fetching, .over = end_fetching, .arg = t};
+    t->fetch_s = clock_now_s();
     fetcher_add(t->fetcher, &t->fetch);
 }
 

@@ -48,6 +48,7 @@ typedef struct ticket {
     bool broken;    // what is to be decided cannot be kept
     request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
+    metrics *metrics; // may be NULL
     request *asked; // read, while its media are fetched
     fetcher *fetcher; // borrowed; NULL: nothing is fetched
     fetch_work fetch;
@@ -55,6 +56,7 @@ typedef struct ticket {
     pipeline *pipeline; // while it runs
     atomic_bool cancel;
     atomic_int drawn; // tokens of its answer so far
+    double fetch_s;    // when fetching its media began
     double measured_s; // when the engine's memory was last measured
     _Atomic int64_t used_us; // of the engine's time
     sight_err lost; // what engine_status said when it had run, and the sentence

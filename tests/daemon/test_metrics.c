@@ -265,6 +265,37 @@ static void names_are_escaped(void **state)
     metrics_destroy(&m);
 }
 
+// docs/OPERATIONS.md has a line for each metric, and one for each label with its values.
+static void the_page_for_people_says_the_same(void **state)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    static char page[1 << 16];
+    FILE *f = fopen(TEST_SOURCE_DIR "/docs/OPERATIONS.md", "r");
+    assert_non_null(f);
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    for (int id = 0; id < METRIC_COUNT; id++) {
+        const metric_info *m = metrics_info((metric_id)id);
+        char line[512], labels[128] = "";
+        for (int i = 0; i < METRICS_LABELS_MAX && m->labels[i]; i++) {
+            const size_t n = strlen(labels);
+            snprintf(labels + n, sizeof labels - n, "%s`%s`", n ? ", " : "", metrics_label_name(m->labels[i]));
+        }
+        snprintf(line, sizeof line, "\n| `%s` | %s | %s | %s | %s |\n", m->name, kinds[m->kind], m->unit, labels, m->help);
+        if (!strstr(page, line)) fail_msg("docs/OPERATIONS.md lacks%s", line);
+    }
+    for (int label = LABEL_NONE + 1; label < LABEL_MODEL; label++) {
+        char line[512];
+        int n = snprintf(line, sizeof line, "\n| `%s` |", metrics_label_name((metric_label)label));
+        const char *value;
+        for (int v = 0; (value = metrics_label_value((metric_label)label, v)); v++) {
+            n += snprintf(line + n, sizeof line - (size_t)n, "%s `%s`", v ? "," : "", value);
+        }
+        snprintf(line + n, sizeof line - (size_t)n, " |\n");
+        if (!strstr(page, line)) fail_msg("docs/OPERATIONS.md lacks%s", line);
+    }
+}
+
 static metrics *shared;
 
 static void *add_much(void *arg)
@@ -319,6 +350,7 @@ int main(void)
         cmocka_unit_test(histograms_add_up),
         cmocka_unit_test(quantiles_lie_in_their_bucket),
         cmocka_unit_test(names_are_escaped),
+        cmocka_unit_test(the_page_for_people_says_the_same),
         cmocka_unit_test(threads_lose_nothing),
         cmocka_unit_test(a_heart_beats_or_rests),
     };
