@@ -72,6 +72,12 @@ static bool stopped(const feed *f)
     return atomic_load(&f->stop) || atomic_load(f->cancel);
 }
 
+// For the decoder, between its packets and while it is waited for.
+static bool is_stopped(void *arg)
+{
+    return stopped(arg);
+}
+
 static const model_config *config_of(const feed *f)
 {
     return engine_config(f->task->model);
@@ -168,7 +174,9 @@ static sight_err decode_image(feed *f, const task_media *m)
     frame *sized = NULL;
     image_info source;
     const char *name = m->asked->path ? m->asked->path : m->asked->name;
-    const image_limits limits = task_media_image_limits(m, f->cancel);
+    image_limits limits = task_media_image_limits(m, f->cancel);
+    limits.stop = is_stopped;
+    limits.stop_arg = f;
     const void *bytes;
     size_t size;
     char *owned;
@@ -303,9 +311,11 @@ static sight_err decode_clip(feed *f, int32_t media, const task_media *m)
     const video_raw raw = {.sink = take_raw, .cuda_context = f->gpu ? frames_context(f->gpu) : NULL,
                            .cuda_stream = f->gpu ? frames_stream(f->gpu) : NULL};
     atomic_fetch_add(&f->frames, sink.first);
+    video_set_stop(m->clip, is_stopped, f);
     sight_err err = video_read_raw(m->clip, m->indices + sink.first, n,
                                    m->plan.width, m->plan.height, take_frame, &sink, f->gpu ? &raw : NULL,
                                    &warning);
+    video_set_stop(m->clip, NULL, NULL);
     keep_warning(f, warning);
     if (!task_media_same_clip(m, f->key)) atomic_store(&f->tainted, true);
     if (!err && f->filling.n_pairs) {

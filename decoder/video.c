@@ -299,3 +299,9 @@ const video_info *video_get_info(const video *v)
 {
     return &v->info;
 }
+
+void video_set_stop(video *v, bool (*stop)(void *arg), void *arg)
+{
+    v->limits.stop = stop;
+    v->limits.stop_arg = arg;
+}

@@ -66,6 +66,8 @@ sight_err video_open(video **out, const char *path, const void *bytes, size_t si
 sight_err video_open_fd(video **out, int fd, const char *name, const video_range *range, const video_limits *limits);
 void video_close(video **v); // accepts NULL; leaves NULL
 const video_info *video_get_info(const video *v);
+// Another stop than its limits named, from now on; NULL: never.
+void video_set_stop(video *v, bool (*stop)(void *arg), void *arg);
 
 // Chooses frames; *times_s and *indices are malloced arrays of *n (free both). Nothing is decoded.
 // Indices count frames from the start of the clip, whatever the range, and ascend; at a variable

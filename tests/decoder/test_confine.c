@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <seccomp.h>
+
 #include "decoder/confine.h"
 #include "decoder/confine_filter.h"
 #include "decoder/decoders.h"
@@ -468,16 +470,59 @@ static void test_require(void **state)
     decoders_destroy(&d);
 }
 
-int main(void)
+// ---- a kernel that lacks things ----
+
+#define LACKING "lacking" // the name under which this program takes such a one for granted
+
+static void lack(void)
+{
+    scmp_filter_ctx c = seccomp_init(SCMP_ACT_ALLOW);
+    seccomp_rule_add(c, SCMP_ACT_ERRNO(ENOSYS), 444, 0); // landlock_create_ruleset
+    seccomp_rule_add(c, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 0);
+    seccomp_rule_add(c, SCMP_ACT_ERRNO(EINVAL), SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP));
+    if (!c || seccomp_load(c)) _exit(5);
+    seccomp_release(c);
+}
+
+static void test_lacking_kernel(void **state)
+{
+    char self[512], path[600];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = 0;
+    snprintf(path, sizeof path, "%s/" LACKING, test_folder());
+    assert_int_equal(symlink(self, path), 0);
+    decoders_options o = usual;
+    decoders *own = NULL, *before = children;
+    o.program = path;
+    o.require = true;
+    assert_fails(decoders_create(&own, &o), SIGHT_E_UNSUPPORTED,
+                 "confine is 'require', and this system lacks seccomp and Landlock");
+    o.require = false;
+    assert_ok(decoders_create(&own, &o));
+    assert_string_equal(decoders_warning(own),
+                        "decoders are confined without seccomp and Landlock, which this system lacks");
+    const decoders_status s = decoders_get_status(own);
+    assert_false(s.seccomp || s.landlock || s.namespaces);
+    children = own;
+    assert_ok(ask("good"));
+    assert_says("open", SIGHT_E_MEDIA, "open gave 0"); // nothing else keeps it from that
+    children = before;
+    decoders_destroy(&own);
+}
+
+int main(int argc, char **argv)
 {
     int kind = 0;
     socklen_t size = sizeof kind;
     if (!getsockopt(KEEPER_SOCKET, SOL_SOCKET, SO_TYPE, &kind, &size) && kind == SOCK_SEQPACKET) {
+        if (argc && strstr(argv[0], "/" LACKING)) lack();
         _exit(keeper_run(misbehave));
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_require),
+        cmocka_unit_test(test_lacking_kernel),
         cmocka_unit_test(test_what_is_forbidden),
         cmocka_unit_test(test_what_a_child_has),
         cmocka_unit_test(test_limits),
