@@ -71,7 +71,8 @@ static const line table[METRIC_COUNT] = {
     COUNTER(METRIC_SENT_BYTES, "sent_bytes_total", "bytes", NONE, NONE, "Bytes of events to clients"),
     COUNTER(METRIC_SLOW_READERS, "slow_readers_total", "clients", NONE, NONE,
             "Clients dropped because they did not read their events"),
-    COUNTER(METRIC_TURNED_AWAY, "turned_away_total", "connections", NONE, NONE, "Connections with keys that nobody knows"),
+    COUNTER(METRIC_AUTHENTICATED, "authenticated_total", "connections", LABEL_CLASS, NONE, "Connections that were let in"),
+    COUNTER(METRIC_TURNED_AWAY, "turned_away_total", "connections", LABEL_CLASS, NONE, "Connections that were not"),
     GAUGE(METRIC_DECODER_CHILDREN, "decoder_children", "processes", NONE, NONE, "Decoder processes now alive"),
     COUNTER(METRIC_DECODER_STARTS, "decoder_starts_total", "processes", NONE, NONE, "Decoder processes started"),
     COUNTER(METRIC_DECODER_ENDS, "decoder_ends_total", "processes", LABEL_ENDING, NONE, "How decoder processes ended"),
@@ -96,6 +97,7 @@ static const char *const stage_names[] = {"fetch", "decode", "encode", "read", "
 static const char *const token_names[] = {"prompt", "reused", "visual", "generated", "drafted", "accepted"};
 static const char *const cache_names[] = {"prefix", "features", "prefix_disk", "features_disk"};
 static const char *const memories[] = {"weights", "workspace", "vision", "caches", "cache_budget", "promised", "budget"};
+static const char *const classes[] = {"none", "uid", "key"};
 static const char *const endings[] = {"done", "failed", "crashed", "time", "memory", "refused"};
 static const char *const results[] = {"good", "bad"};
 
@@ -115,6 +117,7 @@ static const struct {
     [LABEL_TOKENS] = {"kind", BY_TOKENS_COUNT, token_names},
     [LABEL_CACHE] = {"cache", BY_CACHE_COUNT, cache_names},
     [LABEL_MEMORY] = {"what", BY_MEMORY_COUNT, memories},
+    [LABEL_CLASS] = {"class", BY_CLASS_COUNT, classes},
     [LABEL_ENDING] = {"ending", BY_ENDING_COUNT, endings},
     [LABEL_RESULT] = {"result", BY_RESULT_COUNT, results},
     [LABEL_MODEL] = {"model", METRICS_MODELS, NULL},

@@ -57,7 +57,8 @@ typedef enum metric_id {
     METRIC_RECEIVED_BYTES,
     METRIC_SENT_BYTES,
     METRIC_SLOW_READERS,      // clients dropped because they did not read
-    METRIC_TURNED_AWAY,       // connections with keys that nobody knows
+    METRIC_AUTHENTICATED,     // connections let in: class of identity
+    METRIC_TURNED_AWAY,       // connections that were not: class of identity
     // Media.
     METRIC_DECODER_CHILDREN,
     METRIC_DECODER_STARTS,
@@ -93,6 +94,7 @@ typedef enum metric_label {
     LABEL_TOKENS,
     LABEL_CACHE,
     LABEL_MEMORY,
+    LABEL_CLASS,
     LABEL_ENDING,
     LABEL_RESULT,
     LABEL_MODEL, // metrics_name_model gives an index its name
@@ -141,6 +143,8 @@ typedef enum metric_memory {
     BY_MEMORY_WEIGHTS, BY_MEMORY_WORKSPACE, BY_MEMORY_VISION, BY_MEMORY_CACHES, BY_MEMORY_CACHE_BUDGET,
     BY_MEMORY_PROMISED, BY_MEMORY_BUDGET, BY_MEMORY_COUNT
 } metric_memory;
+
+typedef enum metric_class { BY_CLASS_NONE, BY_CLASS_UID, BY_CLASS_KEY, BY_CLASS_COUNT } metric_class;
 
 // Of a child process or a transfer.
 typedef enum metric_ending {

@@ -536,8 +536,6 @@ static void tell_monitor(service *s)
     const pulse_view v = {.queue = s->queue, .connections = server_connections(s->server), .stopping = s->stop_s > 0,
                           .stop_left_s = s->stop_s > 0 ? s->stop_s + s->o->grace_s - s->now_s : 0};
     if (!monitor_turn(s->monitor, &v, s->now_s)) return;
-    const zap_refused *strangers = server_refusals(s->server);
-    if (strangers) metrics_take(s->metrics, METRIC_TURNED_AWAY, 0, 0, (double)strangers->n);
     account_second(s->queue, s->now_s);
 }
 
