@@ -19,6 +19,7 @@ void overview_bytes(char *out, size_t size, double bytes)
 
 void overview_seconds(char *out, size_t size, double s)
 {
+    s = s > 0 ? fmin(s, 1e10) : 0; // also what is no number
     const long n = (long)s;
     if (s < 0.1) snprintf(out, size, "%.0f ms", s * 1e3);
     else if (s < 10) snprintf(out, size, "%.1f s", s);
