@@ -25,19 +25,20 @@ static unsigned touch(const planes *p)
     return sum;
 }
 
-static void read_reply(const uint8_t *data, size_t size)
+static unsigned read_reply(const uint8_t *data, size_t size)
 {
     static uint8_t *slot; // of its own, so that a sanitizer sees its ends
     reply_message *m = malloc(sizeof *m);
     planes p;
+    unsigned sum = 0;
     if (!slot) slot = calloc(1, SLOT_BYTES);
     if (m && slot && job_parse_reply(m, data, size)) {
-        volatile unsigned sum = 0;
         if (m->head.kind == REPLY_PLANES && job_planes(&p, &m->head, slot, SLOT_BYTES)) sum += touch(&p);
         for (size_t i = 0; m->head.kind == REPLY_STATE && i < m->data_size; i++) sum += m->data[i];
         if (m->head.kind == REPLY_ERROR || m->head.kind == REPLY_DONE) sum += (unsigned)strlen(m->text);
     }
     free(m);
+    return sum;
 }
 
 static void read_state(const uint8_t *data, size_t size)
@@ -68,11 +69,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     // A copy where the bytes end with the block, and which is aligned as a received message is.
     const bool state = size && data[0] == 's';
     if (state) data++, size--;
+    volatile unsigned used = 0; // so that everything is read
     uint8_t *copy = malloc(size ? size : 1);
     if (!copy) return 0;
     if (size) memcpy(copy, data, size);
     if (state) read_state(copy, size);
-    else read_reply(copy, size);
+    else used = read_reply(copy, size);
     free(copy);
+    (void)used;
     return 0;
 }
