@@ -141,6 +141,7 @@ sight_err model_set_check(section_kind kind, const char *name, const char *value
 
 static void point(model_spec *m)
 {
+    if (m->engine.name) m->engine.name = m->name;
     m->engine.model = m->model;
     m->engine.mmproj = m->mmproj;
     m->engine.lora = (const char *const *)m->lora.items;

@@ -342,8 +342,19 @@ static void settings_change_while_it_runs(void **state)
         assert_true(wait_logged(&r, why[i]));
         assert_int_equal(limit_of(c, "max_jobs"), 7);
     }
+    // A model more, which answers under the name that it has there; and the folder that was allowed is not any more.
+    free(write_config(&r, "max-jobs = 7\n[model other]\nmodel = " GOLDEN "/model\nload = use\n"));
+    kill(r.pid, SIGHUP);
+    expect_word(notify, "READY=1");
+    assert_true(wait_logged(&r, "changed=\"max-tokens, media-root, metrics, models and routers\""));
+    assert_ok(sight_client_ask(c, id, "{\"model\": \"other\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], "
+                                      "\"max_tokens\": 3}", NULL, 0));
+    done = finish(c, id, &kind);
+    if (kind != SIGHT_DONE) fail_msg("%s", text_at(done, "message"));
+    assert_string_equal(text_at(done, "model"), "other");
+    json_decref(done);
     assert_true(sample(c, "sightd_reloads_total{result=\"bad\"}") == 4);
-    assert_true(sample(c, "sightd_reloads_total{result=\"good\"}") == 1);
+    assert_true(sample(c, "sightd_reloads_total{result=\"good\"}") == 2);
     sight_client_close(&c);
     kill(r.pid, SIGTERM);
     expect_word(notify, "STOPPING=1");
