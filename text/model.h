@@ -32,7 +32,7 @@ sight_err text_model_create(text_model **out, const checkpoint *c, kernels *k, i
 // Every rank has a model, pools and sequences of its own and a thread for them, and all of them make the same
 // calls with the same contents of host memory; each gets all results. Features and hidden rows that are read are
 // the first rank's. text_model_config is then what the rank itself looks like. text/group.h makes one of them all.
-// Also SIGHT_E_UNSUPPORTED: what does not divide (split_check), quantised weights, adapters.
+// Also SIGHT_E_UNSUPPORTED: what does not divide (split_check, split_packed), adapters.
 sight_err text_model_create_split(text_model **out, const checkpoint *c, kernels *k, int64_t max_rows,
                                   collective *group, int32_t rank);
 void text_model_destroy(text_model **m); // accepts NULL; leaves NULL

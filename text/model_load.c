@@ -25,16 +25,22 @@ static sight_err cut(loader *l, weight *w, const char *name, split_role role)
 {
     text_model *m = l->m;
     if (m->at.ranks < 2 || role == SPLIT_WHOLE) return SIGHT_OK;
-    if (w->packed || w->lora) {
-        return sight_fail(SIGHT_E_UNSUPPORTED, "%s %s: such a model cannot be split over devices", name,
-                          w->packed ? "is quantised" : "has an adapter");
+    if (w->lora) {
+        return sight_fail(SIGHT_E_UNSUPPORTED, "%s has an adapter: such a model cannot be split over devices", name);
     }
     split_ranges ranges;
     void *owned, **all = realloc(m->owned, ((size_t)m->n_owned + 1) * sizeof *all);
     if (!all) return sight_fail(SIGHT_E_MEMORY, "no memory for the layers");
     m->owned = all;
     split_find(&ranges, l->whole, role, &m->at);
-    sight_err err = split_matrix(&w->w, &owned, &w->w, role, &ranges);
+    sight_err err = w->packed ? split_packed(&w->packed, &owned, w->packed, role, &ranges)
+                              : split_matrix(&w->w, &owned, &w->w, role, &ranges);
+    if (err == SIGHT_E_UNSUPPORTED) {
+        char why[200];
+        snprintf(why, sizeof why, "%s", sight_error());
+        return sight_fail(err, "%s: %s", name, why);
+    }
+    if (!err && w->packed) w->w.shape[split_by_columns(role)] = ranges.total;
     if (!err && owned) m->owned[m->n_owned++] = owned;
     return err;
 }

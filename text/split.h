@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "checkpoint/config.h"
+#include "kernels/packed.h"
 #include "kernels/tensor.h"
 
 #define SPLIT_MAX_RANKS 16
@@ -59,6 +60,10 @@ void split_find(split_ranges *out, const text_config *whole, split_role role, co
 // The rank's part of a matrix [M, K]. *owned: malloced, where the part is not in one piece; else NULL, and out is a
 // part of the matrix's own memory. SIGHT_E_MEMORY.
 sight_err split_matrix(tensor_view *out, void **owned, const tensor_view *whole, split_role role,
+                       const split_ranges *ranges);
+// The same of a matrix in few bits, always a copy: *out lies in *owned. Also SIGHT_E_UNSUPPORTED: columns that begin or end
+// within a group. With SPLIT_WHOLE *out is whole.
+sight_err split_packed(const packed **out, void **owned, const packed *whole, split_role role,
                        const split_ranges *ranges);
 // Moves the rows of x [.., width] that are the rank's to its beginning.
 void split_floats(float *x, int64_t width, const split_ranges *ranges);

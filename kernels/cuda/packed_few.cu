@@ -96,10 +96,9 @@ static __device__ __forceinline__ void pf_panel(float (*parts)[PANEL], float *al
                 sum[n][i] += __shfl_xor_sync(GPU_ALL_LANES, sum[n][i], d);
             if (lane < 4) parts[n][r + i] = sum[n][i];
         }
-        if (!normed) continue;
-        for (int d = GPU_WARP / 2; d >= 4; d /= 2)
+        for (int d = GPU_WARP / 2; d >= (normed ? 4 : GPU_WARP); d /= 2)
             squares[n] += __shfl_xor_sync(GPU_ALL_LANES, squares[n], d);
-        if (lane == 0) all_squares[n] = squares[n];
+        if (normed && lane == 0) all_squares[n] = squares[n];
     }
 }
 

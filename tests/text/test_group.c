@@ -1,6 +1,7 @@
 // The ranks of a split model as one, on two devices that are both the CPU.
 #include "text/ranks.h"
 
+#include "checkpoint/prepare.h"
 #include "text/cache_parts.h"
 #include "text/cache_save.h"
 #include "text/job.h"
@@ -58,6 +59,40 @@ static void a_group_answers_as_one(void **state)
     check_case("hybrid", "video-96x80-30f", 6e-4);
     check_case("hybrid-deepstack", "images-two-turns", 6e-4);
     check_case("qwen3vl", "images-two-turns", 6e-4);
+}
+
+// The same weights in few bits, whole and in two parts: sums round differently, and nothing else.
+static void weights_in_few_bits_are_split_too(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    const prepare_options o = {.form = WEIGHTS_INT4};
+    golden_case g;
+    device d, alone = {.c = c, .g = &g, .k = golden_kernels(1, true)};
+    load_case(&g, c, "hybrid", "text");
+    assert_ok(checkpoint_prepare(c, &o));
+    open_group(&d, c, &g);
+    run_device(&alone);
+    run_device(&d);
+    if (alone.err || d.err) fail_msg("%s%s", alone.error, d.error);
+    assert_close(d.logits, alone.logits, g.n * VOCAB(&d), 1e-4, "few bits");
+    assert_memory_equal(d.ids, alone.ids, (size_t)g.n_greedy * sizeof *g.greedy);
+    close_device(&d);
+    close_device(&alone);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
+// Half of the MLP's width does not end with a group of 32.
+static void groups_that_do_not_divide_are_refused(void **state)
+{
+    checkpoint *c = golden_open("hybrid");
+    const prepare_options o = {.form = WEIGHTS_INT8};
+    device d;
+    assert_ok(checkpoint_prepare(c, &o));
+    open_group(&d, c, NULL);
+    assert_fails(create_model(&d), SIGHT_E_UNSUPPORTED, "down_proj.weight: inputs 0 to 79 of a matrix cannot be cut out of its groups of 32");
+    close_device(&d);
+    checkpoint_close(&c);
 }
 
 // ---- pasts of all ranks ----
@@ -280,7 +315,8 @@ static void what_cannot_be_split_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_group_answers_as_one),         cmocka_unit_test(pasts_are_those_of_all_ranks),
+        cmocka_unit_test(weights_in_few_bits_are_split_too),
+        cmocka_unit_test(groups_that_do_not_divide_are_refused), cmocka_unit_test(a_group_answers_as_one),         cmocka_unit_test(pasts_are_those_of_all_ranks),
         cmocka_unit_test(steps_are_taken_back),           cmocka_unit_test(slices_are_the_same_bits),
         cmocka_unit_test(a_step_without_room_is_refused), cmocka_unit_test(a_rank_that_is_lost_ends_all),
         cmocka_unit_test(what_cannot_be_split_is_refused),

@@ -147,6 +147,96 @@ static void parts_hold_their_numbers(void **state)
     }
 }
 
+// ---- parts of matrices in few bits ----
+
+static packed *random_packed(const packed_format *f, int64_t M, int64_t K, test_random *r)
+{
+    const size_t bytes = 64 + (sizeof(packed) + 63) / 64 * 64 + packed_bytes(f, M, K);
+    packed *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    packed_rows rows;
+    assert_non_null(p);
+    assert_true(packed_rows_alloc(&rows, f, M, K));
+    packed_init(p, f, M, K, (char *)p + (sizeof(packed) + 63) / 64 * 64);
+    const int64_t groups = M * packed_groups(f, K), supers = M * packed_supers(f, K);
+    for (int64_t i = 0; i < M * K; i++) {
+        rows.codes[i] = (uint8_t)(test_random_bits(r) >> 20) & (f->bits == 4 ? 15 : f->f8 ? 0x77 : 255);
+    }
+    for (int64_t i = 0; i < groups; i++) {
+        if (f->scales == PACKED_FLAT) ((uint16_t *)rows.scales)[i] = (uint16_t)(0x3000 + i % 999);
+        else if (f->scales == PACKED_FLAT_F32) ((float *)rows.scales)[i] = test_random_normal(r);
+        else ((uint8_t *)rows.scales)[i] = (uint8_t)i;
+        if (f->has_min) rows.mins[i] = (uint8_t)(3 * i);
+    }
+    for (int64_t i = 0; i < supers; i++) {
+        rows.super[i] = test_random_normal(r);
+        if (f->has_min) rows.super_min[i] = test_random_normal(r);
+    }
+    packed_put(p, 0, M, &rows);
+    free(rows.codes);
+    return p;
+}
+
+// The part's numbers are the whole's, to the bit.
+static void check_packed(const packed *whole, split_role role, const split_ranges *r)
+{
+    const packed *part;
+    void *owned;
+    const bool columns = split_by_columns(role);
+    float *a = malloc((size_t)whole->K * sizeof *a), *b = malloc((size_t)whole->K * sizeof *b);
+    assert_true(a && b);
+    assert_ok(split_packed(&part, &owned, whole, role, r));
+    assert_non_null(owned);
+    assert_int_equal(part->M, columns ? whole->M : r->total);
+    assert_int_equal(part->K, columns ? r->total : whole->K);
+    int64_t m = 0;
+    for (int32_t i = 0; !columns && i < r->n; i++) {
+        for (int64_t row = r->at[i].first; row < r->at[i].first + r->at[i].count; row++, m++) {
+            packed_get_row(whole, a, row);
+            packed_get_row(part, b, m);
+            assert_memory_equal(a, b, (size_t)whole->K * sizeof *a);
+        }
+    }
+    for (int64_t row = 0; columns && row < whole->M; row++) {
+        int64_t k = 0;
+        packed_get_row(whole, a, row);
+        packed_get_row(part, b, row);
+        for (int32_t i = 0; i < r->n; i++) {
+            assert_memory_equal(a + r->at[i].first, b + k, (size_t)r->at[i].count * sizeof *a);
+            k += r->at[i].count;
+        }
+    }
+    free(owned);
+    free(a);
+    free(b);
+}
+
+static void parts_in_few_bits_hold_their_numbers(void **state)
+{
+    static const packed_format formats[] = {
+        {.bits = 8, .offset = 128, .group = 32, .scales = PACKED_FLAT, .factor = 1},
+        {.bits = 4, .group = 32, .scales = PACKED_TWO_LEVEL, .per_super = 8, .has_min = true, .factor = 1},
+        {.bits = 8, .offset = 32, .group = 16, .scales = PACKED_TWO_LEVEL, .per_super = 16, .signed_sub = true, .factor = 1},
+        {.bits = 8, .f8 = true, .group = 128, .scales = PACKED_FLAT_F32, .factor = 1.5f},
+    };
+    test_random r = {77};
+    for (size_t i = 0; i < 6; i++) {
+        const packed_format f = i < 4 ? formats[i] : i == 4 ? packed_format_int8() : packed_format_int4();
+        packed *p = random_packed(&f, 150, 1792, &r);
+        const split_ranges tiled = {3, 41, {{3, 5}, {40, 16}, {100, 20}}};
+        const split_ranges half = {1, 75, {{75, 75}}};
+        const split_ranges inputs = {1, 896, {{896, 896}}}, apart = {2, 384, {{128, 256}, {1664, 128}}};
+        check_packed(p, SPLIT_QKV, &tiled);
+        check_packed(p, SPLIT_INNER, &half);
+        check_packed(p, SPLIT_FROM_INNER, &inputs);
+        check_packed(p, SPLIT_FROM_VALUES, &apart);
+        const packed *part = NULL;
+        void *owned;
+        const split_ranges within = {1, 88, {{8, 88}}};
+        assert_fails(split_packed(&part, &owned, p, SPLIT_FROM_Q, &within), SIGHT_E_UNSUPPORTED, "cannot be cut");
+        free(p);
+    }
+}
+
 static void what_does_not_divide_is_named(void **state)
 {
     text_config c = made_up(false);
@@ -261,14 +351,9 @@ static void refuse(const checkpoint *c, const char *why)
     collective_destroy(&group);
 }
 
-static void few_bits_and_adapters_are_refused(void **state)
+static void adapters_are_refused(void **state)
 {
     checkpoint *c = golden_open("hybrid");
-    const prepare_options o = {.form = WEIGHTS_INT8};
-    assert_ok(checkpoint_prepare(c, &o));
-    refuse(c, "is quantised: such a model cannot be split");
-    checkpoint_close(&c);
-    c = golden_open("hybrid");
     assert_ok(lora_add(c, TEST_GOLDEN_DIR "/lora/first", 1));
     refuse(c, "has an adapter: such a model cannot be split");
     checkpoint_close(&c);
@@ -280,7 +365,7 @@ int main(void)
         cmocka_unit_test(every_row_is_one_ranks),        cmocka_unit_test(values_go_with_their_keys),
         cmocka_unit_test(parts_hold_their_numbers),      cmocka_unit_test(what_does_not_divide_is_named),
         cmocka_unit_test(two_ranks_answer_as_one),       cmocka_unit_test(a_step_is_taken_by_all_or_none),
-        cmocka_unit_test(few_bits_and_adapters_are_refused),
+        cmocka_unit_test(adapters_are_refused), cmocka_unit_test(parts_in_few_bits_hold_their_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
