@@ -1,11 +1,13 @@
 #include "daemon/request_media.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "daemon/base64.h"
@@ -381,4 +383,34 @@ bool request_wants_fetching(const request *q)
         if (q->media[i].url && q->media[i].fd < 0) return true;
     }
     return false;
+}
+
+void request_keep_files(media_files *out, const request *q)
+{
+    media_files_done(out);
+    out->fds = malloc(((size_t)q->n_media + 1) * sizeof *out->fds);
+    if (!out->fds) return;
+    for (; out->n < q->n_media; out->n++) {
+        const int fd = q->media[out->n].fd;
+        out->fds[out->n] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    }
+}
+
+void request_take_files(request *q, media_files *f)
+{
+    for (int32_t i = 0; f->n == q->n_media && i < f->n; i++) {
+        if (q->media[i].fd >= 0) continue;
+        q->media[i].fd = f->fds[i];
+        f->fds[i] = -1;
+    }
+    media_files_done(f);
+}
+
+void media_files_done(media_files *f)
+{
+    for (int32_t i = 0; i < f->n; i++) {
+        if (f->fds[i] >= 0) close(f->fds[i]);
+    }
+    free(f->fds);
+    *f = (media_files){0};
 }

@@ -27,6 +27,19 @@ sight_err request_read_media(request_reader *reader, json_t *part, const char *w
 // those that are open. Codes of roots_open.
 sight_err request_open_media(request *r, const request_limits *limits);
 
+// What a request has open, kept for another reading of the same JSON (by another model): its media are what they were then, and
+// nothing is fetched twice. Zeroed: nothing.
+typedef struct media_files {
+    int *fds; // [n], one a medium, -1: none
+    int32_t n;
+} media_files;
+
+// Keeps them beside what was kept; without memory or descriptors they are opened or fetched anew.
+void request_keep_files(media_files *out, const request *r);
+// Hands them over to a request of as many media, and empties f.
+void request_take_files(request *r, media_files *f);
+void media_files_done(media_files *f);
+
 // Whether a medium named by URL has not been fetched yet.
 bool request_wants_fetching(const request *r);
 

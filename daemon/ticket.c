@@ -53,6 +53,7 @@ void ticket_destroy(ticket **p)
     pipeline_destroy(&t->pipeline);
     task_destroy(&t->task); // before the message that it points into
     request_destroy(&t->asked);
+    media_files_done(&t->files);
     if (t->fetcher) fetcher_forget(t->fetcher, &t->fetch);
     models_end(t->models, &t->use);
     route_destroy(&t->route);
@@ -194,6 +195,7 @@ static sight_err read_request(ticket *t)
         t->asked->model = NULL;
         t->asked->confidence |= t->route && route_looks(t->route);
         t->asked->cancel = &t->cancel;
+        request_take_files(t->asked, &t->files);
         err = open_files(t, t->asked);
     }
     return err;
@@ -255,6 +257,7 @@ static void end_fetching(void *arg)
 
 void ticket_fetch(ticket *t)
 {
+    fetcher_forget(t->fetcher, &t->fetch);
     t->fetch = (fetch_work){.asked = t->asked, .who = t->job.who, .cancel = &t->cancel, .max_bytes = t->limits.max_media_bytes,
                             .told = tell_fetching, .over = end_fetching, .arg = t};
     t->fetch_s = clock_now_s();
@@ -306,6 +309,8 @@ void ticket_answer(void *const *args, pipeline_state *states, double *took_s, in
 
 void ticket_next(ticket *t)
 {
+    const request *read = t->task ? t->task->asked : t->asked;
+    if (read) request_keep_files(&t->files, read);
     task_destroy(&t->task);
     request_destroy(&t->asked);
     models_end(t->models, &t->use);

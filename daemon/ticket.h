@@ -15,6 +15,7 @@
 #include "daemon/pipeline.h"
 #include "daemon/record.h"
 #include "daemon/request.h"
+#include "daemon/request_media.h"
 #include "daemon/router.h"
 #include "daemon/runner.h"
 #include "daemon/scheduler.h"
@@ -52,6 +53,7 @@ typedef struct ticket {
     request *asked; // read, while its media are fetched
     fetcher *fetcher; // borrowed; NULL: nothing is fetched
     fetch_work fetch;
+    media_files files; // of the request as the model before read it
     task *task; // after planning
     pipeline *pipeline; // while it runs
     atomic_bool cancel;

@@ -226,6 +226,36 @@ static void a_slow_page_holds_up_nobody_and_can_be_cancelled(void **state)
     web_stop(&w);
 }
 
+static void another_model_has_what_was_fetched(void **state)
+{
+    web w;
+    running r;
+    char text[1024];
+    serve_picture(&w);
+    daemon_prepare(&r);
+    snprintf(text, sizeof text,
+             "threads = 1\nurls = on\nurl-hosts = 127.0.0.1:%d\nurl-private = yes\n"
+             "[model a]\nmodel = " GOLDEN "/model\n[model b]\nmodel = " TEST_GOLDEN_DIR "/qwen3vl/model\n"
+             "[router both]\nmodels = a, b\nrule = confidence 1\nmax-first-tokens = 2\n", w.port);
+    char *file = test_write(r.folder, "sightd.conf", text, strlen(text));
+    const char *const args[] = {"--config", file, NULL};
+    daemon_spawn(&r, args);
+    free(file);
+    skip_without_libcurl(&r, &w);
+    sight_client *c = daemon_connect(&r);
+    char id[SIGHT_ID_SIZE];
+    snprintf(text, sizeof text, "{\"model\": \"both\", \"max_tokens\": 4, \"temperature\": 0, \"messages\": [{\"role\": \"user\", "
+             "\"content\": [{\"type\": \"image\", \"image\": \"http://127.0.0.1:%d/file\"}]}]}", w.port);
+    assert_ok(sight_client_ask(c, id, text, NULL, 0));
+    json_t *done = wait_event(c, id, SIGHT_DONE);
+    assert_string_equal(text_at(done, "model"), "b");
+    assert_int_equal(atomic_load(&w.asked), 1);
+    json_decref(done);
+    sight_client_close(&c);
+    daemon_stop(&r);
+    web_stop(&w);
+}
+
 static void loopback_is_not_public(void **state)
 {
     web w;
@@ -315,6 +345,7 @@ int main(void)
         cmocka_unit_test(urls_are_refused_unless_turned_on),
         cmocka_unit_test(media_are_fetched_when_turned_on),
         cmocka_unit_test(a_slow_page_holds_up_nobody_and_can_be_cancelled),
+        cmocka_unit_test(another_model_has_what_was_fetched),
         cmocka_unit_test(loopback_is_not_public),
         cmocka_unit_test(wrong_hosts_end_the_start),
         cmocka_unit_test(a_root_that_is_none_ends_the_start),

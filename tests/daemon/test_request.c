@@ -445,6 +445,39 @@ static void urls_are_noted_to_be_fetched(void **state)
     assert_null(r);
 }
 
+static void files_are_kept_for_another_reading(void **state)
+{
+    char *path = test_write(test_folder(), "a.png", "bytes", 5), part[512];
+    request *first = NULL, *second = NULL;
+    media_files kept = {0};
+    const request_limits limits = request_limits_default();
+    snprintf(part, sizeof part, "{\"type\": \"image\", \"attachment\": 0}, {\"type\": \"image\", \"image\": \"%s\"}", path);
+    assert_ok(parse_part(&first, part));
+    assert_ok(parse_part(&second, part));
+    assert_ok(request_open_media(first, &limits));
+    request_keep_files(&kept, first);
+    request_destroy(&first);
+    assert_int_equal(unlink(path), 0);
+    request_take_files(second, &kept);
+    assert_null(kept.fds);
+    assert_int_equal(second->media[0].fd, -1);
+    char byte;
+    assert_int_equal(pread(second->media[1].fd, &byte, 1, 4), 1);
+    assert_int_equal(byte, 's');
+    assert_ok(request_open_media(second, &limits)); // nothing is left to open
+    request_keep_files(&kept, second);
+    request_keep_files(&kept, second); // in place of those
+    request *other = NULL;
+    assert_ok(parse_part(&other, "{\"type\": \"image\", \"attachment\": 0}"));
+    request_take_files(other, &kept); // of another request: let go
+    assert_int_equal(other->media[0].fd, -1);
+    assert_null(kept.fds);
+    request_destroy(&second);
+    request_destroy(&other);
+    media_files_done(&kept);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,6 +498,7 @@ int main(void)
         cmocka_unit_test(base64_follows_the_rfc),
         cmocka_unit_test(files_may_wrap_a_request),
         cmocka_unit_test(urls_are_noted_to_be_fetched),
+        cmocka_unit_test(files_are_kept_for_another_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
