@@ -203,6 +203,10 @@ stage_clip() {
         ffmpeg -v error -y -f lavfi -i testsrc2=size=1920x1080:rate=25 -t 60 -pix_fmt yuv420p -c:v libx264 -crf 34 -g 50 \
             "$clip" || true
     fi
+    # The GPU decodes only where the daemon itself may read clips (docs/SECURITY.md).
+    mkdir -p "$work/config/sightd"
+    echo "gpu-decode = yes" >"$work/config/sightd/sightd.conf"
+    export XDG_CONFIG_HOME=$work/config
     # Twice each: the first question also starts the daemon. The answers tell whether both say the same.
     local comma=""
     printf '{' >"$work/json"

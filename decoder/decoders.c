@@ -88,23 +88,29 @@ static int no_files(posix_spawn_file_actions_t *actions, int socket)
     return failed;
 }
 
-// What sanitizers are told by; NULL in other builds.
-static char *sanitizer_settings(void)
+#define MAX_VARIABLES 4
+
+// Of this process's environment, which may hold secrets, what a program needs to be loaded.
+static void pick_environment(char *out[MAX_VARIABLES + 1])
 {
+    static const char *const names[] = {
+        "LD_LIBRARY_PATH",
 #ifdef CONFINE_SANITIZED
-    static const char *const names[] = {"TSAN_OPTIONS", "ASAN_OPTIONS"};
-    for (int i = 0; i < 2; i++) {
-        char *value = getenv(names[i]);
-        if (value) return value - strlen(names[i]) - 1; // "NAME=value", as it lies in the environment
-    }
+        "TSAN_OPTIONS", "ASAN_OPTIONS", "UBSAN_OPTIONS",
 #endif
-    return NULL;
+    };
+    int n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *value = getenv(names[i]);
+        if (value) out[n++] = value - strlen(names[i]) - 1; // "NAME=value", as it lies in the environment
+    }
+    out[n] = NULL;
 }
 
-// Without this process's environment, which may hold secrets.
 static int spawn_keeper(decoders *d, int socket)
 {
-    char *argv[] = {d->program, NULL}, *environment[] = {sanitizer_settings(), NULL};
+    char *argv[] = {d->program, NULL}, *environment[MAX_VARIABLES + 1];
+    pick_environment(environment);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
