@@ -4,9 +4,10 @@
 
 #include "base/log.h"
 
-static sight_err fail_mode(const char *mode)
+sight_err confining_check(const char *word)
 {
-    return sight_fail(SIGHT_E_ARGUMENT, "confine is '%.40s', must be auto, require or off", mode);
+    if (!word || !strcmp(word, "auto") || !strcmp(word, "require") || !strcmp(word, "off")) return SIGHT_OK;
+    return sight_fail(SIGHT_E_ARGUMENT, "confine is '%.40s', must be auto, require or off", word);
 }
 
 static void count(void *arg, decoder_event what, int32_t working)
@@ -29,7 +30,6 @@ sight_err confining_open(decoders **out, options *o)
     const char *mode = o->confine ? o->confine : "auto";
     const bool off = !strcmp(mode, "off"), require = !strcmp(mode, "require");
     *out = NULL;
-    if (!off && !require && strcmp(mode, "auto")) return fail_mode(mode);
     if (off) {
         log_line(LOG_WARNING, "media are opened in this process itself (confine = off): a decoder's defect is the daemon's");
         return SIGHT_OK;

@@ -7,8 +7,11 @@
 #include "daemon/options.h"
 #include "decoder/decoders.h"
 
-// Makes the children that `confine` asks for and names them in o->limits; says in the log what is lacking. *out NULL: off.
-// SIGHT_E_ARGUMENT, codes of decoders_create.
+// Whether that is a value of `confine`; NULL is auto. SIGHT_E_ARGUMENT.
+sight_err confining_check(const char *word);
+
+// Makes the children that a checked `confine` asks for and names them in o->limits; says in the log what is lacking. *out
+// NULL: off. Codes of decoders_create.
 sight_err confining_open(decoders **out, options *o);
 
 // For `status`: {"process", "seccomp", "landlock", "namespaces" (true or false), "working", "started", "crashed",

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "daemon/confining.h"
 #include "base/log.h"
 #include "daemon/model_set.h"
 #include "daemon/scrape.h"
@@ -339,6 +340,7 @@ sight_err options_check(options *o)
     sight_err bad_url = check_urls(o);
     if (bad_url) return bad_url;
     sight_err wrong = check_device(o);
+    if (!wrong) wrong = confining_check(o->confine);
     if (wrong) return wrong;
     if (o->simd) {
         sight_err err = !strcmp(o->simd, "auto") ? SIGHT_OK

@@ -16,6 +16,6 @@ while read -r command; do
     args=$(sed -E 's/^([^ ]*ccache )?[^ ]+ //; s/ -o [^ ]+ -c / -c /; s/-fsanitize[^ ]*|-Wno-format-truncation//g' <<<"$command")
     (cd "$build" && clang $args -fsyntax-only -Werror -Wno-unused-command-line-argument) || bad=1
 done < <(sed -n 's/^ *"command": "\(.*\)",$/\1/p' "$build/compile_commands.json" | sed 's/\\"/"/g; s/\\\\//g' |
-    sed 's/-DSIGHT_[A-Z_]*="[^"]*"/-DSIGHT_VERSION="" -DSIGHT_DATA_DIR=""/g')
+    sed 's/-DSIGHT_[A-Z_]*="[^"]*"/-DSIGHT_VERSION="" -DSIGHT_DATA_DIR="" -DSIGHT_LIBEXEC_DIR=""/g')
 [ $bad = 0 ] && echo "compiles with clang"
 exit $bad
