@@ -131,15 +131,24 @@ static void warn(disk *d, trouble what, const char *line)
     d->told[what] = true;
 }
 
-// Lets go of files until so many bytes more are within the budget. Holds the mutex; a file is gone in a moment.
-static void make_room(disk *d, int64_t bytes)
+static node *oldest_written(const disk *d)
 {
-    for (node *n = d->oldest, *next; n && d->bytes + bytes > d->budget; n = next) {
-        next = n->younger;
-        if (n->payload) continue;
-        disk_folder_remove(&d->folder, &n->item);
+    node *n = d->oldest;
+    while (n && n->payload) n = n->younger;
+    return n;
+}
+
+// Lets go of files until all that is there or will be is within the budget. Holds the mutex, but not while a file
+// goes, which may take a while; nobody else writes one of that name meanwhile.
+static void make_room(disk *d)
+{
+    for (node *n; d->bytes > d->budget && (n = oldest_written(d));) {
+        const disk_item item = n->item;
         remove_node(d, n);
         d->evicted++;
+        pthread_mutex_unlock(&d->mutex);
+        disk_folder_remove(&d->folder, &item);
+        pthread_mutex_lock(&d->mutex);
     }
 }
 
@@ -148,7 +157,7 @@ static void do_write(disk *d)
     node *n = d->first_write;
     d->first_write = n->next_write;
     if (!d->first_write) d->last_write = &d->first_write;
-    make_room(d, 0); // its bytes are counted already
+    make_room(d); // its bytes are counted already
     pthread_mutex_unlock(&d->mutex);
     const int failed = disk_folder_write(&d->folder, &n->item, n->payload);
     pthread_mutex_lock(&d->mutex);
@@ -241,7 +250,9 @@ static sight_err take_files(disk *d)
                  d->path, strangers);
         warn(d, STRANGERS, line);
     }
-    make_room(d, 0);
+    pthread_mutex_lock(&d->mutex);
+    make_room(d);
+    pthread_mutex_unlock(&d->mutex);
     return err;
 }
 

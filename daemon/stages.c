@@ -22,6 +22,8 @@
 // below that reading anew costs less than a set of states is worth.
 #define KEEP_TOKENS       8192
 #define KEEP_MEDIA_TOKENS 256
+// What is on disk has to be longer than what is in memory by such a part of it: all of it has to be brought.
+#define LOAD_PART 16
 // Bytes of kept pasts that are copied for the disk between two slices.
 #define SAVE_BYTES ((int64_t)4 << 20)
 
@@ -111,7 +113,7 @@ static void ask_disk(stages *s, prefix_store *store)
     const int64_t states = cache_bytes(engine_pool(s->task->model), 0);
     const prefix_prompt p = prompt_of(s->task);
     prefix_store_promise(store, states);
-    s->load = prefix_load_begin(prefix_store_disk(store), &p, s->at);
+    s->load = prefix_load_begin(prefix_store_disk(store), &p, s->at + s->at / LOAD_PART);
     prefix_store_release(store, states);
 }
 
