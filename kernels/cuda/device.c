@@ -15,6 +15,10 @@
 // For scratch, which ops need when everything else is taken.
 #define SPARE_BYTES   ((int64_t)768 << 20) // products: 440 MiB; attention and the delta rule 64 each; a second stream
 #define SPARE_PART    16
+// Of a small one more, for scratch is needed at any size: products then go in smaller pieces (cuda_piece_bytes).
+#define SMALL_SPARE_BYTES ((int64_t)512 << 20)
+#define SMALL_SPARE_PART  8
+#define PIECES_OF_SPARE   12 // that both streams' products, and what else needs scratch, take together
 #define MIN_BYTES     ((int64_t)64 << 20)
 
 // ---- errors ----
@@ -215,6 +219,18 @@ static cudaError_t take_block(unsigned char **base, int64_t *bytes, bool exactly
     return e;
 }
 
+static int64_t spare_of(int64_t bytes)
+{
+    const int64_t small = bytes / SMALL_SPARE_PART < SMALL_SPARE_BYTES ? bytes / SMALL_SPARE_PART : SMALL_SPARE_BYTES;
+    const int64_t usual = bytes / SPARE_PART < SPARE_BYTES ? bytes / SPARE_PART : SPARE_BYTES;
+    return usual > small ? usual : small;
+}
+
+int64_t cuda_piece_bytes(const kernels *k)
+{
+    return (int64_t)k->cuda->heap->spare / PIECES_OF_SPARE;
+}
+
 // One block for everything that is ever allocated here.
 static sight_err open_heap(kernels *k, int64_t bytes)
 {
@@ -231,7 +247,7 @@ static sight_err open_heap(kernels *k, int64_t bytes)
     d->heap->users[0] = d;
     const cudaError_t e = take_block(&d->heap->base, &bytes, exactly);
     d->heap->bytes = (size_t)bytes;
-    d->heap->spare = (size_t)(bytes / SPARE_PART < SPARE_BYTES ? bytes / SPARE_PART : SPARE_BYTES);
+    d->heap->spare = (size_t)spare_of(bytes);
     if (e != cudaSuccess) {
         d->heap->base = NULL;
         cudaGetLastError(); // it is told here, and not again

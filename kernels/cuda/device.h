@@ -52,6 +52,9 @@ const void *cuda_args(kernels *k, const void *host, size_t bytes);
 #define CUDA_SCRATCH_SLOTS 8
 void *cuda_scratch(kernels *k, int slot, size_t bytes);
 
+// How large a piece of scratch may be where work is cut into pieces: 64 MiB of a large device, less of a small one.
+int64_t cuda_piece_bytes(const kernels *k);
+
 kernels_room cuda_get_room(const kernels *k);
 
 // What the chip has, for choosing kernels and launch sizes.

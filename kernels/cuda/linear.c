@@ -10,9 +10,8 @@
 #include "kernels/memory.h"
 
 // Scratch. Rows in bf16, and weights made into bf16 (or float32), are cut into pieces of so many
-// bytes; the second sums of a gated product take twice that at most.
+// bytes (cuda_piece_bytes); the second sums of a gated product take twice that at most.
 enum { SLOT_ROWS, SLOT_WEIGHTS, SLOT_WEIGHTS_UP, SLOT_UP, SLOT_RANK };
-#define PIECE_BYTES       ((int64_t)64 << 20)
 #define SMALL_PIECE_BYTES ((int64_t)48 << 10) // so that tests have several
 
 static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 392, "no padding");
@@ -45,7 +44,7 @@ static bool aligned16(const void *p)
 
 static int64_t piece_bytes(const product *p)
 {
-    return cuda_get_chip(p->k)->emulated ? SMALL_PIECE_BYTES : PIECE_BYTES;
+    return cuda_get_chip(p->k)->emulated ? SMALL_PIECE_BYTES : cuda_piece_bytes(p->k);
 }
 
 static int64_t least(int64_t a, int64_t b)
