@@ -54,11 +54,6 @@ static sight_err open_endpoint(monitor *m, scrape **out, char **address, const c
     return SIGHT_OK;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && !strcmp(a, b));
-}
-
 sight_err monitor_create(monitor **out, const options *o, const heartbeat *beat, double now_s)
 {
     monitor *m = calloc(1, sizeof *m);
@@ -88,14 +83,14 @@ void monitor_destroy(monitor **p)
 
 sight_err monitor_prepare(monitor *m, const options *o)
 {
-    if (!o->metrics || same_text(m->address, o->metrics)) return SIGHT_OK;
+    if (!o->metrics || scrape_same(m->address, o->metrics)) return SIGHT_OK;
     return open_endpoint(m, &m->fresh, &m->fresh_address, o->metrics);
 }
 
 void monitor_commit(monitor *m, const options *o)
 {
     if (o) health_set_stuck(&m->health, o->stuck_s);
-    if (o && !same_text(m->address, o->metrics)) {
+    if (o && !scrape_same(m->address, o->metrics)) {
         scrape_close(&m->scrape);
         free(m->address);
         m->scrape = m->fresh;

@@ -69,6 +69,13 @@ sight_err scrape_check(const char *address)
                       "port alone", address);
 }
 
+bool scrape_same(const char *a, const char *b)
+{
+    socket_address one, other;
+    if (!a || !b) return a == b;
+    return parse(&one, a) && parse(&other, b) && !memcmp(&one, &other, sizeof one);
+}
+
 bool scrape_is_local(const char *address)
 {
     socket_address a;

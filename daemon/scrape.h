@@ -25,6 +25,8 @@ typedef struct scrape_source {
 // address: "127.0.0.1:9464", "[::1]:9464", or a port alone, of 127.0.0.1. An address of a network is taken when it is written
 // out, 0.0.0.0 too. SIGHT_E_ARGUMENT names the setting and the value.
 sight_err scrape_check(const char *address);
+// Whether both name the same one: "9464" and "127.0.0.1:9464" do. NULL: none.
+bool scrape_same(const char *a, const char *b);
 // Whether only this machine reaches it.
 bool scrape_is_local(const char *address);
 

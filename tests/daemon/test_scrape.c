@@ -158,6 +158,8 @@ static void addresses_are_checked(void **state)
     }
     assert_true(scrape_is_local("9464") && scrape_is_local("127.3.2.1:1") && scrape_is_local("[::1]:1"));
     assert_false(scrape_is_local("0.0.0.0:1") || scrape_is_local("[::]:1") || scrape_is_local("10.0.0.1:1"));
+    assert_true(scrape_same("9464", "127.0.0.1:9464") && scrape_same("localhost:1", "127.0.0.1:1") && scrape_same(NULL, NULL));
+    assert_false(scrape_same("9464", "9465") || scrape_same("[::1]:1", "127.0.0.1:1") || scrape_same("9464", NULL));
     scrape *s = open_any(), *second = NULL;
     assert_int_equal(strncmp(scrape_address(s), "127.0.0.1:", 10), 0);
     assert_fails(scrape_open(&second, scrape_address(s), &source), SIGHT_E_BUSY, "cannot serve metrics at '127.0.0.1:");
