@@ -53,20 +53,6 @@ def ask(endpoint, body, out, i=0):
     client.close()
 
 
-def together(endpoint, n, tokens):
-    """Tokens a second of n answers at once, from the first token of the first to the end of the last."""
-    out = [None] * n
-    threads = [threading.Thread(target=ask, args=(endpoint, request(f"Write about the number {i + 10 * n}.", tokens), out, i))
-               for i in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    begun = min(o["moments"][0] for o in out)
-    ended = max(o["ended"] for o in out)
-    return sum(o["done"]["usage"]["completion_tokens"] for o in out) / (ended - begun)
-
-
 def worked(pid):
     """Seconds that a process' threads have run, all together."""
     total = 0
@@ -77,6 +63,24 @@ def worked(pid):
         except OSError:
             pass
     return total * 1e-9
+
+
+def together(process, args, endpoint, n, tokens):
+    """Tokens a second of n answers at once, from the first token of the first to the end of the last; and tokens a second that the
+    server's threads ran, from beginning to end."""
+    out = [None] * n
+    threads = [threading.Thread(target=ask, args=(endpoint, request(f"Write about the number {i + 10 * n}.", tokens), out, i))
+               for i in range(n)]
+    before = worked(process.pid)
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    busy = (worked(process.pid) - before) / args.threads
+    begun = min(o["moments"][0] for o in out)
+    ended = max(o["ended"] for o in out)
+    drawn = sum(o["done"]["usage"]["completion_tokens"] for o in out)
+    return drawn / (ended - begun), drawn / busy
 
 
 def pause(moments, begin, end):
@@ -145,10 +149,11 @@ def main():
                         picture], check=True)
         process, endpoint = start(args, folder)
         try:
-            together(endpoint, 1, 16)
+            together(process, args, endpoint, 1, 16)
             for n in (int(n) for n in args.together.split(",") if n):
-                numbers[f"tok_s_{n}"] = together(endpoint, n, args.tokens)
-                print(f"{n} answers at once: {numbers[f'tok_s_{n}']:.1f} tok/s", flush=True)
+                numbers[f"tok_s_{n}"], numbers[f"tok_work_s_{n}"] = together(process, args, endpoint, n, args.tokens)
+                print(f"{n} answers at once: {numbers[f'tok_s_{n}']:.1f} tok/s, {numbers[f'tok_work_s_{n}']:.1f} in a second of work "
+                      f"on {args.threads} processors", flush=True)
             text = random.Random(3)
             words = " ".join(str(text.randrange(10 ** 4)) for _ in range(args.words))
             for name, body in (("picture", request([{"type": "image", "image": picture},
