@@ -123,6 +123,10 @@ static void report(engine *e, const machine_limits *limits, const bench_result *
         {"draft_decode_tok_s", "answers with drafts", "tok/s", r->draft_decode_tok_s},
         {"draft_acceptance", "drafts that are right", "", r->draft_acceptance},
         {"draft_speedup", "answers with drafts, against without", "", r->draft_speedup},
+        {"clip_first_question_s", "first question about the clip", "s", r->clip_first_s},
+        {"clip_second_question_s", "another question about it", "s", r->clip_again_s},
+        {"text_question_s", "a question without any clip", "s", r->text_question_s},
+        {"clip_reused_tokens", "tokens that the other question reused", "", r->clip_reused_tokens},
         {"vision_640x480_ms", "picture 640x480, encode", "ms", r->vision_640x480_ms},
         {"vision_1920x1080_ms", "picture 1920x1080, encode", "ms", r->vision_1920x1080_ms},
         {"video_frames_s", "clip 640x480, encode", "frames/s", r->video_frames_s},
@@ -159,7 +163,7 @@ static const char *const summary =
 int cli_bench(int argc, char **argv)
 {
     const char *model = NULL, *mmproj = NULL, *shape = NULL, *weights = NULL, *simd = NULL, *only = NULL;
-    const char *device = NULL;
+    const char *device = NULL, *clip = NULL;
     int64_t threads = 0;
     bool json = false, quick = false, profiled = false;
     arg_list lora = {0};
@@ -174,6 +178,7 @@ int cli_bench(int argc, char **argv)
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"quick", 0, ARG_FLAG, &quick, NULL, "leave out what takes long (depth 4096, 1920x1080)", 0, 0},
         {"only", 'o', ARG_TEXT, &only, "WORKS", "these alone: prefill_512,decode and so on", 0, 0},
+        {"clip", 'c', ARG_TEXT, &clip, "FILE", "how soon questions about this clip start, alone", 0, 0},
         {"profile", 'p', ARG_FLAG, &profiled, NULL, "also where the time goes, op by op", 0, 0},
         {"json", 'j', ARG_FLAG, &json, NULL, "as JSON", 0, 0},
     };
@@ -189,6 +194,7 @@ int cli_bench(int argc, char **argv)
     eo.shape = shape ? shape : model ? NULL : "0.8b";
     eo.threads = (int)threads;
     eo.weights.progress = on_progress;
+    eo.reuse = clip != NULL;
     sight_err err = shape && model ? sight_fail(SIGHT_E_ARGUMENT, "--shape or --model, not both")
                                    : SIGHT_OK;
     if (!err && weights) err = weights_form_parse(&eo.weights.form, weights);
@@ -196,6 +202,7 @@ int cli_bench(int argc, char **argv)
     if (!err && device) err = engine_options_device(&eo, device, "--device");
     const bool on_device = eo.device.kind != DEVICE_CPU;
     unsigned works = quick ? BENCH_QUICK : on_device ? BENCH_ON_DEVICE : BENCH_ALL;
+    if (clip) works = 0;
     if (!err && only) err = bench_parse_works(&works, only);
     machine_limits limits = {0};
     if (!err) err = measure_limits(&limits, (int)threads, eo.device);
@@ -206,6 +213,7 @@ int cli_bench(int argc, char **argv)
     result.load_s = clock_now_s() - start;
     profile profiles[BENCH_WORKS] = {0};
     if (!err) err = bench_run(e, &result, start, works, profiled ? profiles : NULL);
+    if (!err && clip) err = bench_clip(e, &result, clip);
     if (!err) report(e, &limits, &result, profiled ? profiles : NULL, json);
     engine_close(&e);
     return err ? cli_fail(err, sight_error()) : EXIT_OK;

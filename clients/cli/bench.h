@@ -17,6 +17,8 @@ typedef struct bench_result {
     // Answers with drafts, where the model has an MTP block: tokens, guesses that were right (made-up
     // weights guess at random), and the speed against answers without.
     double draft_decode_tok_s, draft_acceptance, draft_speedup;
+    // Seconds to the first token of questions about a clip: the first one, another one, one without any clip.
+    double clip_first_s, clip_again_s, text_question_s, clip_reused_tokens;
     double vision_640x480_ms, vision_1920x1080_ms, video_frames_s;
     double decode_bytes; // weights read for one token
     double prefill_ops;  // multiplications and additions of the products for one prompt token
@@ -54,6 +56,11 @@ sight_err bench_parse_works(unsigned *works, const char *names);
 
 // Fills what bench_result says of drafts. Codes of draft_advance.
 sight_err bench_drafts(engine *e, bench_result *out);
+
+// ---- bench_clip.c ----
+
+// Fills what bench_result says of a clip. e keeps pasts (engine_options.reuse). Codes of task_media_open and stages_run.
+sight_err bench_clip(engine *e, bench_result *out, const char *path);
 
 // ---- bench_profile.c ----
 

@@ -132,7 +132,7 @@ static void one_daemon_at_a_time(void **state)
 static void flip(const char *path, off_t at)
 {
     const int fd = open(path, O_RDWR);
-    unsigned char c;
+    unsigned char c = 0;
     assert_true(fd >= 0 && pread(fd, &c, 1, at) == 1);
     c ^= 4;
     assert_int_equal(pwrite(fd, &c, 1, at), 1);
