@@ -8,6 +8,7 @@ itself, or when it does not serve again within a second of a restart. Ends with 
 Needs pyzmq and ffmpeg; the case of a full disk needs to mount a tmpfs (root).
 """
 import argparse
+import glob
 import json
 import os
 import random
@@ -77,9 +78,16 @@ class Daemon:
         expect(self.process.poll() is None, f"the daemon ended with {self.process.returncode}")
         self.answer()
 
-    def children(self):
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as f:
-            return [int(pid) for pid in f.read().split()]
+    def children(self, of=None):
+        """Its processes and theirs, by whichever thread they were started."""
+        pid, found = of or self.process.pid, []
+        for path in glob.glob(f"/proc/{pid}/task/*/children"):
+            try:
+                with open(path) as f:
+                    found += [int(child) for child in f.read().split()]
+            except OSError:
+                pass  # a thread that has ended
+        return found + [grandchild for child in found for grandchild in self.children(child)]
 
     def stop(self):
         if self.process.poll() is None:
@@ -163,8 +171,11 @@ def children_killed(d, args):
         t.start()
     while any(t.is_alive() for t in threads):
         for pid in d.children():
-            os.kill(pid, signal.SIGKILL)
-            killed_ones += 1
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed_ones += 1
+            except ProcessLookupError:
+                pass  # it had done its work
         time.sleep(0.3)
     expect(sum(ends.values()) == 24, f"{ends} of 24")
     expect(killed_ones, "the daemon has no processes of its own to kill")

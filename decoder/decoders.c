@@ -233,11 +233,12 @@ static sight_err new_child(decoders *d, decoder_child *out)
     return sight_fail(SIGHT_E_INTERNAL, "'%s' does not start decoders", d->program);
 }
 
-// A child that waits says nothing but that it is ready; when its leash speaks, it is dead.
+// A child that waits says nothing but that it is ready; when its leash speaks or nobody has the other end of its socket,
+// it is dead.
 static bool is_well(const decoder_child *c)
 {
-    struct pollfd p = {c->leash, POLLIN, 0};
-    return poll(&p, 1, 0) == 0;
+    struct pollfd p[2] = {{c->leash, POLLIN, 0}, {c->socket, 0, 0}}; // of the latter POLLHUP
+    return poll(p, 2, 0) == 0;
 }
 
 static void fill_up(decoders *d)
@@ -265,7 +266,7 @@ static sight_err take_locked(decoders *d, decoder_child *out)
 static void wait_a_little(decoders *d)
 {
     struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    clock_gettime(CLOCK_MONOTONIC, &t);
     t.tv_nsec += POLL_MS * 1000000L;
     if (t.tv_nsec >= 1000000000) {
         t.tv_nsec -= 1000000000;
@@ -301,6 +302,13 @@ void decoders_give(decoders *d, decoder_child *c, decoder_event end)
     d->timed_out += end == DECODER_TIMED_OUT;
     tell(d, end);
     pthread_cond_signal(&d->given);
+    pthread_mutex_unlock(&d->mutex);
+}
+
+void decoders_distrust(decoders *d)
+{
+    pthread_mutex_lock(&d->mutex);
+    if (d->keeper) kill(d->keeper, SIGKILL); // whoever needs a child next notices
     pthread_mutex_unlock(&d->mutex);
 }
 
@@ -364,8 +372,12 @@ sight_err decoders_create(decoders **out, const decoders_options *options)
     decoders *d = calloc(1, sizeof *d);
     if (!d) return sight_fail(SIGHT_E_MEMORY, "no memory for decoders");
     d->socket = -1;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&d->mutex, NULL);
-    pthread_cond_init(&d->given, NULL);
+    pthread_cond_init(&d->given, &attributes);
+    pthread_condattr_destroy(&attributes);
     set_options(d, options);
     sight_err err = find_program(d);
     if (!err) err = new_child(d, &d->ready[0]);

@@ -16,6 +16,8 @@ typedef struct decoder_child {
 sight_err decoders_take(decoders *d, decoder_child *out, bool (*stop)(void *), void *stop_arg);
 // Ends it, whatever it does, without waiting for that.
 void decoders_give(decoders *d, decoder_child *c, decoder_event end);
+// A child was never made, though its keeper was asked: ends that keeper, for another to be started.
+void decoders_distrust(decoders *d);
 // The wait status of a child whose socket has ended; -1: its keeper cannot say.
 int decoders_wait_status(const decoder_child *c);
 

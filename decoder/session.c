@@ -96,6 +96,7 @@ static sight_err fail_ended(session *s)
 static sight_err fail_silent(session *s, double limit_s)
 {
     s->end = DECODER_TIMED_OUT;
+    if (!s->ready) decoders_distrust(s->decoders);
     return sight_fail(SIGHT_E_TIMEOUT, "the decoder was silent for %g s, the limit (decoder-timeout), while reading '%s'",
                       limit_s, s->name);
 }
@@ -144,6 +145,7 @@ sight_err session_next(session *s)
         if (n <= 0) return fail_ended(s);
         if (!job_parse_reply(&s->reply, s->bytes, (size_t)n)) return session_nonsense(s);
         if (s->reply.head.kind == REPLY_ERROR) return fail_as_told(s);
+        s->ready = true;
         if (s->reply.head.kind == REPLY_DONE) s->end = DECODER_DONE;
         if (s->reply.head.kind != REPLY_READY && s->reply.head.kind != REPLY_ALIVE) return SIGHT_OK;
     }

@@ -17,6 +17,7 @@ typedef struct session {
     uint8_t *bytes; // [JOB_MESSAGE_MAX + 1] the message at hand
     reply_message reply;
     double waited_s; // for it, so far
+    bool ready;      // it has said so
     decoder_event end;
 } session;
 

@@ -360,6 +360,19 @@ static int children_of(int64_t keeper, long *pids, int most)
     return n;
 }
 
+static void wait_until_buried(int64_t keeper, long pid)
+{
+    bool there = true;
+    for (int i = 0; there && i < 4000; i++) {
+        long pids[16];
+        const int n = children_of(keeper, pids, 16);
+        there = false;
+        for (int k = 0; k < n; k++) there |= pids[k] == pid;
+        if (there) usleep(2500);
+    }
+    assert_false(there);
+}
+
 static void test_killed_from_outside(void **state)
 {
     long pids[16];
@@ -379,6 +392,7 @@ static void test_killed_from_outside(void **state)
     assert_int_equal(q.err, SIGHT_E_MEDIA);
     assert_string_equal(q.line, "the decoder ended on signal 9 while reading 'b.png'");
     // The one that waited is dead too, and nobody notices.
+    for (int i = 0; i < n; i++) wait_until_buried(keeper, pids[i]);
     question next = {.what = "good"};
     ask_apart(&next);
     assert_int_equal(next.err, SIGHT_OK);
@@ -421,6 +435,26 @@ static void test_stopped_from_outside(void **state)
     }
     decoders_destroy(&own);
     if (n != 1) skip();
+}
+
+static void test_keeper_stopped(void **state)
+{
+    decoders_options o = usual;
+    decoders *own = NULL, *before = children;
+    o.silence_s = 0.5;
+    o.ready = 1;
+    assert_ok(decoders_create(&own, &o));
+    const int64_t keeper = decoders_get_status(own).keeper_pid;
+    children = own;
+    kill((pid_t)keeper, SIGSTOP);
+    sight_err err = SIGHT_OK;
+    for (int i = 0; i < 5 && !err; i++) err = ask("good"); // those that waited work, the next one never comes
+    assert_int_equal(err, SIGHT_E_TIMEOUT);
+    for (int i = 0; i < 20 && err; i++) err = ask("good"); // machines can be busy
+    assert_int_equal(err, SIGHT_OK);
+    assert_true(decoders_get_status(own).keeper_pid != keeper);
+    children = before;
+    decoders_destroy(&own);
 }
 
 // ---- layers ----
@@ -536,6 +570,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_lies),
         cmocka_unit_test(test_lies_of_clips),
         cmocka_unit_test(test_stopped_from_outside),
+        cmocka_unit_test(test_keeper_stopped),
         cmocka_unit_test_setup_teardown(test_cancel, open_patient, close_patient),
         cmocka_unit_test_setup_teardown(test_killed_from_outside, open_patient, close_patient),
         cmocka_unit_test_setup_teardown(test_keeper_killed, open_patient, close_patient),
