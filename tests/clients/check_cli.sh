@@ -26,7 +26,7 @@ clip=$mini/demo/clip-1.mp4
 expect 0 "usage: sight" "$sight" --help
 expect 2 "usage: sight" "$sight"
 expect 2 "no command 'sing'" "$sight" sing
-for command in ask chat plan status models bench tokenize prompt trace; do
+for command in ask chat plan status models keys bench tokenize prompt trace; do
     expect 0 "usage: sight $command" "$sight" $command --help
 done
 expect 2 "no question" "$sight" ask

@@ -80,6 +80,24 @@ static void a_setting_may_be_given_again(void **state)
     options_done(&o);
 }
 
+// What is given again adds to what was said in the same place, and the command line's takes the place of the file's.
+static void lists_of_the_command_line_replace_those_of_the_file(void **state)
+{
+    const char *text = "endpoint = ipc:///a\nendpoint = ipc:///b\nallow-uid = 1\n";
+    char *path = test_write(test_folder(), "sightd.conf", text, strlen(text));
+    char *argv[] = {(char *)"sightd", (char *)"--config", path, (char *)"--endpoint=ipc:///c", NULL};
+    options o;
+    assert_ok(options_read(&o, 3, argv));
+    assert_int_equal(o.endpoints.n, 2);
+    options_done(&o);
+    assert_ok(options_read(&o, 4, argv));
+    assert_int_equal(o.endpoints.n, 1);
+    assert_string_equal(o.endpoints.items[0], "ipc:///c");
+    assert_int_equal(o.gate.allow_uid.n, 1);
+    options_done(&o);
+    free(path);
+}
+
 static void words_are_taken(void **state)
 {
     options o;
@@ -221,6 +239,7 @@ int main(void)
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(lines_of_a_file_are_named),
         cmocka_unit_test(a_setting_may_be_given_again),
+        cmocka_unit_test(lists_of_the_command_line_replace_those_of_the_file),
         cmocka_unit_test(words_are_taken),
         cmocka_unit_test(devices_are_words_and_shares),
         cmocka_unit_test(printed_settings_read_back_the_same),

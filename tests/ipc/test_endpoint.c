@@ -45,6 +45,12 @@ static void endpoints_of_others_are_refused(void **state)
     assert_fails(endpoint_check("tcp://0.0.0.0:5555", false), SIGHT_E_UNSUPPORTED, "sight keys");
     assert_fails(endpoint_check("tcp://*:5555", false), SIGHT_E_UNSUPPORTED, "network");
     assert_fails(endpoint_check("tcp://127.0.0.1.evil.org:1", false), SIGHT_E_UNSUPPORTED, "network");
+    assert_ok(endpoint_check("tcp://*:5570", true)); // with keys
+    assert_ok(endpoint_check("tcp://[::]:5570", true));
+    assert_ok(endpoint_check("tcp://eth0:5570", true));
+    assert_fails(endpoint_check("tcp://*", true), SIGHT_E_ARGUMENT, "a host and a port");
+    assert_fails(endpoint_check("tcp://:5570", true), SIGHT_E_ARGUMENT, "a host and a port");
+    assert_fails(endpoint_check("tcp://*:x", true), SIGHT_E_ARGUMENT, "a host and a port");
     assert_fails(endpoint_check("tcp://127.0.0.1:0", false), SIGHT_E_ARGUMENT, "port");
     assert_fails(endpoint_check("tcp://127.0.0.1:70000", false), SIGHT_E_ARGUMENT, "port");
     assert_fails(endpoint_check("tcp://127.0.0.1:12x", false), SIGHT_E_ARGUMENT, "port");
