@@ -35,7 +35,7 @@ static void set_real(json_t *o, const char *key, double v)
 // What is known once a request is priced: while a worker does that, the task is the worker's.
 static void add_price(json_t *o, const ticket *t)
 {
-    if (!o || !t->task || t->job.state < JOB_READY) return;
+    if (!o || t->job.state < JOB_READY || !t->task) return;
     set_integer(o, "prompt_tokens", t->task->prompt.n);
     set_integer(o, "visual_tokens", t->task->prompt.n_visual);
     set_integer(o, "max_tokens", t->task->max_tokens);
