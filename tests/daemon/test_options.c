@@ -165,6 +165,43 @@ static void printed_settings_read_back_the_same(void **state)
     options_done(&again);
 }
 
+// What a reload goes by: which settings differ, and one value for the other, whatever its kind.
+static void settings_are_compared_and_changed(void **state)
+{
+    static const char *const wanted[] = {"model", "max-jobs", "max-queue-bytes", "allow-paths", "media-root", "grace"};
+    options a, b;
+    options_set_defaults(&a);
+    options_set_defaults(&b);
+    size_t at = 0;
+    assert_null(options_difference(&a, &b, &at));
+    assert_ok(options_read_text(&a, "media-root = /a\nmedia-root = /b\nmodel = /m\n", "a"));
+    assert_ok(options_read_text(&b, "media-root = /a\nmedia-root = /c\nmax-jobs = 7\nmax-queue-bytes = 2G\n"
+                                    "allow-paths = no\ngrace = 2.5\n", "b"));
+    at = 0;
+    const char *name;
+    int n = 0;
+    while ((name = options_difference(&a, &b, &at))) {
+        bool known = false;
+        for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) known |= !strcmp(name, wanted[i]);
+        if (!known) fail_msg("'%s' does not differ", name);
+        options_swap(&a, &b, name);
+        n++;
+    }
+    assert_int_equal(n, 6);
+    assert_null(a.model);
+    assert_string_equal(b.model, "/m");
+    assert_int_equal(a.queue.max_jobs, 7);
+    assert_int_equal(a.queue.max_bytes, (int64_t)2 << 30);
+    assert_false(a.limits.allow_paths);
+    assert_true(b.limits.allow_paths);
+    assert_string_equal(a.media_roots.items[1], "/c");
+    assert_string_equal(b.media_roots.items[1], "/b");
+    assert_float_equal(a.grace_s, 2.5, 0);
+    options_swap(&a, &b, "no-such"); // nothing
+    options_done(&a);
+    options_done(&b);
+}
+
 // The settings as --print-config writes them.
 static void print_to(char *out, size_t size, const options *o)
 {
@@ -243,6 +280,7 @@ int main(void)
         cmocka_unit_test(words_are_taken),
         cmocka_unit_test(devices_are_words_and_shares),
         cmocka_unit_test(printed_settings_read_back_the_same),
+        cmocka_unit_test(settings_are_compared_and_changed),
         cmocka_unit_test(the_example_file_holds_every_setting),
         cmocka_unit_test(systemd_hears_us),
     };

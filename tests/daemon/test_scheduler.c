@@ -333,6 +333,38 @@ static void jobs_are_found_by_client_and_id(void **state)
     scheduler_destroy(&s);
 }
 
+// Limits may change with a full queue: those who are in it stay, newcomers meet the new ones.
+static void limits_change_under_a_full_queue(void **state)
+{
+    scheduler *s;
+    scheduler_limits l = {.max_jobs = 2, .max_jobs_per_client = 100, .max_bytes = 1 << 20, .max_running = 1};
+    assert_ok(scheduler_create(&s, &l));
+    job jobs[40];
+    char id[8];
+    for (int i = 0; i < 40; i++) {
+        snprintf(id, sizeof id, "j%d", i);
+        jobs[i] = make("a", id, false);
+    }
+    for (int i = 0; i < 2; i++) assert_ok(scheduler_add(s, &jobs[i]));
+    assert_int_equal(scheduler_add(s, &jobs[2]), SIGHT_E_BUSY);
+    l.max_jobs = 40;
+    assert_ok(scheduler_set_limits(s, &l));
+    for (int i = 2; i < 40; i++) assert_ok(scheduler_add(s, &jobs[i]));
+    l.max_jobs = 1;
+    assert_ok(scheduler_set_limits(s, &l));
+    assert_int_equal(scheduler_count(s), 40);
+    for (int i = 0; i < 40; i++) {
+        job again = make("b", "x", false);
+        assert_int_equal(scheduler_add(s, &again), SIGHT_E_BUSY);
+        assert_ptr_equal(scheduler_get(s, 0), &jobs[i]);
+        scheduler_remove(s, &jobs[i], 0);
+    }
+    assert_ok(scheduler_add(s, &jobs[0]));
+    assert_int_equal(scheduler_add(s, &jobs[1]), SIGHT_E_BUSY);
+    scheduler_remove(s, &jobs[0], 0);
+    scheduler_destroy(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +380,7 @@ int main(void)
         cmocka_unit_test(forecasts),
         cmocka_unit_test(hints_are_about_what_is_full),
         cmocka_unit_test(jobs_are_found_by_client_and_id),
+        cmocka_unit_test(limits_change_under_a_full_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
