@@ -38,7 +38,7 @@ def start(args, folder):
 
 
 def request(content, tokens, **more):
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": tokens, "temperature": 0.8, "seed": 7,
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": tokens, "temperature": 0.7, "top_k": 20, "seed": 7,
             "enable_thinking": False, "repetition_guard": False, **more}
 
 
@@ -136,8 +136,8 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--together", default="1,2,4,8")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--picture", default="1920x1080")
-    parser.add_argument("--words", type=int, default=3000)
+    parser.add_argument("--picture", default="1920x1080", help="size; '': none")
+    parser.add_argument("--words", type=int, default=3000, help="of the long text; 0: none")
     parser.add_argument("--quiet", type=float, default=3, help="seconds of the stream alone")
     parser.add_argument("--option", action="append", default=[], help="of sightd; may be given again")
     parser.add_argument("--json")
@@ -145,8 +145,9 @@ def main():
     numbers = {}
     with tempfile.TemporaryDirectory(prefix="sight-gaps-") as folder:
         picture = os.path.join(folder, "p.jpg")
-        subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", f"testsrc2=size={args.picture}", "-frames:v", "1",
-                        picture], check=True)
+        if args.picture:
+            subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", f"testsrc2=size={args.picture}", "-frames:v",
+                            "1", picture], check=True)
         process, endpoint = start(args, folder)
         try:
             together(process, args, endpoint, 1, 16)
