@@ -22,6 +22,8 @@
 #define ALIVE_S 0.2
 // Arenas of the allocator reserve address space each; decoders allocate rarely.
 #define MAX_ARENAS 2
+// Blocks below this are kept when they are freed; the most that glibc takes.
+#define KEPT_BYTES (32 << 20)
 
 typedef struct child {
     int socket;
@@ -114,6 +116,13 @@ static sight_err read_state(const child *c, video *v, int64_t **asked)
     return err;
 }
 
+// Every frame takes what the one before has given back, which then need not be had again, page by page.
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 static sight_err read_clip(child *c, char **warning)
 {
     const job *j = &c->job;
@@ -121,6 +130,7 @@ static sight_err read_clip(child *c, char **warning)
     child_slots slots;
     video *v = NULL;
     int64_t *asked = NULL;
+    keep_memory();
     sight_err err = child_slots_open(&slots, c->socket, c->fds[1], j);
     if (err) return err;
     err = video_create(&v, &(av_origin){j->name, c->fds[0], NULL, (size_t)j->bytes}, &limits);
