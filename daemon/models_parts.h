@@ -1,4 +1,4 @@
-// daemon/models_parts.h - what models.c and models_memory.c share. The registry's lock guards all of it.
+// daemon/models_parts.h - what models.c, models_change.c, models_memory.c and models_tell.c share. The registry's lock guards all of it.
 #ifndef SIGHT_DAEMON_MODELS_PARTS_H
 #define SIGHT_DAEMON_MODELS_PARTS_H
 
@@ -60,6 +60,22 @@ struct models {
     uint64_t orders;
     bool starting; // somebody waits in models_open
 };
+
+// ---- models.c ----
+
+double models_now(models *m);
+void models_signal(models *m); // wakes the registry's thread and whoever waits with it; with the lock
+void models_tell(models *m);   // whoever listens; without the lock
+
+// ---- models_change.c ----
+
+// Entries of a set, without devices. *out [set->n_models] is malloced. SIGHT_E_MEMORY.
+sight_err models_make_entries(models *m, model_entry ***out, const model_set *set);
+void models_entry_destroy(model_entry **e);
+void models_destroy_entries(model_entry **entries, int n);
+void models_drop_if_gone(models *m, model_entry *e); // one that nobody knows any more
+model_entry *models_find(models *m, const char *name); // by name or folder; NULL: none
+void models_name_all(models *m);                       // in metrics
 
 // ---- models_memory.c ----
 
