@@ -212,7 +212,9 @@ static sight_err inherit(model_spec *m, const options *o)
     m->engine.lora = NULL;
     m->engine.n_lora = 0;
     m->engine.model = m->engine.mmproj = NULL;
-    const bool good = (!m->device || copy_text(&m->device)) & (!m->cache || copy_text(&m->cache));
+    bool good = true; // both are copies, or nothing, from here on
+    if (m->device) good &= copy_text(&m->device);
+    if (m->cache) good &= copy_text(&m->cache);
     if (good) return SIGHT_OK;
     model_spec_done(m);
     return sight_fail(SIGHT_E_MEMORY, "no memory for settings");

@@ -111,6 +111,12 @@ static void only_what_was_given_is_asked_for(void **state)
     assert_string_equal(text, "{\"messages\":[],\"max_tokens\":5,\"top_k\":0,\"temperature\":0.0,"
                               "\"enable_thinking\":false,\"stop\":[\"x\"]}");
     free(text);
+    question_init(&q);
+    q.use = "auto";
+    q.confidence = true;
+    assert_ok(question_request(&q, &text, messages));
+    assert_string_equal(text, "{\"messages\":[],\"model\":\"auto\",\"confidence\":true}");
+    free(text);
     json_decref(messages);
 }
 
