@@ -300,14 +300,13 @@ sight_err text_group_create(text_model **out, const checkpoint *c, kernels *cons
     if (!err) err = collective_create(&g->sums, k, ranks);
     if (!err) err = start(g);
     if (!err) err = create_models(g);
-    text_model *m = g->at[0].m;
     if (err) {
-        text_model_destroy(&m);
+        text_model_destroy(&g->at[0].m);
         group_destroy(&g);
         return err;
     }
-    m->lead = g;
-    *out = m;
+    g->at[0].m->lead = g;
+    *out = g->at[0].m;
     return SIGHT_OK;
 }
 
