@@ -13,8 +13,9 @@ from scenes.clips import pair_times
 from vocabulary import casual
 
 AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+EARLIER_ANSWER = "<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n<|im_start|>user\n"
 CELL_ROWS, CELL_COLUMNS = 2, 4  # character cells of a 16x16 patch, for the auxiliary loss
-LONG_ANSWERS = ("describe", "read")
+LONG_ANSWERS = ("describe", "read", "json")
 
 
 @dataclass
@@ -28,14 +29,15 @@ class Batch:
     ids: np.ndarray         # [B * K, T] question, answer, padding
     labels: np.ndarray      # [B * K, T] the next token where it is the answer's, else -100
     per_scene: int          # K
+    is_clip: bool
     questions: list         # [B * K] Question or None
     objects: np.ndarray     # [B, pairs, patches, 3] colour, shape, direction of the object there; 0: none
     characters: np.ndarray  # [B, 1, patches, cells] the character there; None for scenes without text
 
 
-def patch_rows(frames):
-    """uint8 [F, H, W, 3] -> [pairs, patches, 3 * 2 * 16 * 16], 2x2 blocks of patches together."""
-    if len(frames) == 1:
+def patch_rows(frames, is_clip):
+    """uint8 [F, H, W, 3] -> [pairs, patches, 3 * 2 * 16 * 16], 2x2 blocks of patches together. A picture is its own partner."""
+    if not is_clip:
         frames = np.repeat(frames, 2, 0)
     n, height, width, _ = frames.shape
     x = frames.reshape(n // 2, 2, height // 32, 2, 16, width // 32, 2, 16, 3)
@@ -91,7 +93,7 @@ class Batcher:
             at += len(tokens)
 
         add_text(self.encode("<|im_start|>user\n"))
-        for time in times if task.kind == "clip" else [None]:
+        for time in times if task.kind == "clip" else [None] * task.n_frames:
             add_text(([] if time is None else self.encode(f"<{time:.1f} seconds>")) + [self.start])
             y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
             ids.extend([self.pads["video" if task.kind == "clip" else "image"]] * (rows * columns))
@@ -109,6 +111,12 @@ class Batcher:
             chosen = rng.sample(questions, min(per_scene, len(questions)))
         return chosen + [None] * (per_scene - len(chosen))
 
+    def _turns(self, rng, q, as_typed):
+        """(ids up to the answer, ids of the answer). Of an earlier turn only what was said is shown."""
+        typed = (lambda text: casual(rng, text)) if as_typed else (lambda text: text)
+        earlier = self.encode(typed(q.before[0]) + EARLIER_ANSWER.format(q.before[1])) if q.before else []
+        return [*earlier, *self.encode(typed(q.text) + AFTER_QUESTION)], self.encode(q.answer + "<|im_end|>")
+
     def __call__(self, task, n_scenes, per_scene, seed, keep=None, as_typed=True):
         """A batch of its seed. keep: which kinds of question; as_typed: with people's small differences."""
         rng = random.Random(seed)
@@ -116,12 +124,11 @@ class Batcher:
         pixels, branches, asked, labels = [], [], [], []
         for _ in range(n_scenes):
             scene = draw(rng, task, times)
-            pixels.append(patch_rows(scene.frames))
+            pixels.append(patch_rows(scene.frames, task.kind == "clip"))
             labels.append(patch_labels(scene, len(pixels[-1]), task.width, task.height))
             for q in self._choose(rng, task, scene.questions, per_scene, keep):
                 asked.append(q)
-                text = q and (casual(rng, q.text) if as_typed else q.text)
-                branches.append((self.encode(text + AFTER_QUESTION), self.encode(q.answer + "<|im_end|>")) if q else ([], []))
+                branches.append(self._turns(rng, q, as_typed) if q else ([], []))
         longest = -(-max(len(q) + len(a) for q, a in branches) // 8) * 8
         ids = np.full((len(branches), longest), self.padding, np.int64)
         targets = np.full_like(ids, -100)
@@ -129,10 +136,10 @@ class Batcher:
             ids[i, :len(q) + len(a)] = [*q, *a]
             targets[i, len(q) - 1:len(q) - 1 + len(a)] = a
         prompt, positions, at = self.prompt(task, times)
-        return Batch(np.stack(pixels), (max(1, task.n_frames // 2), task.height // 16, task.width // 16), prompt, positions,
-                     np.nonzero(np.isin(prompt, list(self.pads.values())))[0], at, ids, targets, per_scene, asked,
+        return Batch(np.stack(pixels), (len(pixels[0]), task.height // 16, task.width // 16), prompt, positions,
+                     np.nonzero(np.isin(prompt, list(self.pads.values())))[0], at, ids, targets, per_scene, task.kind == "clip", asked,
                      np.stack([o for o, _ in labels]),
-                     np.stack([c for _, c in labels]) if task.kind in ("document", "chart") else None)
+                     np.stack([c for _, c in labels]) if task.written else None)
 
     def for_training(self, task, n_scenes, per_scene, long, seed):
         """Long answers and short ones come in batches of their own: less padding."""

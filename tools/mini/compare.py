@@ -10,14 +10,14 @@ import random
 import sys
 from pathlib import Path
 
+import evaluate
 import media
 from scenes import TASKS, draw, seed_of
 
 
-def request(path, kind, question):
-    part = {"type": kind, kind: path.name}
-    return {"messages": [{"role": "user", "content": [part, {"type": "text", "text": question.text}]},
-                         {"role": "assistant", "content": question.answer}]}
+def request(paths, is_clip, q):
+    asked = evaluate.request([path.name for path in paths], is_clip, q)["messages"]
+    return {"messages": [*asked, {"role": "assistant", "content": q.answer}]}
 
 
 def main(folder, n_scenes):
@@ -30,8 +30,8 @@ def main(folder, n_scenes):
             rng = random.Random(seed_of("evaluation", name, i))
             timing = media.natural_times(rng, task.n_frames) if task.kind == "clip" else None
             scene = draw(rng, task, timing and timing[2])
-            path = media.write(scene, timing, folder, f"{name}-{i}")
-            requests += [request(path, "video" if timing else "image", q) for q in scene.questions]
+            paths = media.write(scene, timing, folder, f"{name}-{i}")
+            requests += [request(paths, bool(timing), q) for q in scene.questions]
     (folder / "requests.json").write_text(json.dumps(requests, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ class _UnitLowerInverse(torch.autograd.Function):
         blocks = padded // 16
         a = a.view(n, blocks, 16, blocks, 16)
         power = -torch.stack([a[:, i, :, i] for i in range(blocks)], 1).reshape(-1, 16, 16)
-        inverse = torch.eye(16) + power
+        inverse = torch.eye(16, device=power.device) + power
         for _ in range(3):
             power = power @ power
             inverse = inverse + inverse @ power
@@ -47,7 +47,7 @@ def chunk(q, k, v, g, beta, state):
     size = q.shape[1]
     total = g.cumsum(-1)
     decay = total.exp().unsqueeze(-1)
-    later = torch.ones(size, size, dtype=torch.bool).triu(1)
+    later = torch.ones(size, size, dtype=torch.bool, device=q.device).triu(1)
     between = (total.unsqueeze(2) - total.unsqueeze(1)).masked_fill(later, float("-inf")).exp()
     scaled, k_t = k * beta.unsqueeze(-1), k.transpose(1, 2)
     inverse = _UnitLowerInverse.apply((torch.bmm(scaled, k_t) * between).tril(-1))

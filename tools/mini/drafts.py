@@ -3,12 +3,15 @@
 
     drafts.py runs/NAME/last.pt --minutes 30            writes the same file with the block, under "drafts"
 
+May be stopped (SIGINT, SIGTERM) and started again: it goes on from the block in the file.
+
 Row i of the block pairs the hidden state of token i with the embedding of token i + 1 and guesses token i + 2; what it
 learns is the model's own choice, since a draft counts only where the model agrees. docs/MODEL.md has the formulas.
 """
 import argparse
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -67,7 +70,7 @@ def compare(model, drafts, batch):
     """(loss, drafts that the model takes, drafts) at the answers' tokens."""
     with torch.no_grad():
         states, inputs = model.states(batch)
-    labels = torch.from_numpy(batch.labels)
+    labels = model.placed(batch.labels)
     counted = labels >= 0
     counted[:, 0] = False
     with torch.no_grad():
@@ -94,8 +97,10 @@ def train(model, drafts, batcher, options):
     rng = random.Random(options.seed)
     optimiser = torch.optim.AdamW(drafts.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
     shares = mixture(1.0)
-    start, step, mean = time.process_time(), 0, 0.0
-    while (progress := (time.process_time() - start) / (60 * options.minutes)) < 1:
+    start, step, mean, stopped = time.process_time(), 0, 0.0, []
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was learnt until then is kept
+        signal.signal(number, lambda *_: stopped.append(True))
+    while not stopped and (progress := (time.process_time() - start) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1, (step + 1) / 50) * (1 - 0.97 * progress)
         task = rng.choice(TASKS[rng.choices(list(shares), list(shares.values()))[0]])

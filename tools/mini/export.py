@@ -55,7 +55,7 @@ def export(model, tokenizer, out, drafts=None):
     write("generation_config.json", dict(eos_token_id=[token("<|im_end|>"), token("<|endoftext|>")],
                                          pad_token_id=token("<|endoftext|>"), do_sample=False))
     # Budgets near the sizes it was trained on.
-    write("preprocessor_config.json", dict(size=dict(shortest_edge=64 * 32, longest_edge=192 * 192), **PATCHES,
+    write("preprocessor_config.json", dict(size=dict(shortest_edge=64 * 32, longest_edge=256 * 256), **PATCHES,
                                            image_processor_type="Qwen2VLImageProcessorFast",
                                            processor_class="Qwen3VLProcessor"))
     write("video_preprocessor_config.json", dict(size=dict(shortest_edge=4096, longest_edge=12 * 96 * 96), fps=2,

@@ -17,9 +17,9 @@ def natural_times(rng, n_frames):
     return rate, chosen, [(chosen[i] + chosen[i + 1]) / rate / 2 for i in range(0, n_frames, 2)]
 
 
-def png(scene):
+def png(frame):
     packed = io.BytesIO()
-    Image.fromarray(scene.frames[0]).save(packed, "PNG")
+    Image.fromarray(frame).save(packed, "PNG")
     return packed.getvalue()
 
 
@@ -33,11 +33,12 @@ def clip(scene, rate, chosen, path, codec=("-c:v", "ffv1", "-pix_fmt", "bgr0")):
 
 
 def write(scene, timing, folder, name, codec=("-c:v", "ffv1", "-pix_fmt", "bgr0"), suffix="mkv"):
-    """Writes the scene's medium and gives its path. timing: from natural_times, for clips."""
+    """Writes the scene's media and gives their paths: a clip, or one picture or two. timing: from natural_times, for clips."""
     if timing is None:
-        path = Path(folder) / f"{name}.png"
-        path.write_bytes(png(scene))
-    else:
-        path = Path(folder) / f"{name}.{suffix}"
-        clip(scene, timing[0], timing[1], path, codec)
-    return path
+        paths = [Path(folder) / (f"{name}.png" if len(scene.frames) == 1 else f"{name}-{i + 1}.png") for i in range(len(scene.frames))]
+        for path, frame in zip(paths, scene.frames):
+            path.write_bytes(png(frame))
+        return paths
+    path = Path(folder) / f"{name}.{suffix}"
+    clip(scene, timing[0], timing[1], path, codec)
+    return [path]

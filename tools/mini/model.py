@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import delta
 from arithmetic import EPS, PRODUCT, l2, linear, rms, rotate
 from batches import CELL_COLUMNS, CELL_ROWS
-from scenes.documents import CHARACTERS
+from scenes.writing import CHARACTERS
 from vision import PatchReader, Vision
 
 CHUNK = 64
@@ -152,7 +152,7 @@ class Attention(nn.Module):
     @staticmethod
     def _causal(scores):
         size = scores.shape[-1]
-        return scores.masked_fill(torch.ones(size, size, dtype=torch.bool).triu(1), float("-inf"))
+        return scores.masked_fill(torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1), float("-inf"))
 
     def _within_prompt(self, q, k, v, rows):
         """Causal attention of the prompts; the query heads of one key head go together."""
@@ -225,7 +225,7 @@ class Model(nn.Module):
         self.reader = PatchReader(config["vision"]["hidden_size"], len(CHARACTERS) + 1, CELL_ROWS * CELL_COLUMNS)
         self._start()
         rotary = int(text["head_dim"] * ROPE["partial_rotary_factor"])
-        self.frequencies = 1 / (ROPE["rope_theta"] ** (torch.arange(0, rotary, 2).float() / rotary))
+        self.register_buffer("frequencies", 1 / (ROPE["rope_theta"] ** (torch.arange(0, rotary, 2).float() / rotary)), False)
 
     def _start(self):
         residual = ("o_proj", "out_proj", "down_proj", "attn.proj", "mlp.linear_fc2")
@@ -245,9 +245,13 @@ class Model(nn.Module):
             elif name.endswith("bias") and "dt_bias" not in name:
                 nn.init.zeros_(p)
 
+    def placed(self, array):
+        """An array of a batch where the model is."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.frequencies.device, non_blocking=True)
+
     def angles(self, positions):
         """[3, T] -> cos, sin [T, rotary], interleaved over t, h, w."""
-        turns = torch.as_tensor(positions).float()[..., None] * self.frequencies
+        turns = self.placed(positions).float()[..., None] * self.frequencies
         mixed = turns[0].clone()
         for axis in (1, 2):
             at = slice(axis, ROPE["mrope_section"][axis] * 3, 3)
@@ -262,12 +266,12 @@ class Model(nn.Module):
         branch_positions = np.tile(np.arange(n_branch) + batch.next_position, (3, 1))
         rows = Rows(len(batch.pixels), len(batch.prompt), batch.per_scene, n_branch,
                     (self.angles(batch.positions), self.angles(branch_positions)))
-        features, levels = self.visual(torch.from_numpy(batch.pixels), batch.grid)
-        visual = torch.from_numpy(batch.visual)
-        prompt = lm.embed_tokens(torch.from_numpy(batch.prompt)).expand(rows.scenes, rows.prompt, -1)
+        features, levels = self.visual(self.placed(batch.pixels), batch.grid)
+        visual = self.placed(batch.visual)
+        prompt = lm.embed_tokens(self.placed(batch.prompt)).expand(rows.scenes, rows.prompt, -1)
         prompt = prompt.index_copy(1, visual, features)
         width = prompt.shape[-1]
-        branches = lm.embed_tokens(torch.from_numpy(batch.ids))
+        branches = lm.embed_tokens(self.placed(batch.ids))
         x = torch.cat((prompt.reshape(rows.n_prompt, width), branches.view(-1, width)))
         for i, layer in enumerate(lm.layers):
             x = layer(x, rows)
@@ -287,9 +291,9 @@ class Model(nn.Module):
 
 def loss_of(model, batch, reader_weight=1.0):
     """What is minimised (answers, and what the patches show), and the answers' part of it."""
-    hidden, labels = model(batch), torch.from_numpy(batch.labels)
+    hidden, labels = model(batch), model.placed(batch.labels)
     counted = labels >= 0
     answers = F.cross_entropy(model.logits(hidden[counted]), labels[counted])
     if not reader_weight:
-        return answers, answers.item()
-    return answers + reader_weight * model.reader.loss(model.visual.last, batch), answers.item()
+        return answers, answers.detach()
+    return answers + reader_weight * model.reader.loss(model.visual.last, batch), answers.detach()

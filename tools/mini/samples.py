@@ -26,7 +26,7 @@ def main(folder):
         timing = media.natural_times(rng, task.n_frames) if task.kind == "clip" else None
         scene = draw(rng, task, timing and timing[2])
         codec = ("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv444p")
-        path = media.write(scene, timing, folder, name, codec, "mp4")
+        path, = media.write(scene, timing, folder, name, codec, "mp4")
         for kind in kinds:
             for q in [q for q in scene.questions if q.kind == kind][:1]:
                 asked.append("\t".join((path.name, q.text, q.answer)))

@@ -74,7 +74,8 @@ class Vision(nn.Module):
             frequencies = 1 / (10000 ** (torch.arange(0, half, 2).float() / half))
             turns = torch.cat((at[:, :1] * frequencies, at[:, 1:] * frequencies), -1)
             turns = torch.cat((turns, turns), -1)
-            self.geometries[rows, columns] = matrix, turns.cos(), turns.sin()
+            device = self.pos_embed.weight.device
+            self.geometries[rows, columns] = matrix.to(device), turns.cos().to(device), turns.sin().to(device)
         return self.geometries[rows, columns]
 
     def forward(self, pixels, grid):
@@ -105,13 +106,13 @@ class PatchReader(nn.Module):
     def loss(self, x, batch):
         x = self.norm(x)
         if batch.characters is not None:
-            weights = torch.ones(self.n_characters)
+            weights = torch.ones(self.n_characters, device=x.device)
             weights[0] = 0.1  # most cells are empty
             scores = linear(x, self.characters.weight, self.characters.bias).float()
-            return F.cross_entropy(scores.view(-1, self.n_characters), torch.from_numpy(batch.characters).flatten(), weights)
-        labels = torch.from_numpy(batch.objects).flatten(0, 2)
+            return F.cross_entropy(scores.view(-1, self.n_characters), torch.from_numpy(batch.characters).to(x.device).flatten(), weights)
+        labels = torch.from_numpy(batch.objects).to(x.device).flatten(0, 2)
         weights = labels[:, 0].gt(0).float() * 0.8 + 0.2
         scores = linear(x, self.objects.weight, self.objects.bias).float().flatten(0, 2).split(OBJECT_CLASSES, -1)
-        kinds = 3 if batch.grid[0] > 1 else 2  # a still picture has no direction
+        kinds = 3 if batch.is_clip else 2  # still pictures have no direction
         return sum((F.cross_entropy(scores[i], labels[:, i], reduction="none") * weights).sum() / weights.sum()
                    for i in range(kinds))

@@ -23,7 +23,7 @@ def casual(rng, question):
 def _corpus(n_scenes, seed=7):
     rng = random.Random(seed)
     for _ in range(n_scenes):
-        scene = draw(rng, rng.choice(TASKS[rng.choice(["video", "still", "doc", "doc+", "chart", "chart+"])]))
+        scene = draw(rng, rng.choice(TASKS[rng.choice(["video", "still", "change", "doc", "doc+", "page", "table", "chart", "line", "pie"])]))
         for q in scene.questions:
             yield f"user\n{casual(rng, q.text)}\nassistant\n\n\n{q.answer}"
         if scene.times:

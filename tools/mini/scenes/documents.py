@@ -1,13 +1,10 @@
-"""Printed lines on paper: amounts, dates, names, numbers and words, in eight fonts."""
+"""Lines on paper: amounts, dates, names, numbers and words, printed or as if by hand; a few characters up to half a page."""
 import numpy as np
-from PIL import Image, ImageDraw
 
-from .drawing import FONTS, font
-from .scene import Questions, Scene
+from .drawing import with_article
+from .scene import Questions, Scene, box_text
 from .words import FAMILY_NAMES, FIRST_NAMES, WORDS, date, invented, money, number, short
-
-CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.:-"
-CHARACTER_ID = {c: i + 1 for i, c in enumerate(CHARACTERS)}
+from .writing import Page
 
 # Facts that questions ask for: below which draw they come, their labels, their values.
 _FACTS = [
@@ -22,8 +19,8 @@ _FACTS = [
 _FILLERS = [
     (0.68, lambda rng: f"{rng.choice(WORDS).capitalize()} {money(rng)}"),
     (0.75, lambda rng: f"{rng.randint(1, 20)} x {rng.choice(WORDS)}"),
-    (0.83, lambda rng: " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 2))).capitalize()),
-    (0.90, lambda rng: " ".join(invented(rng) for _ in range(rng.randint(1, 2)))),
+    (0.83, lambda rng: " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 3))).capitalize()),
+    (0.90, lambda rng: " ".join(invented(rng) for _ in range(rng.randint(1, 3)))),
     (0.95, lambda rng: number(rng, 2, 6)),
     (1.01, lambda rng: rng.choice(WORDS).upper()),
 ]
@@ -36,13 +33,17 @@ _QUESTIONS = {
     "order": (["What is the order number?"], "The order number is {}."),
     "room": (["Which room is it?", "What is the room number?"], "Room {}."),
 }
+_THINGS = {"total": "total", "invoice": "invoice number", "date": "date", "customer": "customer", "order": "order number", "room": "room"}
 
 
-def glyph_marks(used_font, text, x, y):
-    """(pair, centre x, centre y, id) of each known character of a text whose top left corner is (x, y)."""
-    edges = [x + used_font.getlength(text[:i]) for i in range(len(text) + 1)]
-    return [(0, (edges[i] + edges[i + 1]) / 2, y + 0.62 * used_font.size, CHARACTER_ID[c])
-            for i, c in enumerate(text) if c in CHARACTER_ID]
+def _prose(rng, page, size, room):
+    """Words up to the end of the line, as in a text that runs on."""
+    text = rng.choice(WORDS).capitalize() if rng.random() < 0.3 else rng.choice(WORDS)
+    while True:
+        longer = f"{text} {rng.choice(WORDS) if rng.random() < 0.85 else invented(rng)}"
+        if page.length(longer, size) > room or len(longer) > 32:
+            return text + ("." if rng.random() < 0.15 and page.length(text + ".", size) <= room else "")
+        text = longer
 
 
 def _line(rng, known):
@@ -58,43 +59,66 @@ def _line(rng, known):
     raise AssertionError
 
 
-def _fitting_line(rng, known, font_index, size, room, tiny):
-    """A line that fits into `room` pixels, in a font a little smaller where need be."""
+def _fitting_line(rng, known, page, size, room, tiny):
+    """A line that fits into `room` pixels, in a font a little smaller where need be: text, fact, size."""
     for _ in range(8):
         text, fact = (short(rng), None) if tiny else _line(rng, known)
         fitted = size
-        while fitted > 10 and font(font_index, fitted).getlength(text) > room:
+        while fitted > 10 and page.length(text, fitted) > room:
             fitted -= 1
-        if font(font_index, fitted).getlength(text) <= room:
-            return text, fact, font(font_index, fitted)
-    return str(rng.randint(10, 99)), None, font(font_index, size)
+        if page.length(text, fitted) <= room:
+            return text, fact, fitted
+    return str(rng.randint(10, 99)), None, size
+
+
+def _ask(q, rng, facts, box_of):
+    for key, (value, box) in facts.items():
+        phrasings, answer = _QUESTIONS[key]
+        kind = key if key in ("total", "invoice", "date") else "fact"
+        q.ask(kind, phrasings, answer.format(value))
+        q.ask("box", [f"Where is the {_THINGS[key]}?", f"Give the box of the {_THINGS[key]}."], box_of(box))
+    if facts:
+        keys = rng.sample(list(facts), min(len(facts), rng.choice([1, 2, 3])))
+        q.ask_json("json", " and ".join(f"the {_THINGS[k]}" for k in keys), {k: facts[k][0] for k in keys})
+        first, second = rng.choice(list(facts)), rng.choice(list(facts))
+        kind = first if first in ("total", "invoice", "date") else "fact"
+        if first != second:
+            q.follow("second", kind, [f"And the {_THINGS[second]}?"], _QUESTIONS[second][1].format(facts[second][0]))
+    absent = [key for key in _QUESTIONS if key not in facts]
+    if absent:
+        key = rng.choice(absent)
+        q.cannot_see([*_QUESTIONS[key][0], f"Where is the {_THINGS[key]}?"], with_article(_THINGS[key], capital=False))
+    asked = rng.choice(list(_QUESTIONS))
+    q.ask("yesno", [f"Does it state the {_THINGS[asked]}?", f"Is the {_THINGS[asked]} given?"], "Yes." if asked in facts else "No.")
 
 
 def draw(rng, width, height, n_lines):
     tiny, n_lines = n_lines == 0, max(1, n_lines)
-    dark = rng.random() < 0.12
-    paper = tuple(rng.randint(0, 40) if dark else rng.randint(225, 255) for _ in range(3))
-    ink = tuple(rng.randint(200, 255) if dark else rng.randint(0, 70) for _ in range(3))
-    image = Image.new("RGB", (width, height), paper)
-    pen = ImageDraw.Draw(image)
-    font_index = rng.randrange(len(FONTS))
+    page = Page(rng, width, height)
     size = rng.randint(11, min(20, int(0.8 * (height - 4) / n_lines))) if height / n_lines > 17 else 11
     pitch = min(size * (rng.uniform(1.15, 1.35) if n_lines > 1 else 1.2), (height - 4) / n_lines)
     y = 1 + rng.random() * max(0, height - 3 - pitch * n_lines)
     x = rng.randint(2, 10)
-    facts, lines, marks = {}, [], []
+    runs_on = n_lines > 5 and rng.random() < 0.5  # a text rather than a form
+    facts, lines = {}, []
     for _ in range(n_lines):
-        text, fact, used = _fitting_line(rng, facts, font_index, size, width - x - 2, tiny)
+        if runs_on:
+            text, fact, fitted = _prose(rng, page, size, width - x - 4), None, size
+        else:
+            text, fact, fitted = _fitting_line(rng, facts, page, size, width - x - 4, tiny)
+        box = page.write(text, x, y, fitted)
         if fact:
-            facts[fact[0]] = fact[1]
+            facts[fact[0]] = fact[1], box
         lines.append(text)
-        pen.text((x, y), text, fill=ink, font=used)
-        marks += glyph_marks(used, text, x, y)
         y += pitch
+    image = page.finish()
     q = Questions(rng)
     q.ask("read", ["Read the text.", "Read the text.", "What does it say?", "What does the text say?",
                    "What is written here?", "Transcribe the text."], "\n".join(lines))
-    for key, value in facts.items():
-        phrasings, answer = _QUESTIONS[key]
-        q.ask(key if key in ("total", "invoice") else "fact", phrasings, answer.format(value))
-    return Scene(np.asarray(image)[None], None, q.asked, characters=marks)
+    if n_lines > 2:
+        i = rng.randrange(n_lines)
+        word = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"][i]
+        q.ask("line", [f"Read line {i + 1}.", f"What is in line {i + 1}?", f"What does the {word} line say?"], lines[i])
+    if not tiny:
+        _ask(q, rng, facts, lambda box: box_text(page.boxes[box], width, height))
+    return Scene(np.asarray(image)[None], None, q.asked, characters=page.marks)

@@ -17,7 +17,9 @@ COLOUR_NAMES = list(COLOURS)
 _DEJAVU = "/usr/share/fonts/truetype/dejavu/"
 _LIBERATION = "/usr/share/fonts/truetype/liberation/"
 FONTS = [_DEJAVU + f"DejaVu{name}.ttf" for name in ("Sans", "Sans-Bold", "SansMono", "Serif")] + [
-    _LIBERATION + f"Liberation{name}.ttf" for name in ("Sans-Regular", "Sans-Bold", "Mono-Regular", "Serif-Regular")]
+    _LIBERATION + f"Liberation{name}.ttf" for name in ("Sans-Regular", "Sans-Bold", "Mono-Regular", "Serif-Regular",
+                                                       "Sans-Italic", "Serif-Italic", "SansNarrow-Regular")]
+HAND_FONTS = [len(FONTS) - 2, len(FONTS) - 3]  # what writing by hand is made of, unevenly
 
 
 def with_article(noun, capital=True):
@@ -80,9 +82,12 @@ def mask(shape, radius, degrees):
 
 
 def put(image, shape, radius, degrees, rgb, x, y):
-    """Lays a shape with its centre at (x, y) on the image."""
+    """Lays a shape with its centre at (x, y) on the image; gives the box around it."""
     m = mask(shape, radius, degrees)
-    image.paste(rgb, (round(x - m.width / 2), round(y - m.height / 2)), m)
+    left, top = round(x - m.width / 2), round(y - m.height / 2)
+    image.paste(rgb, (left, top), m)
+    box = m.point(lambda v: 255 * (v > 96)).getbbox()
+    return left + box[0], top + box[1], left + box[2], top + box[3]
 
 
 def background(rng, width, height):
