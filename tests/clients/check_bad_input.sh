@@ -148,14 +148,14 @@ elif command -v setpriv >/dev/null; then
     chmod 711 "$work"
     chmod 600 "$work/secret.png"
     mkdir "$work/other"
-    cp -r "$mini" "$sightd" "$work/other"
+    cp -r "$mini" "$sightd" "$1/sight-decoder" "$work/other"
     chown -R 65534:65534 "$work/other"
     chmod -R u+rwX "$work/other"
     others=ipc://$work/other/run/sightd.sock
     (cd / && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$work/other/sightd" \
         --endpoint "$others" --model "$work/other/mini" --threads 1) >"$work/other.log" 2>&1 &
     other=$!
-    for _ in $(seq 300); do "$sight" status -e "$others" >/dev/null 2>&1 && break; sleep 0.1; done
+    for _ in $(seq 300); do kill -0 $other && ! "$sight" status -e "$others" >/dev/null 2>&1 || break; sleep 0.1; done
     ask 3 "secret.png.*Permission denied" -e "$others" "$work/secret.png"
     expect 0 "" "$sight" ask -q -n 4 --attach -e "$others" "$work/secret.png" "What?"
     kill $other && wait $other
