@@ -71,11 +71,11 @@ static int add_threads(scmp_filter_ctx c)
     if (!failed) failed = seccomp_rule_add(c, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 #ifndef CONFINE_SANITIZED
     if (!failed) {
-        failed = seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+        failed = seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
     }
     if (!failed) { // asking, of itself
-        failed = seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0),
-                                  SCMP_A2(SCMP_CMP_EQ, 0));
+        failed = seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0, 0),
+                                  SCMP_A2(SCMP_CMP_EQ, 0, 0));
     }
 #endif
     return failed;
