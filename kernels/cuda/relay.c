@@ -159,7 +159,7 @@ typedef struct relay_call {
 // In a recording nothing can be waited for: that spoils it on purpose, and no graph comes of the step.
 static bool recorded(cudaStream_t stream)
 {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     if (!cudaStreamIsCapturing(stream, &status) && status == cudaStreamCaptureStatusNone) return false;
     cudaStreamSynchronize(stream);
     return true;
