@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "daemon/estimate.h"
-#include "daemon/metrics.h"
+#include "daemon/watch/metrics.h"
 #include "daemon/scheduler.h"
 #include "daemon/ticket.h"
 

@@ -11,7 +11,7 @@
 #include "checkpoint/prepare.h"
 #include "daemon/engine_ranks.h"
 #include "daemon/machine.h"
-#include "daemon/scope.h"
+#include "daemon/store/scope.h"
 #include "kernels/memory.h"
 #include "text/group.h"
 #include "text/planes.h"

@@ -16,9 +16,9 @@
 
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
-#include "daemon/metrics.h"
-#include "daemon/feature_store.h"
-#include "daemon/prefix.h"
+#include "daemon/watch/metrics.h"
+#include "daemon/store/feature_store.h"
+#include "daemon/store/prefix.h"
 #include "daemon/weights.h"
 #include "kernels/ops.h"
 #include "text/cache.h"

@@ -1,6 +1,6 @@
 // daemon/fair.h - whose turn it is among those who want the same: priority, age, deadline, and what each has used.
 //
-// Engine time is counted for who asks (daemon/identity.h), and beneath for every connection: of two with the same claim
+// Engine time is counted for who asks (daemon/access/identity.h), and beneath for every connection: of two with the same claim
 // the one who has used less goes first, so requests that are many or long bring nobody more than their share. Who was
 // away gets no credit for it: an account begins with what the least of those at work has used.
 //

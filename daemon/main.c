@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/check.h"
-#include "daemon/confining.h"
-#include "daemon/disk.h"
-#include "daemon/endpoints.h"
-#include "daemon/model_open.h"
-#include "daemon/options.h"
-#include "daemon/resources.h"
+#include "daemon/settings/check.h"
+#include "daemon/media/confining.h"
+#include "daemon/store/disk.h"
+#include "daemon/access/endpoints.h"
+#include "daemon/models/model_open.h"
+#include "daemon/settings/options.h"
+#include "daemon/settings/resources.h"
 #include "daemon/service.h"
 
 static service_signals signals; // so far

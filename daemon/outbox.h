@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
-#include "daemon/record.h"
+#include "daemon/watch/record.h"
 #include "sight/protocol.h"
 
 typedef enum outbox_kind {

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
-#include "daemon/confidence.h"
+#include "daemon/models/confidence.h"
 #include "daemon/task.h"
 #include "sight/protocol.h"
 #include "text/draft.h"

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "daemon/request_media.h"
+#include "daemon/media/request_media.h"
 #include "text/tool_calls.h"
 
 #define MAX_MESSAGES 4096

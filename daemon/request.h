@@ -14,8 +14,8 @@
 #include "base/err.h"
 #include "checkpoint/config.h"
 #include "daemon/fair.h"
-#include "daemon/identity.h"
-#include "daemon/roots.h"
+#include "daemon/access/identity.h"
+#include "daemon/media/roots.h"
 #include "text/chat.h"
 #include "text/draft.h"
 #include "text/sampler.h"
@@ -49,7 +49,7 @@ typedef struct request_media {
     media_kind kind;
     char *path;        // absolute or relative to base_dir, resolved; NULL: bytes. With neither
                        // the part only holds a place in the prompt, and task_create refuses it
-    char *url;         // to be fetched into fd (daemon/fetcher.h), as url_parse writes it; NULL: none
+    char *url;         // to be fetched into fd (daemon/media/fetcher.h), as url_parse writes it; NULL: none
     int fd;            // of the file at path, opened once by request_open_media and read with pread from then on,
                        // or of what was fetched; -1: bytes, or not opened yet
     const void *bytes; // inside `owned`, or borrowed from the message's parts
@@ -72,7 +72,7 @@ typedef struct request {
     chat_options chat;
     sampler_options sampling; // generation_config.json's where the request is silent
     bool seed_given;
-    bool confidence; // is told with the end (daemon/confidence.h)
+    bool confidence; // is told with the end (daemon/models/confidence.h)
     int32_t max_tokens; // 0: not given
     int32_t drafts;     // as in draft_options
     fair_class priority; // no more urgent than who asks may be

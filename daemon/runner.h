@@ -11,8 +11,8 @@
 
 #include "base/err.h"
 #include "daemon/fair.h"
-#include "daemon/heartbeat.h"
-#include "daemon/metrics.h"
+#include "daemon/watch/heartbeat.h"
+#include "daemon/watch/metrics.h"
 #include "daemon/pipeline.h"
 
 typedef struct runner runner;

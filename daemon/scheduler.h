@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 #include "daemon/fair.h"
-#include "daemon/identity.h"
+#include "daemon/access/identity.h"
 #include "sight/protocol.h"
 
 #define SCHEDULER_CLIENT_MAX 255 // bytes of a client's name

@@ -10,9 +10,9 @@
 #include <signal.h>
 
 #include "base/err.h"
-#include "daemon/endpoints.h"
-#include "daemon/models.h"
-#include "daemon/options.h"
+#include "daemon/access/endpoints.h"
+#include "daemon/models/models.h"
+#include "daemon/settings/options.h"
 
 // What was asked for from outside, counted by signal handlers.
 typedef struct service_signals {

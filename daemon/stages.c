@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "daemon/borders.h"
-#include "daemon/kept_pieces.h"
+#include "daemon/store/borders.h"
+#include "daemon/store/kept_pieces.h"
 #include "daemon/pace.h"
 #include "kernels/memory.h"
 #include "text/cache_save.h"

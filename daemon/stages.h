@@ -6,7 +6,7 @@
 // read. Between two slices anything else may run.
 //
 // The prompt is read in pieces whose borders depend on what it holds up to there and on nothing
-// else (daemon/borders.h). So a prompt that goes on from a kept past (daemon/prefix.h) is read with the very steps that
+// else (daemon/store/borders.h). So a prompt that goes on from a kept past (daemon/store/prefix.h) is read with the very steps that
 // it would be read with from its start, and its answer is the same to the last bit.
 // Threads: the engine's.
 #ifndef SIGHT_DAEMON_STAGES_H
@@ -18,7 +18,7 @@
 
 #include "base/err.h"
 #include "daemon/features.h"
-#include "daemon/feed.h"
+#include "daemon/media/feed.h"
 #include "daemon/task.h"
 
 // Whom to tell, and when to stop. Any function may be NULL.

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "daemon/confining.h"
-#include "daemon/overview.h"
+#include "daemon/media/confining.h"
+#include "daemon/watch/overview.h"
 
 #define MAX_CANCEL_BYTES 1024
 #define MAX_STATUS_BYTES 1024

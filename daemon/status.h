@@ -2,9 +2,9 @@
 #ifndef SIGHT_DAEMON_STATUS_H
 #define SIGHT_DAEMON_STATUS_H
 
-#include "daemon/monitor.h"
-#include "daemon/models.h"
-#include "daemon/options.h"
+#include "daemon/watch/monitor.h"
+#include "daemon/models/models.h"
+#include "daemon/settings/options.h"
 #include "daemon/ticket.h"
 
 // What a status speaks about; all borrowed.

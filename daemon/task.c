@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "daemon/feed.h"
-#include "daemon/feed_frames.h"
+#include "daemon/media/feed.h"
+#include "daemon/media/feed_frames.h"
 #include "daemon/form.h"
-#include "daemon/request_media.h"
-#include "daemon/task_media.h"
+#include "daemon/media/request_media.h"
+#include "daemon/media/task_media.h"
 #include "ipc/text.h"
 #include "kernels/memory.h"
 #include "text/marks.h"

@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "daemon/engine.h"
-#include "daemon/prefix.h"
+#include "daemon/store/prefix.h"
 #include "daemon/request.h"
 #include "decoder/video.h"
 #include "text/prompt.h"

@@ -6,8 +6,8 @@
 
 #include "base/clock.h"
 #include "daemon/batch.h"
-#include "daemon/measure.h"
-#include "daemon/request_media.h"
+#include "daemon/watch/measure.h"
+#include "daemon/media/request_media.h"
 #include "ipc/text.h"
 
 // How often the engine's memory is measured while it works.

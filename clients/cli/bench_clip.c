@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "clients/cli/bench.h"
 #include "daemon/stages.h"
-#include "daemon/task_media.h"
+#include "daemon/media/task_media.h"
 
 #define BEFORE   14 // tokens: a turn's beginning
 #define TIME     7  // of a frame pair's time, before its features

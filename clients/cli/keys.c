@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "clients/cli/cli.h"
-#include "daemon/keys.h"
+#include "daemon/access/keys.h"
 #include "ipc/key.h"
 
 #define MAX_META 64

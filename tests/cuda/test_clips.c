@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "checkpoint/safetensors.h"
-#include "daemon/feed.h"
+#include "daemon/media/feed.h"
 #include "daemon/trace.h"
 #include "kernels/memory.h"
 #include "vision/preprocess.h"

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <sys/un.h>
 
-#include "daemon/address.h"
+#include "daemon/media/address.h"
 
 static const char *kind_of(const char *text)
 {
@@ -77,5 +77,5 @@ int main(void)
         cmocka_unit_test(every_range_ends_where_it_ends),
         cmocka_unit_test(other_families_are_not_public),
     };
-    return cmocka_run_group_tests_name("daemon/address", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("daemon/media/address", tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 #include <pthread.h>
 
 #include "daemon/batch.h"
-#include "daemon/request_media.h"
+#include "daemon/media/request_media.h"
 #include "daemon/runner.h"
 
 #define CASES TEST_GOLDEN_DIR "/hybrid/cases"

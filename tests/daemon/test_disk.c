@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/disk.h"
+#include "daemon/store/disk.h"
 
 static disk *open_store(const char *folder, int64_t budget)
 {

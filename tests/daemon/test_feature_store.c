@@ -1,7 +1,7 @@
 // Kept features: what a name says, what goes first, what the budget holds.
 #include "support/test.h"
 
-#include "daemon/feature_store.h"
+#include "daemon/store/feature_store.h"
 
 static const uint8_t key[SIPHASH_KEY_BYTES] = {3}, scope[SIPHASH_BYTES] = {4};
 

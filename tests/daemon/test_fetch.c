@@ -9,8 +9,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "daemon/curl_library.h"
-#include "daemon/fetch.h"
+#include "daemon/media/curl_library.h"
+#include "daemon/media/fetch.h"
 
 #ifndef F_GET_SEALS
 #define F_GET_SEALS 1034
@@ -380,5 +380,5 @@ int main(void)
         cmocka_unit_test(certificates_are_checked),
         cmocka_unit_test(who_waits_hears_of_it_and_can_end_it),
     };
-    return cmocka_run_group_tests_name("daemon/fetch", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("daemon/media/fetch", tests, set_up, tear_down);
 }

@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include "base/file.h"
-#include "daemon/fetcher.h"
-#include "daemon/request_media.h"
+#include "daemon/media/fetcher.h"
+#include "daemon/media/request_media.h"
 
 static web server;
 static metrics *counts;
@@ -250,5 +250,5 @@ int main(void)
         cmocka_unit_test(slow_ones_do_not_hold_up_others),
         cmocka_unit_test(draining_lets_go_of_all),
     };
-    return cmocka_run_group_tests_name("daemon/fetcher", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("daemon/media/fetcher", tests, set_up, tear_down);
 }

@@ -5,7 +5,7 @@
 #include <sched.h>
 
 #include "base/clock.h"
-#include "daemon/pulse.h"
+#include "daemon/watch/pulse.h"
 #include "daemon/runner.h"
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; // held: a step hangs

@@ -1,7 +1,7 @@
 // Who asks: one object a name, rights that are looked at, ceilings that hold.
 #include "support/test.h"
 
-#include "daemon/identity.h"
+#include "daemon/access/identity.h"
 #include "daemon/scheduler.h"
 
 static void a_name_is_one_identity(void **state)

@@ -4,8 +4,8 @@
 
 #include <pthread.h>
 
-#include "daemon/model_open.h"
-#include "daemon/options.h"
+#include "daemon/models/model_open.h"
+#include "daemon/settings/options.h"
 #include "daemon/service.h"
 #ifdef SIGHT_CUDA_SHIM
 #include "kernels/cuda/state.h"

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <pthread.h>
 
-#include "daemon/heartbeat.h"
-#include "daemon/metrics.h"
+#include "daemon/watch/heartbeat.h"
+#include "daemon/watch/metrics.h"
 
 // ---- a reader of the text exposition format 0.0.4 ----
 

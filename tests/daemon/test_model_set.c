@@ -1,7 +1,7 @@
 #include "support/test.h"
 
-#include "daemon/model_set.h"
-#include "daemon/options.h"
+#include "daemon/models/model_set.h"
+#include "daemon/settings/options.h"
 
 #define TWO                                                                                        \
     "kv = int8\nmemory = 10G\n[model small]\nmodel = /a/small\n memory = 30% \nlora = /x\nlora = /y:2\n" \

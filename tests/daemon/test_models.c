@@ -3,8 +3,8 @@
 
 #include <pthread.h>
 
-#include "daemon/models.h"
-#include "daemon/options.h"
+#include "daemon/models/models.h"
+#include "daemon/settings/options.h"
 
 #define MIB ((int64_t)1 << 20)
 

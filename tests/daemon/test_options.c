@@ -4,8 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/notify.h"
-#include "daemon/options.h"
+#include "daemon/watch/notify.h"
+#include "daemon/settings/options.h"
 
 static sight_err read_args(options *o, const char *a, const char *b)
 {

@@ -1,7 +1,7 @@
 // The store of kept pasts: what is found, what goes first, what it counts.
 #include "support/test.h"
 
-#include "daemon/prefix.h"
+#include "daemon/store/prefix.h"
 
 static cache_pool *new_pool(void)
 {

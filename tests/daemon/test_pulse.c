@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "daemon/pulse.h"
+#include "daemon/watch/pulse.h"
 
 static char told[64][160];
 static int n_told;

@@ -3,10 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/base64.h"
-#include "daemon/fetch.h"
+#include "daemon/media/base64.h"
+#include "daemon/media/fetch.h"
 #include "daemon/request.h"
-#include "daemon/request_media.h"
+#include "daemon/media/request_media.h"
 
 static const generation_config defaults = {
     .do_sample = true, .temperature = 0.7, .top_p = 0.8, .top_k = 20, .repetition_penalty = 1};

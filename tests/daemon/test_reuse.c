@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-#include "daemon/borders.h"
+#include "daemon/store/borders.h"
 #include "daemon/pipeline.h"
 #include "daemon/stages.h"
 

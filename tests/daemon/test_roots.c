@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "daemon/roots.h"
+#include "daemon/media/roots.h"
 
 // base/media is allowed, base/secret is not:
 //   media/a.txt, media/sub/b.txt, secret/s.txt
@@ -354,5 +354,5 @@ int main(void)
         cmocka_unit_test(without_roots_nothing_or_anything),
         cmocka_unit_test(roots_that_are_none_are_refused),
     };
-    return cmocka_run_group_tests_name("daemon/roots", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("daemon/media/roots", tests, set_up, tear_down);
 }

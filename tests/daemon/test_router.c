@@ -1,7 +1,7 @@
 // What a router keeps, sends and drops, without models.
 #include "support/test.h"
 
-#include "daemon/router.h"
+#include "daemon/models/router.h"
 
 #include <math.h>
 

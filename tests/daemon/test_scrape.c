@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/metrics.h"
-#include "daemon/scrape.h"
+#include "daemon/watch/metrics.h"
+#include "daemon/watch/scrape.h"
 
 static metrics *counted;
 static atomic_bool well = true;

@@ -5,8 +5,8 @@
 #ifdef SIGHT_CUDA_SHIM
 #include <pthread.h>
 
-#include "daemon/model_open.h"
-#include "daemon/options.h"
+#include "daemon/models/model_open.h"
+#include "daemon/settings/options.h"
 #include "daemon/pipeline.h"
 #include "shim.h"
 

@@ -4,7 +4,7 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include "daemon/disk.h"
+#include "daemon/store/disk.h"
 
 static engine *open_on(disk *d)
 {

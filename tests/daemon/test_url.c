@@ -1,6 +1,6 @@
 #include "support/test.h"
 
-#include "daemon/url.h"
+#include "daemon/media/url.h"
 
 static void reads(const char *text, const char *anew, const char *host, int port)
 {
@@ -177,5 +177,5 @@ int main(void)
         cmocka_unit_test(hosts_are_matched_whole),
         cmocka_unit_test(lists_that_are_wrong_are_named),
     };
-    return cmocka_run_group_tests_name("daemon/url", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("daemon/media/url", tests, NULL, NULL);
 }

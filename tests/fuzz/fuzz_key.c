@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/keys.h"
+#include "daemon/access/keys.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

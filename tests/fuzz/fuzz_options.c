@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/model_set.h"
-#include "daemon/options.h"
+#include "daemon/models/model_set.h"
+#include "daemon/settings/options.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/options.h"
+#include "daemon/settings/options.h"
 #include "daemon/request.h"
 #include "daemon/status.h"
 #include "ipc/wire.h"

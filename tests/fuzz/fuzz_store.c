@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/disk_file.h"
-#include "daemon/prefix_disk.h"
+#include "daemon/store/disk_file.h"
+#include "daemon/store/prefix_disk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

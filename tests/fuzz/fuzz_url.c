@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/url.h"
+#include "daemon/media/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
