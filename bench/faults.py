@@ -305,7 +305,7 @@ def full_disk(d, args):
     try:
         run = os.path.join(d.folder, "second")
         os.makedirs(run, exist_ok=True)
-        other = Daemon(args, run, [*args.full_option, "--weights", "int8"], dict(os.environ, XDG_CACHE_HOME=folder))
+        other = Daemon(args, run, ["--weights", "int8", "--store", os.path.join(folder, "store")], dict(os.environ, XDG_CACHE_HOME=folder))
         try:
             other.until_served()
             for i in range(8):
@@ -329,7 +329,6 @@ def main():
     p.add_argument("--bad", type=int, default=10000, help="bad inputs")
     p.add_argument("--cases", default=",".join(CASES))
     p.add_argument("--option", action="append", default=[], help="for sightd; may be given again")
-    p.add_argument("--full-option", action="append", default=[], help="for the sightd of the full disk")
     args = p.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="sight-faults-") as folder:
