@@ -265,14 +265,8 @@ static sight_err take_locked(decoders *d, decoder_child *out)
 
 static void wait_a_little(decoders *d)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += POLL_MS * 1000000L;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_nsec -= 1000000000;
-        t.tv_sec++;
-    }
-    pthread_cond_timedwait(&d->given, &d->mutex, &t);
+    const struct timespec deadline = clock_deadline(POLL_MS);
+    pthread_cond_timedwait(&d->given, &d->mutex, &deadline);
 }
 
 sight_err decoders_take(decoders *d, decoder_child *out, bool (*stop)(void *), void *stop_arg)
@@ -372,12 +366,8 @@ sight_err decoders_create(decoders **out, const decoders_options *options)
     decoders *d = calloc(1, sizeof *d);
     if (!d) return sight_fail(SIGHT_E_MEMORY, "no memory for decoders");
     d->socket = -1;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&d->mutex, NULL);
-    pthread_cond_init(&d->given, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&d->given);
     set_options(d, options);
     sight_err err = find_program(d);
     if (!err) err = new_child(d, &d->ready[0]);

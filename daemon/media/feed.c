@@ -373,11 +373,7 @@ sight_err feed_open(feed **out, const task *t, const feed_range *range, const at
     f->range = *range;
     f->cancel = cancel;
     pthread_mutex_init(&f->mutex, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&f->changed);
     f->made = calloc((size_t)t->asked->n_media, sizeof(frames *));
     f->started = f->made && !pthread_create(&f->thread, NULL, decoder_main, f);
     if (!f->started) {
@@ -407,22 +403,9 @@ void feed_close(feed **p)
     *p = NULL;
 }
 
-static struct timespec deadline_after(int ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 sight_err feed_next(feed *f, feed_piece *out, int timeout_ms)
 {
-    const struct timespec deadline = deadline_after(timeout_ms);
+    const struct timespec deadline = clock_deadline(timeout_ms);
     sight_err err = SIGHT_OK;
     pthread_mutex_lock(&f->mutex);
     int waited = 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "daemon/store/disk_parts.h"
 
 #define BUCKETS 4096
@@ -277,11 +278,7 @@ sight_err disk_open(disk **out, const char *folder, int64_t budget_bytes)
     d->budget = budget_bytes;
     pthread_mutex_init(&d->mutex, NULL);
     pthread_cond_init(&d->work, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&d->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_cond_init(&d->changed);
     d->path = strdup(folder);
     sight_err err = d->path ? disk_folder_open(&d->folder, folder)
                             : sight_fail(SIGHT_E_MEMORY, "no memory for a store on disk");
@@ -434,23 +431,10 @@ disk_load *disk_load_begin(disk *d, const disk_item *item, int64_t most_bytes)
     return there ? l : NULL;
 }
 
-static struct timespec deadline_after(int ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 bool disk_load_poll(disk_load *l, int wait_ms, blob **out)
 {
     disk *d = l->owner;
-    const struct timespec deadline = deadline_after(wait_ms);
+    const struct timespec deadline = clock_deadline(wait_ms);
     pthread_mutex_lock(&d->mutex);
     int waited = 0;
     while (!l->over && wait_ms > 0 && waited != ETIMEDOUT) {

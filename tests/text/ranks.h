@@ -160,4 +160,17 @@ static inline void check_devices(const device *d, const device *alone, const gol
     }
 }
 
+// A golden case with the features of our own tower.
+static inline void load_case(golden_case *g, const checkpoint *c, const char *model, const char *name)
+{
+    const model_config *config = checkpoint_config(c);
+    kernels *k = golden_kernels(2, true);
+    tower *t = NULL;
+    golden_load(g, model, name, config);
+    assert_ok(tower_create(&t, c, k));
+    golden_encode(g, t, &config->vision);
+    tower_destroy(&t);
+    kernels_destroy(&k);
+}
+
 #endif

@@ -9,18 +9,6 @@
 
 #define VOCAB(d) ((int64_t)checkpoint_config((d)->c)->text.vocab)
 
-static void load_case(golden_case *g, const checkpoint *c, const char *model, const char *name)
-{
-    const model_config *config = checkpoint_config(c);
-    kernels *k = golden_kernels(2, true);
-    tower *t = NULL;
-    golden_load(g, model, name, config);
-    assert_ok(tower_create(&t, c, k));
-    golden_encode(g, t, &config->vision);
-    tower_destroy(&t);
-    kernels_destroy(&k);
-}
-
 static void open_group(device *d, const checkpoint *c, const golden_case *g)
 {
     *d = (device){.c = c, .g = g, .k = golden_kernels(1, true), .second = golden_kernels(1, true)};

@@ -266,18 +266,6 @@ static void open_devices(device *d, collective **group, const checkpoint *c, con
     for (int32_t i = 0; i < RANKS; i++) d[i].group = *group;
 }
 
-static void load_case(golden_case *g, const checkpoint *c, const char *model, const char *name)
-{
-    const model_config *config = checkpoint_config(c);
-    kernels *k = golden_kernels(2, true);
-    tower *t = NULL;
-    golden_load(g, model, name, config);
-    assert_ok(tower_create(&t, c, k));
-    golden_encode(g, t, &config->vision);
-    tower_destroy(&t);
-    kernels_destroy(&k);
-}
-
 // Sums over ranks round differently, and made-up weights amplify that as in test_model.c: by no more than what a
 // float32 model there may be off from the reference.
 static double limit_of(const char *name)
