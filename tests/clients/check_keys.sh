@@ -71,7 +71,7 @@ echo "hello" >"$keys/broken.key"
 expect 2 "broken.key is no key file" "$sight" keys list --folder "$keys"
 rm "$keys/broken.key"
 
-port=$((20000 + RANDOM % 20000))
+port=$((10000 + RANDOM % 5900)) # below those that connections are given
 "$build/sightd" --model "$model" --threads 1 --endpoint "ipc://$folder/s.sock" --endpoint "tcp://127.0.0.1:$port" --keys "$keys" \
     --log warning 2>"$folder/log" &
 daemon=$!

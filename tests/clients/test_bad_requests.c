@@ -462,7 +462,7 @@ static int start(void **state)
 {
     char model[256];
     endless_model(model, sizeof model);
-    const char *const args[] = {"--model", model, "--threads", "1", NULL};
+    const char *const args[] = {"--model", model, "--threads", "1", "--max-running", "1", NULL}; // so that a second one waits
     daemon_start(&server, args);
     client = daemon_connect(&server);
     expect_good();

@@ -2,12 +2,15 @@
 #ifndef TESTS_DAEMON_RUNNING_H
 #define TESTS_DAEMON_RUNNING_H
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -79,6 +82,24 @@ static inline void daemon_prepare(running *r)
 static inline const char *endpoint_file(const running *r)
 {
     return r->endpoint + strlen("ipc://");
+}
+
+// A loopback TCP port that nothing listens at: below those that connections are given, so that no other program is handed
+// it before it is used.
+static inline int free_port(void)
+{
+    static int tried;
+    for (int i = 0; i < 1000; i++) {
+        const int port = 10000 + ((int)getpid() * 17 + 101 * tried++) % 5900;
+        const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        const bool bound = bind(fd, (const struct sockaddr *)&at, sizeof at) == 0;
+        close(fd);
+        if (bound) return port;
+    }
+    fail_msg("no free port");
+    return 0;
 }
 
 static inline void daemon_start(running *r, const char *const *more)
