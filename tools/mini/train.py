@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 
 import vocabulary  # noqa: E402
+from arithmetic import PRODUCT  # noqa: E402
 from batches import Batcher, seed_of  # noqa: E402
 from export import vocabulary_size  # noqa: E402
 from model import CONFIGS, Model, loss_of  # noqa: E402
@@ -104,7 +105,7 @@ class Worker:
 
     def share(self, progress):
         """This process's batches of a step: (task name, task, long answers)."""
-        weights = {name: w * self.need.get(name, 1) for name, w in mixture(progress).items()}
+        weights = {name: w * self.need.get(name, 1) for name, w in mixture(progress).items() if name not in self.options.without}
         rng, todo = random.Random(seed_of(self.options.seed, self.step_number)), []
         for name in rng.choices(list(weights), list(weights.values()), k=2 * self.options.processes):
             task = rng.choice(TASKS[name])
@@ -216,6 +217,7 @@ def main():
     parser.add_argument("--save-every", type=float, default=5, help="minutes")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--without", nargs="*", default=[], choices=TASKS, help="tasks to leave out, to spend the time on the others")
     options = parser.parse_args()
     out = HERE / "runs" / options.name
     if options.command == "plot":
@@ -230,7 +232,8 @@ def main():
     model = Model(CONFIGS[options.config], vocabulary_size(vocabulary.load(out / "tokenizer.json")))
     if options.base:
         model.load_state_dict(torch.load(options.base, map_location="cpu", weights_only=True)["model"])
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {options.processes} processes", flush=True)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {options.processes} processes, "
+          f"products in {str(PRODUCT).removeprefix('torch.')}", flush=True)
     model.share_memory()
     gradients = torch.zeros(options.processes, sum(p.numel() for p in model.parameters())).share_memory_()
     clock = torch.zeros(2).share_memory_()
