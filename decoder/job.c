@@ -115,7 +115,7 @@ bool job_planes(planes *out, const reply *r, const uint8_t *slot, int64_t slot_b
 {
     const reply_planes *p = &r->planes;
     if (r->width < 2 || r->height < 2 || r->width % 2 || r->height % 2) return false;
-    if (p->uv_step < 1 || p->uv_step > 2 || p->bits < 8 || p->bits > 16 || p->shift < 0 || p->bits + p->shift > 16) {
+    if (p->uv_step < 1 || p->uv_step > 2 || p->bits < 8 || p->bits > 16 || p->shift < 0 || p->shift > 16 - p->bits) {
         return false;
     }
     if ((p->bits == 8 && p->shift) || !colours_fit(&p->colours) || slot_bytes > INT64_MAX >> 32) return false;

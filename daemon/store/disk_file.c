@@ -80,9 +80,10 @@ void disk_file_head(uint8_t out[DISK_HEAD_BYTES], const disk_item *item, const v
 
 int64_t disk_file_size(const uint8_t bytes[DISK_HEAD_BYTES], const disk_item *item)
 {
+    static const uint8_t zeros[sizeof((head *)0)->unused];
     head h;
     memcpy(&h, bytes, sizeof h);
-    if (memcmp(h.magic, magic, sizeof magic) || h.version != DISK_VERSION || h.kind != (uint32_t)item->kind ||
+    if (memcmp(h.magic, magic, sizeof magic) || memcmp(h.unused, zeros, sizeof zeros) || h.version != DISK_VERSION || h.kind != (uint32_t)item->kind ||
         memcmp(h.name, item->name, sizeof h.name) || memcmp(h.scope, item->scope, sizeof h.scope) ||
         h.from != item->from || h.to != item->to || h.size > INT64_MAX / 2) {
         return -1;
