@@ -1,5 +1,6 @@
 // Clips through the feed on a device: the patches that the CPU's way gives, within what colours may differ by.
 #include "decoder/clips.h"
+#include "daemon/tasks.h"
 
 #include <math.h>
 
@@ -36,13 +37,7 @@ static task *make(engine *e, const char *path)
 {
     char json[1024];
     write_request(json, sizeof json, path);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r;
-    task *t;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
-    assert_ok(task_create(&t, e, &r, &limits));
-    return t;
+    return task_of(e, json);
 }
 
 typedef struct fed {

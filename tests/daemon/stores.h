@@ -2,26 +2,13 @@
 #ifndef SIGHT_TESTS_DAEMON_STORES_H
 #define SIGHT_TESTS_DAEMON_STORES_H
 
-#include "support/test.h"
+#include "tasks.h"
 
 #include "daemon/pipeline.h"
 #include "daemon/stages.h"
 
-#define HYBRID TEST_GOLDEN_DIR "/hybrid"
-#define CLIP   HYBRID "/cases/video-96x80-30f/v.mkv"
-#define PIC    HYBRID "/cases/image-200x130/a.png"
-#define OTHER  HYBRID "/cases/image-40x40/a.png"
-
-#define USER(content)  "{\"role\": \"user\", \"content\": [" content "]}"
 #define SYSTEM(text)   "{\"role\": \"system\", \"content\": \"" text "\"}"
 #define ANSWERED(text) "{\"role\": \"assistant\", \"content\": \"" text "\"}"
-#define TEXT(s)        "{\"type\": \"text\", \"text\": \"" s "\"}"
-#define IMAGE(p)       "{\"type\": \"image\", \"image\": \"" p "\"}"
-#define VIDEO(p, more) "{\"type\": \"video\", \"video\": \"" p "\"" more "}"
-#define LONG                                                                                      \
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "   \
-    "sixteen seventeen eighteen nineteen twenty one two three four five six seven eight nine ten " \
-    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty "
 
 // A prompt that was read: the logits after it, and what was spared.
 typedef struct reading {
@@ -41,13 +28,8 @@ static inline task *make_task(engine *e, const char *messages, const identity *w
     char json[16384];
     snprintf(json, sizeof json, "{\"messages\": [%s], \"max_tokens\": 12, \"temperature\": 0, "
              "\"enable_thinking\": false}", messages);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r;
     task *t;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
-    r->who = who;
-    assert_ok(task_create(&t, e, &r, &limits));
+    assert_ok(task_try(&t, e, json, who, NULL));
     return t;
 }
 

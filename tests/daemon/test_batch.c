@@ -1,15 +1,12 @@
 // Whole answers that share their steps, in this process: each is what it is alone, whatever the others do.
 #include "agreeing_engine.h"
+#include "tasks.h"
 
 #include <pthread.h>
 
 #include "daemon/batch.h"
 #include "daemon/media/request_media.h"
 #include "daemon/runner.h"
-
-#define CASES TEST_GOLDEN_DIR "/hybrid/cases"
-#define IMAGE "{\"type\": \"image\", \"image\": \"" CASES "/image-200x130/a.png\"}, "
-#define VIDEO "{\"type\": \"video\", \"video\": \"" CASES "/video-96x80-30f/v.mkv\"}, "
 
 // What is asked, and how.
 typedef struct asked {
@@ -18,11 +15,11 @@ typedef struct asked {
 
 static const asked all_asked[] = {
     {"", "tell me more", "\"max_tokens\": 90, \"temperature\": 0"},
-    {IMAGE, "what is this", "\"max_tokens\": 60, \"temperature\": 0.7, \"top_k\": 20, \"presence_penalty\": 1.5, \"seed\": 1"},
+    {IMAGE(PIC) ", ", "what is this", "\"max_tokens\": 60, \"temperature\": 0.7, \"top_k\": 20, \"presence_penalty\": 1.5, \"seed\": 1"},
     {"", "count to ten", "\"max_tokens\": 40, \"temperature\": 1.2, \"seed\": 8, \"repetition_penalty\": 1.2"},
-    {VIDEO, "what happens", "\"max_tokens\": 70, \"temperature\": 0"},
+    {VIDEO(CLIP) ", ", "what happens", "\"max_tokens\": 70, \"temperature\": 0"},
     {"", "tell me more, and then some, about everything there is", "\"max_tokens\": 50, \"temperature\": 0"},
-    {IMAGE VIDEO, "compare them", "\"max_tokens\": 30, \"temperature\": 1, \"seed\": 5"},
+    {IMAGE(PIC) ", " VIDEO(CLIP) ", ", "compare them", "\"max_tokens\": 30, \"temperature\": 1, \"seed\": 5"},
 };
 enum { N = sizeof all_asked / sizeof all_asked[0] };
 
@@ -57,15 +54,10 @@ static heard *ask(const asked *q, const char *drafts, int cancel_after)
     snprintf(json, sizeof json,
              "{\"messages\": [{\"role\": \"user\", \"content\": [%s{\"type\": \"text\", \"text\": \"%s\"}]}], "
              "\"enable_thinking\": false, \"drafts\": %s, %s}", q->media, q->text, drafts, q->fields);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r = NULL;
     heard *h = calloc(1, sizeof *h);
     assert_non_null(h);
     h->cancel_after = cancel_after;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(model)->generation));
-    assert_ok(request_open_media(r, &limits));
-    assert_ok(task_create(&h->task, model, &r, &limits));
+    h->task = task_of(model, json);
     assert_ok(pipeline_create(&h->p, h->task, &h->cancel, hear, h));
     return h;
 }

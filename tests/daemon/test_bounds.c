@@ -1,5 +1,6 @@
 // What bounds an answer from inside: thinking that has used up its tokens, and text that goes round in circles.
 #include "agreeing_engine.h"
+#include "tasks.h"
 
 #include "daemon/pipeline.h"
 
@@ -20,16 +21,11 @@ static sight_err ask(heard *h, const char *fields)
 {
     char json[2048];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": \"tell me more\"}], \"stream\": false, %s}", fields);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
     const atomic_bool never = false;
-    request *r = NULL;
     task *t = NULL;
     *h = (heard){0};
-    sight_err err = request_parse(&r, &source, &limits, &engine_config(model)->generation);
-    if (!err) err = task_create(&t, model, &r, &limits);
+    sight_err err = task_try(&t, model, json, NULL, NULL);
     if (!err) err = pipeline_run(t, &never, hear, h);
-    request_destroy(&r);
     task_destroy(&t);
     if (!err) assert_int_equal(cache_bytes_used(engine_pool(model)), 0);
     return err;

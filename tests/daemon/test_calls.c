@@ -1,5 +1,6 @@
 // Calls of an answer: what is told while they are written, what is listed at the end, and answers that have to be one.
 #include "agreeing_engine.h"
+#include "tasks.h"
 
 #include "daemon/calls.h"
 #include "daemon/pipeline.h"
@@ -75,14 +76,9 @@ static json_t *done_of(const char *fields)
     char json[4096];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": \"tell me more\"}], \"stream\": false, " TOOLS
              ", \"max_tokens\": 60, \"temperature\": 0, %s}", fields);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
     const atomic_bool never = false;
-    request *r = NULL;
-    task *t = NULL;
+    task *t = task_of(model, json);
     json_t *done = NULL;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(model)->generation));
-    assert_ok(task_create(&t, model, &r, &limits));
     assert_ok(pipeline_run(t, &never, hear, &done));
     task_destroy(&t);
     return done;

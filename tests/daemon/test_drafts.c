@@ -1,12 +1,10 @@
 // Whole answers with and without drafts, in this process: the same, whatever ends them.
 #include "agreeing_engine.h"
+#include "tasks.h"
 
 #include "daemon/pipeline.h"
 
-#define CASES TEST_GOLDEN_DIR "/hybrid/cases"
-#define TEXT  "{\"type\": \"text\", \"text\": \"tell me more\"}"
-#define IMAGE "{\"type\": \"image\", \"image\": \"" CASES "/image-200x130/a.png\"}"
-#define VIDEO "{\"type\": \"video\", \"video\": \"" CASES "/video-96x80-30f/v.mkv\"}"
+#define MORE TEXT("tell me more")
 
 static sight_err make(task **out, const char *content, const char *fields, const char *drafts,
                       int32_t usual)
@@ -16,14 +14,9 @@ static sight_err make(task **out, const char *content, const char *fields, const
              "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}], "
              "\"enable_thinking\": false%s%s, %s}",
              content, drafts ? ", \"drafts\": " : "", drafts ? drafts : "", fields);
-    const request_source source = {.json = json, .size = strlen(json)};
     request_limits limits = request_limits_default();
     limits.drafts = usual;
-    request *r = NULL;
-    sight_err err = request_parse(&r, &source, &limits, &engine_config(model)->generation);
-    if (!err) err = task_create(out, model, &r, &limits);
-    request_destroy(&r);
-    return err;
+    return task_try(out, model, json, NULL, &limits);
 }
 
 typedef struct heard {
@@ -104,10 +97,10 @@ static void compare(const char *content, const char *fields, const char *finish_
 
 static void answers_are_the_same(void **state)
 {
-    compare(TEXT, "\"max_tokens\": 120, \"temperature\": 0", "length");
-    compare(IMAGE "," TEXT, "\"max_tokens\": 90, \"temperature\": 0.7, \"top_k\": 20, "
+    compare(MORE, "\"max_tokens\": 120, \"temperature\": 0", "length");
+    compare(IMAGE(PIC) "," MORE, "\"max_tokens\": 90, \"temperature\": 0.7, \"top_k\": 20, "
             "\"top_p\": 0.8, \"presence_penalty\": 1.5, \"seed\": 1", "length");
-    compare(VIDEO "," TEXT, "\"max_tokens\": 90, \"temperature\": 1.2, \"seed\": 8, "
+    compare(VIDEO(CLIP) "," MORE, "\"max_tokens\": 90, \"temperature\": 1.2, \"seed\": 8, "
             "\"repetition_penalty\": 1.2", "length");
 }
 
@@ -119,8 +112,8 @@ static void answers_are_the_same(void **state)
 
 static void answers_of_a_form_are_the_same(void **state)
 {
-    compare(TEXT, FORM ", \"max_tokens\": 300, \"temperature\": 0", "stop");
-    compare(IMAGE "," TEXT, FORM ", \"max_tokens\": 300, \"temperature\": 1, \"top_k\": 40, \"seed\": 3", "stop");
+    compare(MORE, FORM ", \"max_tokens\": 300, \"temperature\": 0", "stop");
+    compare(IMAGE(PIC) "," MORE, FORM ", \"max_tokens\": 300, \"temperature\": 1, \"top_k\": 40, \"seed\": 3", "stop");
 }
 
 // Every number of tokens: a step never reads past the last.
@@ -130,7 +123,7 @@ static void as_many_tokens_as_asked(void **state)
     for (int n = 2; n < 12; n++) {
         heard *h;
         snprintf(fields, sizeof fields, "\"max_tokens\": %d, \"temperature\": 0", n);
-        h = answer_of(TEXT, fields, "4", 0, 0);
+        h = answer_of(MORE, fields, "4", 0, 0);
         assert_int_equal(usage(h, "completion_tokens"), n);
         assert_true(usage(h, "drafted_tokens") <= (n - 1) * 4);
         if (n == 2) assert_int_equal(usage(h, "drafted_tokens"), 0);
@@ -141,7 +134,7 @@ static void as_many_tokens_as_asked(void **state)
 // A stop string out of the middle of the answer, met at whatever place of a step.
 static void stop_strings_end_answers(void **state)
 {
-    heard *whole = answer_of(TEXT, "\"max_tokens\": 60, \"temperature\": 0", "0", 0, 0);
+    heard *whole = answer_of(MORE, "\"max_tokens\": 60, \"temperature\": 0", "0", 0, 0);
     int tried = 0;
     for (size_t at = 20; at + 4 < strlen(whole->text) && tried < 6; at += 9) {
         char ending[5] = {0}, fields[200];
@@ -151,7 +144,7 @@ static void stop_strings_end_answers(void **state)
         if (!plain) continue;
         snprintf(fields, sizeof fields, "\"max_tokens\": 60, \"temperature\": 0, \"stop\": \"%s\"",
                  ending);
-        compare(TEXT, fields, "stop");
+        compare(MORE, fields, "stop");
         tried++;
     }
     assert_true(tried > 0);
@@ -161,7 +154,7 @@ static void stop_strings_end_answers(void **state)
 static void cancelled_answers_end(void **state)
 {
     for (int after = 1; after < 8; after++) {
-        heard *h = answer_of(TEXT, "\"max_tokens\": 500, \"temperature\": 0", "3", 0, after);
+        heard *h = answer_of(MORE, "\"max_tokens\": 500, \"temperature\": 0", "3", 0, after);
         assert_string_equal(reason(h), "cancelled");
         assert_true(usage(h, "completion_tokens") < 500);
         forget(&h);
@@ -173,7 +166,7 @@ static void how_drafts_are_asked_for(void **state)
     static const char *const wrong[] = {"5", "-1", "\"many\"", "\"\"", "true", "1.5"};
     task *t = NULL;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_fails(make(&t, TEXT, "\"max_tokens\": 5", wrong[i], 0), SIGHT_E_ARGUMENT, "drafts");
+        assert_fails(make(&t, MORE, "\"max_tokens\": 5", wrong[i], 0), SIGHT_E_ARGUMENT, "drafts");
     }
     const struct {
         const char *given;
@@ -181,7 +174,7 @@ static void how_drafts_are_asked_for(void **state)
     } right[] = {{NULL, 3, 3}, {"null", 2, 2}, {"\"auto\"", 0, DRAFT_AUTO}, {"\"off\"", 4, 0},
                  {"0", 4, 0}, {"4", 0, 4}, {"\"2\"", 0, 2}};
     for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
-        assert_ok(make(&t, TEXT, "\"max_tokens\": 5", right[i].given, right[i].usual));
+        assert_ok(make(&t, MORE, "\"max_tokens\": 5", right[i].given, right[i].usual));
         assert_int_equal(t->asked->drafts, right[i].want);
         task_destroy(&t);
     }

@@ -1,5 +1,5 @@
 // Forms of answers with the bundled model, from a request's JSON to the text.
-#include "support/test.h"
+#include "tasks.h"
 
 #include <regex.h>
 
@@ -33,13 +33,7 @@ static sight_err make(task **out, const char *format, const char *fields)
     char json[2048];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": \"What moves, and when?\"}], \"stream\": false, "
              "\"max_tokens\": 200, \"response_format\": %s%s}", format, fields);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r = NULL;
-    sight_err err = request_parse(&r, &source, &limits, &engine_config(model)->generation);
-    if (!err) err = task_create(out, model, &r, &limits);
-    request_destroy(&r);
-    return err;
+    return task_try(out, model, json, NULL, NULL);
 }
 
 // The whole answer; it ended by itself.

@@ -1,15 +1,11 @@
 // Tasks and the pipeline in this process, on the golden models.
-#include "support/test.h"
+#include "tasks.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
 #include "daemon/answer.h"
 #include "daemon/pipeline.h"
-
-#define HYBRID TEST_GOLDEN_DIR "/hybrid"
-#define CLIP   HYBRID "/cases/video-96x80-30f/v.mkv"
-#define PIC    HYBRID "/cases/image-200x130/a.png"
 
 static engine *model; // shared: opened once
 
@@ -32,18 +28,8 @@ static sight_err make(task **out, const char *content, const char *fields, const
     char json[4096];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}]%s%s}",
              content, *fields ? ", " : "", fields);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = l ? *l : request_limits_default();
-    request *r = NULL;
-    sight_err err = request_parse(&r, &source, &limits, &engine_config(model)->generation);
-    if (!err) err = task_create(out, model, &r, &limits);
-    request_destroy(&r);
-    return err;
+    return task_try(out, model, json, NULL, l);
 }
-
-#define TEXT(s)  "{\"type\": \"text\", \"text\": \"" s "\"}"
-#define IMAGE(p) "{\"type\": \"image\", \"image\": \"" p "\"}"
-#define VIDEO(p) "{\"type\": \"video\", \"video\": \"" p "\"}"
 
 // What a run said.
 typedef struct heard {

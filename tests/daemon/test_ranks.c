@@ -1,18 +1,10 @@
 // Whole answers of a model that is split over two devices, both the CPU: those of one device, with drafts, kept pasts and
 // pictures; and the end of a request in the middle.
-#include "support/test.h"
+#include "tasks.h"
 
 #include "daemon/pipeline.h"
 #include "text/agreeing.h"
 #include "text/group.h"
-
-#define CASES TEST_GOLDEN_DIR "/hybrid/cases"
-#define TEXT(s) "{\"type\": \"text\", \"text\": \"" s "\"}"
-#define IMAGE "{\"type\": \"image\", \"image\": \"" CASES "/image-200x130/a.png\"}"
-#define VIDEO "{\"type\": \"video\", \"video\": \"" CASES "/video-96x80-30f/v.mkv\"}"
-#define LONG                                                                                      \
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "   \
-    "sixteen seventeen eighteen nineteen twenty one two three four five six seven eight nine ten "
 
 static engine *whole, *halves;
 
@@ -73,15 +65,10 @@ static heard *ask(engine *e, const char *content, const char *drafts, int cancel
     char json[4096];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}], \"max_tokens\": 40, "
              "\"temperature\": 0, \"enable_thinking\": false, \"drafts\": %s}", content, drafts);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r;
-    task *t;
     heard *h = calloc(1, sizeof *h);
     assert_non_null(h);
     h->cancel_after = cancel_after;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
-    assert_ok(task_create(&t, e, &r, &limits));
+    task *t = task_of(e, json);
     assert_ok(pipeline_run(t, &h->cancel, hear, h));
     task_destroy(&t);
     assert_non_null(h->end);
@@ -96,9 +83,9 @@ static void forget(heard *h)
 
 static void answers_are_those_of_one_device(void **state)
 {
-    static const char *const questions[] = {TEXT("tell me more"), TEXT(LONG "what?"), TEXT(LONG "who?"),
-                                            IMAGE "," TEXT("what?"), IMAGE "," TEXT(LONG "where?"),
-                                            VIDEO "," TEXT("why?")};
+    static const char *const questions[] = {TEXT("tell me more"), TEXT(HALF_LONG "what?"), TEXT(HALF_LONG "who?"),
+                                            IMAGE(PIC) "," TEXT("what?"), IMAGE(PIC) "," TEXT(HALF_LONG "where?"),
+                                            VIDEO(CLIP) "," TEXT("why?")};
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
         heard *want = ask(whole, questions[i], "\"off\"", 0);
         heard *got = ask(halves, questions[i], "\"off\"", 0), *drafted = ask(halves, questions[i], "3", 0);
@@ -118,12 +105,12 @@ static void answers_are_those_of_one_device(void **state)
 static void a_request_may_end_in_the_middle(void **state)
 {
     const int64_t before = cache_bytes_used(engine_pool(halves));
-    heard *h = ask(halves, TEXT("tell me " LONG), "2", 3);
+    heard *h = ask(halves, TEXT("tell me " HALF_LONG), "2", 3);
     assert_string_equal(json_string_value(json_object_get(h->end, "finish_reason")), "cancelled");
     forget(h);
     assert_ok(engine_status(halves));
     assert_true(cache_bytes_used(engine_pool(halves)) >= before); // the prompt's past is kept
-    heard *want = ask(whole, TEXT("and " LONG), "\"off\"", 0), *got = ask(halves, TEXT("and " LONG), "\"off\"", 0);
+    heard *want = ask(whole, TEXT("and " HALF_LONG), "\"off\"", 0), *got = ask(halves, TEXT("and " HALF_LONG), "\"off\"", 0);
     assert_string_equal(got->text, want->text);
     forget(want);
     forget(got);

@@ -1,24 +1,11 @@
 // What one prompt has read, the next need not: and answers do not change by it.
-#include "support/test.h"
+#include "tasks.h"
 
 #include <unistd.h>
 
 #include "daemon/store/borders.h"
 #include "daemon/pipeline.h"
 #include "daemon/stages.h"
-
-#define HYBRID TEST_GOLDEN_DIR "/hybrid"
-#define CLIP   HYBRID "/cases/video-96x80-30f/v.mkv"
-#define PIC    HYBRID "/cases/image-200x130/a.png"
-#define OTHER  HYBRID "/cases/image-40x40/a.png"
-
-#define TEXT(s)  "{\"type\": \"text\", \"text\": \"" s "\"}"
-#define IMAGE(p) "{\"type\": \"image\", \"image\": \"" p "\"}"
-#define VIDEO(p) "{\"type\": \"video\", \"video\": \"" p "\"}"
-#define LONG                                                                                      \
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "   \
-    "sixteen seventeen eighteen nineteen twenty one two three four five six seven eight nine ten " \
-    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty "
 
 typedef struct heard {
     char answer[4096];
@@ -77,13 +64,7 @@ static task *make(engine *e, const char *content)
     char json[8192];
     snprintf(json, sizeof json, "{\"messages\": [{\"role\": \"user\", \"content\": [%s]}], "
              "\"max_tokens\": 12, \"temperature\": 0, \"enable_thinking\": false}", content);
-    const request_source source = {.json = json, .size = strlen(json)};
-    const request_limits limits = request_limits_default();
-    request *r;
-    task *t;
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
-    assert_ok(task_create(&t, e, &r, &limits));
-    return t;
+    return task_of(e, json);
 }
 
 static void ask(heard *h, engine *e, const char *content)

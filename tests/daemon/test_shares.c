@@ -9,6 +9,7 @@
 #include "daemon/settings/options.h"
 #include "daemon/pipeline.h"
 #include "shim.h"
+#include "tasks.h"
 
 #define MIB ((int64_t)1 << 20)
 #define SHARES(a, b)                                                                               \
@@ -55,15 +56,10 @@ typedef struct asked {
 static void begin(asked *a, engine *e)
 {
     static const char json[] =
-        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": \"" GOLDEN
-        "/cases/image-40x40/a.png\"}, {\"type\": \"text\", \"text\": \"What is this?\"}]}], \"temperature\": 0, "
+        "{\"messages\": [" USER(IMAGE(OTHER) "," TEXT("What is this?")) "], \"temperature\": 0, "
         "\"max_tokens\": 12, \"enable_thinking\": false}";
-    const request_limits limits = request_limits_default();
-    const request_source source = {.json = json, .size = sizeof json - 1};
-    request *r;
     *a = (asked){0};
-    assert_ok(request_parse(&r, &source, &limits, &engine_config(e)->generation));
-    assert_ok(task_create(&a->task, e, &r, &limits));
+    a->task = task_of(e, json);
     assert_ok(pipeline_create(&a->pipeline, a->task, &a->cancel, hear, &a->heard));
 }
 

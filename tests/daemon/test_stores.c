@@ -88,13 +88,13 @@ static void a_clip_is_taken_in_parts(void **state)
 {
     engine *e = open_engine();
 #define BIG ", \"min_pixels\": 1400000"
-    const reading whole = read_as(e, USER(VIDEO(CLIP, ", \"frames\": 7" BIG)), NULL);
+    const reading whole = read_as(e, USER(VIDEO_WITH(CLIP, ", \"frames\": 7" BIG)), NULL);
     assert_int_equal(whole.encoded, 4);
-    const reading again = read_as(e, USER(TEXT("x") "," VIDEO(CLIP, ", \"frames\": 7" BIG)), NULL);
+    const reading again = read_as(e, USER(TEXT("x") "," VIDEO_WITH(CLIP, ", \"frames\": 7" BIG)), NULL);
     assert_int_equal(again.encoded, 0);
     assert_int_equal(again.spared.media, 1);
     // The store forgets a piece in the middle.
-    task *t = make_task(e, USER(TEXT("y") "," VIDEO(CLIP, ", \"frames\": 7" BIG)), NULL);
+    task *t = make_task(e, USER(TEXT("y") "," VIDEO_WITH(CLIP, ", \"frames\": 7" BIG)), NULL);
     const task_media *m = &t->media[0];
     feature_store *s = engine_features(e);
     blob *kept[4];
@@ -217,7 +217,7 @@ static disk_usage end_life(life *l)
     return u;
 }
 
-#define CONVERSATION SYSTEM("Watch. " LONG) "," USER(VIDEO(CLIP, "") "," TEXT(LONG "what?"))
+#define CONVERSATION SYSTEM("Watch. " LONG) "," USER(VIDEO(CLIP) "," TEXT(LONG "what?"))
 #define MORE         "," ANSWERED("A ball. " LONG) "," Q2
 
 static void a_restart_forgets_nothing(void **state)
@@ -244,7 +244,7 @@ static void a_restart_forgets_nothing(void **state)
     end_life(&l);
 
     l = begin_life(folder, 1 << 30);
-    const reading moved = read_as(l.e, USER(TEXT("First: ") "," VIDEO(CLIP, "")), NULL);
+    const reading moved = read_as(l.e, USER(TEXT("First: ") "," VIDEO(CLIP)), NULL);
     assert_int_equal(moved.spared.tokens, 0);
     assert_int_equal(moved.encoded, 0);
     assert_int_equal(moved.spared.media, 1);
@@ -337,7 +337,7 @@ static void answers_are_the_same(void **state)
             assert_int_equal(t.media, any);
             assert_int_equal(t.features, 0);
         }
-        const told moved = ask(l.e, USER(TEXT("x") "," VIDEO(CLIP, "") "," TEXT("what?")), 2);
+        const told moved = ask(l.e, USER(TEXT("x") "," VIDEO(CLIP) "," TEXT("what?")), 2);
         assert_int_equal(moved.media, 1);
         assert_int_equal(moved.features > 0, moved.tokens == 0);
         end_life(&l);
