@@ -53,6 +53,8 @@ sight_err admission_price(const admission *a, ticket *t, scheduler *s, double no
     j->class = q->priority;
     j->deadline_s = q->deadline_s > 0 ? j->arrived_s + q->deadline_s : 0;
     j->work_s = estimate_seconds(e, &w);
+    j->prompt = w.read;
+    j->token_s = estimate_per_s(&e->read) > 0 ? 1 / estimate_per_s(&e->read) : 0;
     scheduler_planned(s, j);
     return check_deadline(e, t, s, now_s);
 }

@@ -39,6 +39,7 @@ sight_err engine_open(engine **out, const engine_options *options)
     pthread_mutex_init(&e->forms_lock, NULL);
     e->metrics = options->metrics;
     e->index = options->index;
+    e->replica = options->replica;
     sight_err err = engine_open_parts(e, options);
     if (err) engine_close(&e);
     else *out = e;
@@ -49,7 +50,7 @@ void engine_close(engine **p)
 {
     engine *e = *p;
     if (!e) return;
-    feature_store_destroy(&e->features);
+    if (!e->features_shared) feature_store_destroy(&e->features);
     prefix_store_destroy(&e->prefix);
     cache_pool_destroy(&e->pool);
     tower_destroy(&e->eyes);
@@ -134,6 +135,26 @@ metrics *engine_metrics(const engine *e)
 int engine_index(const engine *e)
 {
     return e->index;
+}
+
+int engine_replica(const engine *e)
+{
+    return e->replica;
+}
+
+struct measured *engine_measured(engine *e)
+{
+    return &e->measured;
+}
+
+void engine_agree(engine *e, const engine *other)
+{
+    engine_memory *m = &e->memory;
+    if (other->context < e->context) {
+        e->context = other->context;
+        m->cache = cache_bytes(e->pool, e->context);
+    }
+    if (other->memory.cache_budget < m->cache_budget) m->cache_budget = other->memory.cache_budget;
 }
 
 device_id engine_device(const engine *e, int32_t i)

@@ -62,6 +62,10 @@ typedef struct engine_options {
     struct disk *disk;       // where both are kept over restarts, borrowed; NULL: nowhere
     metrics *metrics;        // the daemon's, borrowed; NULL: nothing is counted
     int index;               // the model's, in their labels
+    // One of several replicas (daemon/replica.h): an engine opened before of the same settings, which outlives this one. It shares
+    // its store of features (where both compute the same bits), its key, and how many rows a step reads. NULL: nothing is shared.
+    engine *first;
+    int replica;             // which one
 } engine_options;
 
 // Auto SIMD, bf16 keys and values, weights by the memory there is, all else zero.
@@ -88,11 +92,16 @@ text_model *engine_text(engine *e);                   // NULL with text_side_onl
 tower *engine_tower(engine *e);                       // NULL without vision
 cache_pool *engine_pool(engine *e);                   // NULL with text_side_only
 prefix_store *engine_prefix(const engine *e);         // NULL: nothing is kept
-feature_store *engine_features(const engine *e);      // NULL: alike, or a text model
+feature_store *engine_features(const engine *e);      // NULL: alike, or a text model; replicas may share it
+struct measured;
+struct measured *engine_measured(engine *e);          // what metrics were told of it (daemon/watch/measure.h)
 
 struct disk *engine_disk(const engine *e);            // as in its options
 metrics *engine_metrics(const engine *e);             // as in its options
 int engine_index(const engine *e);
+int engine_replica(const engine *e);
+// Promises of e no more than other can keep: context and what caches may take. While nobody works with e.
+void engine_agree(engine *e, const engine *other);
 
 device_id engine_device(const engine *e, int32_t i); // the i-th of engine_memory's devices
 const char *engine_model_dir(const engine *e);  // "" for made-up weights

@@ -162,6 +162,7 @@ static sight_err open_weights(engine *e, const engine_options *o)
                            : o->memory_bytes ? o->memory_bytes
                                              : machine_memory_bytes();
     weights_form form = o->weights.form;
+    if (form == WEIGHTS_AUTO && o->first) form = checkpoint_form(o->first->weights);
     if (form == WEIGHTS_AUTO) form = weights_choose(e->weights, on_device(e) ? budget * e->ranks.n : budget);
     e->memory.budget = budget;
     e->memory.devices = e->ranks.n;
@@ -205,6 +206,7 @@ static sight_err open_models(engine *e, const engine_options *o)
 {
     const text_config *t = &e->config.text;
     const int64_t rows = o->step_rows   ? o->step_rows
+                         : o->first     ? text_model_max_rows(o->first->text) // borders of pieces depend on it
                          : on_device(e) ? choose_device_rows(t, e->memory.budget)
                                         : choose_step_rows(t);
     if (on_device(e) && e->memory.weights + rows * row_bytes(t) > e->memory.budget) {
@@ -279,12 +281,22 @@ static sight_err refuse_context(const engine *e, int64_t want, int64_t fits)
                       mib(m->states), mib(m->budget), (long long)fits);
 }
 
-// What earlier requests leave for later ones. Kept features are this process's memory: with the CPU they come
-// out of the same budget as the caches, unasked only out of what a whole context leaves of it.
-static sight_err open_stores(engine *e, const engine_options *o)
+// Whether what one computes has the very bits of the other.
+static bool computes_alike(const engine *a, const engine *b)
 {
-    engine_memory *m = &e->memory;
-    uint8_t scope[SIPHASH_BYTES] = {0};
+    device_info x, y;
+    const device_id on = kernels_device(a->k), other = kernels_device(b->k);
+    if (kernels_simd(a->k) != kernels_simd(b->k) || on.kind != other.kind) return false;
+    if (on.kind == DEVICE_CPU) return true;
+    return !device_describe(&x, on) && !device_describe(&y, other) && !strcmp(x.name, y.name) && x.major == y.major &&
+           x.minor == y.minor;
+}
+
+// Bytes for kept features, which are this process's memory: with the CPU they come out of the same budget as the
+// caches, unasked only out of what a whole context leaves of it.
+static sight_err find_features(int64_t *bytes, const engine *e, const engine_options *o)
+{
+    const engine_memory *m = &e->memory;
     const int64_t spare = on_device(e) ? machine_memory_bytes() / 4 : m->cache_budget - m->cache;
     int64_t features = o->feature_bytes;
     if (!features) features = spare / 4 < MOST_FEATURES ? spare / 4 : MOST_FEATURES;
@@ -293,6 +305,22 @@ static sight_err open_stores(engine *e, const engine_options *o)
         return sight_fail(SIGHT_E_MEMORY, "%s: feature-memory is %.0f MiB, %.0f MiB are left beside the model and "
                           "a context of %lld tokens", e->name, mib(features), mib(spare), (long long)e->context);
     }
+    *bytes = features;
+    return SIGHT_OK;
+}
+
+// What earlier requests leave for later ones.
+static sight_err open_stores(engine *e, const engine_options *o)
+{
+    engine_memory *m = &e->memory;
+    uint8_t scope[SIPHASH_BYTES] = {0};
+    int64_t features = 0;
+    e->features_shared = o->first && computes_alike(e, o->first);
+    if (o->first && !e->features_shared) {
+        warn(e, "this replica's GPU is of another kind than the first one's: answers may differ in their last bits");
+    }
+    sight_err err = e->features_shared ? SIGHT_OK : find_features(&features, e, o);
+    if (err) return err;
     if (!on_device(e)) m->cache_budget -= features;
     e->disk = o->disk;
     if (e->disk && scope_of(scope, e, o, disk_key(e->disk))) {
@@ -300,12 +328,17 @@ static sight_err open_stores(engine *e, const engine_options *o)
         e->disk = NULL;
     }
     const prefix_options po = {.pool = e->pool,
+                               .key = o->first && o->first->prefix ? prefix_store_key(o->first->prefix) : NULL,
                                .disk = e->disk,
                                .scope = scope,
                                .pool_bytes = m->cache_budget,
                                .budget_bytes = o->reuse_bytes ? o->reuse_bytes : m->cache_budget / 4};
-    sight_err err = prefix_store_create(&e->prefix, &po);
+    err = prefix_store_create(&e->prefix, &po);
     if (err || !e->eyes) return err;
+    if (e->features_shared) {
+        e->features = o->first->features;
+        return SIGHT_OK;
+    }
     const feature_options fo = {.budget_bytes = features,
                                 .key = prefix_store_key(e->prefix),
                                 .scope = scope,

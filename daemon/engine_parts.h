@@ -6,6 +6,7 @@
 
 #include "daemon/engine.h"
 #include "daemon/engine_ranks.h"
+#include "daemon/watch/measure.h"
 
 #define ENGINE_MAX_WARNINGS 4
 
@@ -22,6 +23,7 @@ struct engine {
     cache_pool *pool;
     prefix_store *prefix;
     feature_store *features;
+    bool features_shared; // they are another replica's
     int64_t context;
     uint8_t *allowed; // [vocab]
     int32_t eos[CONFIG_MAX_EOS], n_eos;
@@ -31,7 +33,8 @@ struct engine {
     engine_memory memory;
     metrics *metrics; // borrowed
     struct disk *disk; // alike
-    int index;
+    int index, replica;
+    measured measured;
     char warnings[ENGINE_MAX_WARNINGS][256];
     int n_warnings;
 };

@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "daemon/machine.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,4 +37,10 @@ int64_t machine_memory_bytes(void)
     // compared.
     int64_t limit = read_number("/sys/fs/cgroup/memory.max");
     return limit < bytes ? limit : bytes;
+}
+
+int machine_processors(void)
+{
+    cpu_set_t mine;
+    return sched_getaffinity(0, sizeof mine, &mine) ? 1 : CPU_COUNT(&mine);
 }

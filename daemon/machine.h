@@ -7,5 +7,6 @@
 // Bytes that could be allocated now without swapping, within the control group's limit too.
 // INT64_MAX when the system does not say.
 int64_t machine_memory_bytes(void);
+int machine_processors(void); // that this process may run on
 
 #endif

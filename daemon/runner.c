@@ -28,12 +28,12 @@ struct runner {
     runner_work work;
     pthread_t thread;
     metrics *metrics;
-    heartbeat beat;
+    heartbeat own_beat, *beat;
+    runner_book own_book, *book;
 
     // The thread's own.
     turn *turns; // [n], in the order they came
     int n, capacity;
-    fair *fair;
     long came, looks;
 
     pthread_mutex_t mutex; // guards what follows
@@ -65,7 +65,9 @@ static turn begin_turn(runner *r, const fresh_turn *f)
     const runner_claim *c = &f->who;
     turn t = {.arg = f->arg, .who = *c, .state = PIPELINE_READING};
     t.claim = (fair_claim){.class = c->class, .since_s = c->since_s, .deadline_s = c->deadline_s, .order = r->came++};
-    fair_open(r->fair, &t.claim.account, c->who, c->client, c->client_size);
+    pthread_mutex_lock(&r->book->lock);
+    fair_open(r->book->fair, &t.claim.account, c->who, c->client, c->client_size);
+    pthread_mutex_unlock(&r->book->lock);
     return t;
 }
 
@@ -73,7 +75,7 @@ static turn begin_turn(runner *r, const fresh_turn *f)
 static bool take_in(runner *r)
 {
     pthread_mutex_lock(&r->mutex);
-    if (r->n == 0 && r->n_fresh == 0 && !r->stop) note_turn(r, heartbeat_rest(&r->beat));
+    if (r->n == 0 && r->n_fresh == 0 && !r->stop) note_turn(r, heartbeat_rest(r->beat));
     while (r->n == 0 && r->n_fresh == 0 && !r->stop) pthread_cond_wait(&r->changed, &r->mutex);
     int taken = 0;
     for (; taken < r->n_fresh; taken++) {
@@ -95,13 +97,18 @@ static bool take_in(runner *r)
 
 static void charge(runner *r, turn *t, double seconds)
 {
-    fair_charge(r->fair, t->claim.account, seconds);
+    pthread_mutex_lock(&r->book->lock);
+    fair_charge(r->book->fair, t->claim.account, seconds);
+    pthread_mutex_unlock(&r->book->lock);
+    metrics_add_to(r->metrics, METRIC_REPLICA_BUSY, r->work.replica, 0, seconds);
     if (t->who.used_us) atomic_fetch_add(t->who.used_us, (int64_t)(seconds * 1e6 + 0.5));
 }
 
 static void end_turn(runner *r, int i)
 {
-    fair_close(r->fair, &r->turns[i].claim.account);
+    pthread_mutex_lock(&r->book->lock);
+    fair_close(r->book->fair, &r->turns[i].claim.account);
+    pthread_mutex_unlock(&r->book->lock);
     memmove(r->turns + i, r->turns + i + 1, (size_t)(--r->n - i) * sizeof *r->turns);
 }
 
@@ -161,11 +168,13 @@ static int next_reader(const runner *r)
 {
     const double now = r->work.now_s();
     int best = -1;
+    pthread_mutex_lock(&r->book->lock);
     for (int i = 0; i < r->n; i++) {
         const turn *t = &r->turns[i];
         if (t->state == PIPELINE_ANSWERING || t->looked == r->looks) continue;
-        if (best < 0 || fair_before(r->fair, &t->claim, &r->turns[best].claim, now)) best = i;
+        if (best < 0 || fair_before(r->book->fair, &t->claim, &r->turns[best].claim, now)) best = i;
     }
+    pthread_mutex_unlock(&r->book->lock);
     return best;
 }
 
@@ -203,22 +212,37 @@ static void *runner_main(void *arg)
 {
     runner *r = arg;
     while (take_in(r)) {
-        note_turn(r, heartbeat_beat(&r->beat));
+        note_turn(r, heartbeat_beat(r->beat));
         const double start = r->work.now_s();
         const bool busy = answer_all(r);
         read_some(r, busy, r->work.now_s() - start);
     }
-    heartbeat_rest(&r->beat);
+    heartbeat_rest(r->beat);
     return NULL;
 }
 
 // ---- from outside ----
 
+sight_err runner_book_init(runner_book *b)
+{
+    sight_err err = fair_create(&b->fair);
+    if (!err) pthread_mutex_init(&b->lock, NULL);
+    return err;
+}
+
+void runner_book_done(runner_book *b)
+{
+    pthread_mutex_destroy(&b->lock);
+    fair_destroy(&b->fair);
+}
+
 sight_err runner_create(runner **out, const runner_work *work)
 {
     runner *r = calloc(1, sizeof *r);
     if (!r) return sight_fail(SIGHT_E_MEMORY, "no memory for a thread");
-    sight_err err = fair_create(&r->fair);
+    r->book = work->book ? work->book : &r->own_book;
+    r->beat = work->beat ? work->beat : &r->own_beat;
+    sight_err err = work->book ? SIGHT_OK : runner_book_init(&r->own_book);
     if (err) {
         free(r);
         return err;
@@ -230,7 +254,7 @@ sight_err runner_create(runner **out, const runner_work *work)
     if (pthread_create(&r->thread, NULL, runner_main, r)) {
         pthread_cond_destroy(&r->changed);
         pthread_mutex_destroy(&r->mutex);
-        fair_destroy(&r->fair);
+        if (!work->book) runner_book_done(&r->own_book);
         free(r);
         return sight_fail(SIGHT_E_MEMORY, "cannot start a thread");
     }
@@ -245,7 +269,7 @@ void runner_measure(runner *r, metrics *m)
 
 const heartbeat *runner_heartbeat(const runner *r)
 {
-    return &r->beat;
+    return r->beat;
 }
 
 void runner_destroy(runner **pr)
@@ -259,7 +283,7 @@ void runner_destroy(runner **pr)
     pthread_join(r->thread, NULL);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->mutex);
-    fair_destroy(&r->fair);
+    if (r->book == &r->own_book) runner_book_done(r->book);
     free(r->turns);
     free(r->fresh);
     free(r);

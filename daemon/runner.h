@@ -7,6 +7,7 @@
 #ifndef SIGHT_DAEMON_RUNNER_H
 #define SIGHT_DAEMON_RUNNER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/err.h"
@@ -16,6 +17,15 @@
 #include "daemon/pipeline.h"
 
 typedef struct runner runner;
+
+// What who asks has used of all engine threads that share it, so that time counts over all replicas (daemon/runners.h).
+typedef struct runner_book {
+    pthread_mutex_t lock; // held for the calls of daemon/fair.h
+    fair *fair;
+} runner_book;
+
+sight_err runner_book_init(runner_book *b); // SIGHT_E_MEMORY
+void runner_book_done(runner_book *b);
 
 // What to do, on the engine thread. After PIPELINE_OVER of a request it is not called for that again, and arg is no longer
 // the runner's.
@@ -28,6 +38,9 @@ typedef struct runner_work {
     // Slices between two steps of answers last about so long, or as long as a step; one is done in any case.
     double slices_s;
     double (*now_s)(void); // NULL: clock_now_s
+    runner_book *book;     // borrowed; NULL: one of its own
+    heartbeat *beat;       // alike
+    int replica;           // in metrics
 } runner_work;
 
 #define RUNNER_TOGETHER 64

@@ -15,6 +15,7 @@ struct scheduler {
     double mean_s; // of the engine's time that requests took, newer ones counting more
     fair *fair;
     long came;
+    int32_t (*kept)(void *owner, int replica); // NULL: nobody knows
 };
 
 const char *job_state_name(job_state state)
@@ -56,6 +57,11 @@ sight_err scheduler_set_limits(scheduler *s, const scheduler_limits *limits)
     s->jobs = jobs;
     s->limits = *limits;
     return SIGHT_OK;
+}
+
+void scheduler_ask_kept(scheduler *s, int32_t (*kept)(void *owner, int replica))
+{
+    s->kept = kept;
 }
 
 static bool same_client(const job *j, const void *client, size_t size)
@@ -101,79 +107,149 @@ static int most_running(const scheduler *s)
     return s->limits.max_running > 0 ? s->limits.max_running : 1;
 }
 
-// When the first of those that run is over, all of which share the engine. A queue where none does moves soon.
+static int replicas_of(const job *j)
+{
+    return j->replicas > 1 ? j->replicas : 1;
+}
+
+static bool runs_on(const job *j, int replica)
+{
+    return j->state == JOB_RUNNING && j->replica == replica;
+}
+
+// When the first of those that run is over; those of a replica share its engine. A queue where none does moves soon.
 static double first_end_s(const scheduler *s)
 {
-    double least = INFINITY;
-    int n = 0;
-    for (int i = 0; i < s->n; i++) {
-        if (s->jobs[i]->state != JOB_RUNNING) continue;
-        n++;
-        least = fmin(least, left_s(s, s->jobs[i]));
+    double first = INFINITY;
+    for (int replica = 0; replica < REPLICAS_MAX; replica++) {
+        double least = INFINITY;
+        int n = 0;
+        for (int i = 0; i < s->n; i++) {
+            if (!runs_on(s->jobs[i], replica)) continue;
+            n++;
+            least = fmin(least, left_s(s, s->jobs[i]));
+        }
+        if (n) first = fmin(first, n * least);
     }
-    return n ? n * least : s->mean_s;
+    return isfinite(first) ? first : s->mean_s;
 }
+
+// What a forecast plays through.
+typedef struct play {
+    double *left; // [n] over 0: runs; 0: over; below: not begun (PASSED: nor may it be yet)
+    int *on;      // [n] the replica
+    int n, replicas;
+} play;
+
+#define WAITS  -1.0
+#define PASSED -2.0
 
 // The next to be begun in a forecast, of those that are priced; n: none.
 static int next_of(const scheduler *s, const double *left, double now_s)
 {
     int best = s->n;
     for (int i = 0; i < s->n; i++) {
-        if (s->jobs[i]->state != JOB_READY || left[i] >= 0) continue;
+        if (s->jobs[i]->state != JOB_READY || left[i] != WAITS) continue;
         if (best == s->n || goes_before(s, s->jobs[i], s->jobs[best], now_s)) best = i;
     }
     return best;
 }
 
-// Takes off what is done until the first of those that run is over; gives how long that is, 0: none runs.
-static double run_until_end(double *left, int n)
+// How many run on a replica, the least that one of them has left, and all of it.
+static int count_on(const play *p, int replica, double *least, double *sum)
 {
-    double least = INFINITY;
-    int running = 0;
-    for (int i = 0; i < n; i++) {
-        if (left[i] <= 0) continue;
-        running++;
-        least = fmin(least, left[i]);
+    int n = 0;
+    *least = INFINITY;
+    *sum = 0;
+    for (int i = 0; i < p->n; i++) {
+        if (p->left[i] <= 0 || p->on[i] != replica) continue;
+        n++;
+        *sum += p->left[i];
+        *least = fmin(*least, p->left[i]);
     }
-    if (!running) return 0;
-    for (int i = 0; i < n; i++) {
-        if (left[i] > 0) left[i] = left[i] > least ? left[i] - least : 0;
-    }
-    return running * least;
+    return n;
 }
 
-static int count_running(const double *left, int n)
+// Takes off what is done until the first of those that run is over; gives how long that is, 0: none runs.
+static double run_until_end(play *p)
 {
-    int running = 0;
-    for (int i = 0; i < n; i++) running += left[i] > 0;
-    return running;
+    double took = INFINITY, least, sum;
+    for (int r = 0; r < p->replicas; r++) {
+        const int n = count_on(p, r, &least, &sum);
+        if (n) took = fmin(took, n * least);
+    }
+    if (!isfinite(took)) return 0;
+    for (int r = 0; r < p->replicas; r++) {
+        const int n = count_on(p, r, &least, &sum);
+        const double done = n && n * least <= took ? least : took / n;
+        for (int i = 0; n && i < p->n; i++) {
+            if (p->left[i] > 0 && p->on[i] == r) p->left[i] = p->left[i] > done ? p->left[i] - done : 0;
+        }
+    }
+    return took;
+}
+
+// Where the job would be begun in a forecast: which has the least to do; -1: as many as may be run everywhere.
+static int place_in(const scheduler *s, const play *p, const job *j)
+{
+    int best = -1;
+    double least, sum, best_sum = INFINITY;
+    for (int r = 0; r < replicas_of(j); r++) {
+        if (count_on(p, r, &least, &sum) >= most_running(s) || sum >= best_sum) continue;
+        best = r;
+        best_sum = sum;
+    }
+    return best;
+}
+
+// Begins whatever may be; whether the job `of` is among it.
+static bool begin_all(const scheduler *s, play *p, int of, double now_s)
+{
+    bool begun = false;
+    for (int i; (i = next_of(s, p->left, now_s)) < s->n;) {
+        const int at = place_in(s, p, s->jobs[i]);
+        p->left[i] = at < 0 ? PASSED : left_s(s, s->jobs[i]);
+        p->on[i] = at;
+        begun |= at >= 0 && i == of;
+        if (at < 0 && p->replicas == 1) break; // nor may any other
+    }
+    for (int i = 0; i < p->n; i++) {
+        if (p->left[i] == PASSED) p->left[i] = WAITS;
+    }
+    return begun;
+}
+
+static void play_through(const scheduler *s, play *p, const job *j, scheduler_forecast *out, double now_s)
+{
+    double at = 0;
+    int of = s->n;
+    for (int i = 0; i < s->n; i++) {
+        const bool runs = s->jobs[i]->state == JOB_RUNNING;
+        p->left[i] = runs ? left_s(s, s->jobs[i]) : WAITS;
+        p->on[i] = s->jobs[i]->replica;
+        if (replicas_of(s->jobs[i]) > p->replicas) p->replicas = replicas_of(s->jobs[i]);
+        if (s->jobs[i] == j) of = i;
+        if (runs && s->jobs[i] == j) out->start_s = 0;
+    }
+    while (of < s->n && out->end_s < 0) {
+        if (begin_all(s, p, of, now_s)) out->start_s = at;
+        const double took = run_until_end(p);
+        if (took <= 0) return;
+        at += took;
+        if (p->left[of] == 0) out->end_s = at;
+    }
 }
 
 bool scheduler_foresee(const scheduler *s, const job *j, scheduler_forecast *out, double now_s)
 {
-    double *left = malloc(((size_t)s->n + 1) * sizeof *left); // over 0: runs; 0: over; below: not begun
-    double at = 0, start = -1, end = -1;
-    int of = s->n;
-    if (!left) return false;
-    for (int i = 0; i < s->n; i++) {
-        const bool runs = s->jobs[i]->state == JOB_RUNNING;
-        left[i] = runs ? left_s(s, s->jobs[i]) : -1;
-        if (s->jobs[i] == j) of = i;
-        if (runs && s->jobs[i] == j) start = 0;
-    }
-    while (of < s->n && end < 0) {
-        for (int i; count_running(left, s->n) < most_running(s) && (i = next_of(s, left, now_s)) < s->n;) {
-            left[i] = left_s(s, s->jobs[i]);
-            if (i == of) start = at;
-        }
-        const double took = run_until_end(left, s->n);
-        if (took <= 0) break;
-        at += took;
-        if (left[of] == 0) end = at;
-    }
-    free(left);
-    if (start < 0 || end < 0 || j->work_s <= 0) return false;
-    *out = (scheduler_forecast){start, end};
+    play p = {.left = malloc(((size_t)s->n + 1) * sizeof *p.left), .on = calloc((size_t)s->n + 1, sizeof *p.on), .n = s->n,
+              .replicas = 1};
+    scheduler_forecast f = {-1, -1};
+    if (p.left && p.on) play_through(s, &p, j, &f, now_s);
+    free(p.left);
+    free(p.on);
+    if (f.start_s < 0 || f.end_s < 0 || j->work_s <= 0) return false;
+    *out = f;
     return true;
 }
 
@@ -321,28 +397,51 @@ job *scheduler_start_planning(scheduler *s, double now_s)
     return j;
 }
 
-// Beside those that run on the same model.
-static bool fits(const scheduler *s, const job *j)
+// Beside those that run on the same replica of the same model.
+static bool fits(const scheduler *s, const job *j, int replica)
 {
     int64_t bytes = j->memory_bytes;
     bool alone = true;
     for (int i = 0; i < s->n; i++) {
         const job *other = s->jobs[i];
-        if (other->state != JOB_RUNNING || other->model != j->model) continue;
+        if (!runs_on(other, replica) || other->model != j->model) continue;
         bytes += other->memory_bytes;
         alone = false;
     }
     return alone || !j->model_bytes || bytes <= j->model_bytes;
 }
 
+static replica_view look_at(const scheduler *s, const job *j, int replica)
+{
+    replica_view v = {.kept = 0};
+    for (int i = 0; i < s->n; i++) {
+        if (!runs_on(s->jobs[i], replica)) continue;
+        v.running++;
+        v.left_s += left_s(s, s->jobs[i]);
+    }
+    if (s->kept && replicas_of(j) > 1) v.kept = s->kept(j->owner, replica);
+    v.usable = v.kept >= 0 && v.running < most_running(s) && fits(s, j, replica);
+    return v;
+}
+
+// Whether it may begin now, and where.
+static bool place(const scheduler *s, job *j)
+{
+    replica_view views[REPLICAS_MAX];
+    bool for_kept;
+    for (int i = 0; i < replicas_of(j); i++) views[i] = look_at(s, j, i);
+    const int at = replica_choose(views, replicas_of(j), j->prompt, j->token_s, &for_kept);
+    if (at < 0) return false;
+    j->replica = at;
+    j->for_kept = for_kept;
+    return true;
+}
+
 job *scheduler_start_running(scheduler *s, double now_s)
 {
-    int running = 0;
-    for (int i = 0; i < s->n; i++) running += s->jobs[i]->state == JOB_RUNNING;
     full_models full = {.n = 0};
-    if (running >= most_running(s)) return NULL;
     job *j;
-    while ((j = next_in(s, JOB_READY, &full, now_s)) && !fits(s, j)) {
+    while ((j = next_in(s, JOB_READY, &full, now_s)) && !place(s, j)) {
         if (full.n == FULL_MAX) return NULL;
         full.model[full.n++] = j->model;
     }

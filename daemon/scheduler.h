@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "daemon/fair.h"
 #include "daemon/access/identity.h"
+#include "daemon/replica.h"
 #include "sight/protocol.h"
 
 #define SCHEDULER_CLIENT_MAX 255 // bytes of a client's name
@@ -39,7 +40,12 @@ typedef struct job {
     size_t bytes; // of its message, held until it is over
     int64_t memory_bytes; // that it takes beside the model, once it is priced
     const void *model;    // which one, once that is known
-    int64_t model_bytes;  // for all that run on it; one runs whatever it takes. 0: no limit
+    int64_t model_bytes;  // for all that run on it, on each replica; one runs whatever it takes. 0: no limit
+    int replicas;         // of the model; 0: 1
+    int replica;          // that it runs on
+    bool for_kept;        // which has kept most of its prompt's beginning
+    int32_t prompt;       // tokens
+    double token_s;       // of the engine's time, for reading one; 0: nobody knows
     job_state state;
     bool cancelled; // to be let go as soon as whoever works on it lets go
     double arrived_s, started_s;
@@ -60,7 +66,7 @@ typedef struct scheduler_limits {
     int max_jobs;            // in all
     int max_jobs_per_client;
     int64_t max_bytes;       // of all messages held
-    int max_running;         // at once; 0: 1
+    int max_running;         // at once, on each replica; 0: 1
 } scheduler_limits;
 
 typedef struct scheduler scheduler;
@@ -72,13 +78,17 @@ void scheduler_destroy(scheduler **s); // accepts NULL; leaves NULL; jobs are th
 // Other limits. Those who are in the queue stay in it. SIGHT_E_MEMORY: nothing has changed.
 sight_err scheduler_set_limits(scheduler *s, const scheduler_limits *limits);
 
+// Of a request's owner: how many tokens of its prompt a replica of its model has read for an earlier one; below 0: that replica is
+// not to be had. Asked only of models with several.
+void scheduler_ask_kept(scheduler *s, int32_t (*kept)(void *owner, int replica));
+
 // Adds at the end; the job stays the caller's and must outlive its stay. SIGHT_E_BUSY with how long
 // to wait; SIGHT_E_ARGUMENT when the client has an unfinished request of that id; SIGHT_E_MEMORY.
 sight_err scheduler_add(scheduler *s, job *j);
 // Takes it out, in any state. now_s is for a running job's duration, from which waits are guessed.
 void scheduler_remove(scheduler *s, job *j, double now_s);
 
-// The job that should be priced or run now, and marks it PLANNING or RUNNING; NULL: none, or as many
+// The job that should be priced or run now, and marks it PLANNING or RUNNING (on job.replica); NULL: none, or as many
 // as may be are already. Cancelled jobs are not started; while the next one of a
 // model does not fit into its memory none of that model is.
 job *scheduler_start_planning(scheduler *s, double now_s);

@@ -286,9 +286,9 @@ static sight_err open_parts(service *s, const endpoints *at)
     const bool on_device = models_on_devices(s->models);
     const runner_work work = {.step = ticket_step, .answer = ticket_answer,
                               .slices_s = on_device ? DEVICE_SLICES_S : SLICES_S};
-    if (!err) err = runner_create(&s->runner, &work);
-    if (!err) runner_measure(s->runner, s->metrics);
-    if (!err) err = monitor_create(&s->monitor, s->o, runner_heartbeat(s->runner), s->now_s);
+    if (!err) err = runners_create(&s->runners, &work, s->metrics);
+    if (!err) scheduler_ask_kept(s->queue, ticket_kept);
+    if (!err) err = monitor_create(&s->monitor, s->o, runners_heartbeats(s->runners), s->now_s);
     if (!err) err = gate_open(&s->gate, &s->o->gate, s->identities, s->metrics);
     server_options so = {.endpoints = at->at, .n_endpoints = at->n, .max_message_bytes = s->o->max_message_bytes,
                          .send_queue = s->o->send_queue};
@@ -309,7 +309,7 @@ static void close_parts(service *s)
     worker_destroy(&s->planner);
     if (s->o->fetcher) fetcher_drain(s->o->fetcher);
     if (s->reload) reload_drain(s->reload);
-    runner_destroy(&s->runner);
+    runners_destroy(&s->runners);
     outbox_destroy(&s->outbox);
     while (s->queue && scheduler_count(s->queue)) {
         ticket *t = scheduler_get(s->queue, 0)->owner;

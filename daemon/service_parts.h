@@ -4,7 +4,7 @@
 #define SIGHT_DAEMON_SERVICE_PARTS_H
 
 #include "daemon/admission.h"
-#include "daemon/runner.h"
+#include "daemon/runners.h"
 #include "daemon/service.h"
 #include "daemon/settings/reload.h"
 #include "daemon/ticket.h"
@@ -22,7 +22,7 @@ typedef struct service {
     gate *gate;
     outbox *outbox;
     worker *planner;
-    runner *runner;
+    runners *runners;
     const service_signals *signals;
     sig_atomic_t reloaded; // how often, of signals->reloads
     reload *reload;

@@ -103,7 +103,7 @@ static void send_early_end(service *s, ticket *t)
             free(json);
         }
         break;
-    case WHY_LOST: send_error(s, t, SIGHT_E_INTERNAL, s->lost_line); break;
+    case WHY_LOST: send_error(s, t, SIGHT_E_INTERNAL, *t->late_line ? t->late_line : s->lost_line); break;
     default: break;
     }
 }
@@ -142,11 +142,32 @@ void tickets_end_all(service *s, ticket_why why, bool also_running)
     }
 }
 
+// Of several replicas the others go on: who runs on this one is told.
+static bool lose_replica(service *s, const ticket *lost)
+{
+    bool news;
+    int running = 0;
+    const int left = models_lose(s->models, &lost->use, lost->job.replica, &news);
+    if (left == 0) return false;
+    for (int i = 0; news && i < scheduler_count(s->queue); i++) {
+        ticket *t = scheduler_get(s->queue, i)->owner;
+        if (t->job.state != JOB_RUNNING || t->model != lost->model) continue;
+        snprintf(t->late_line, sizeof t->late_line, "%s", lost->lost_line);
+        tickets_end_early(s, t, WHY_LOST);
+        running++;
+    }
+    if (!news) return true;
+    metrics_add(s->metrics, METRIC_DEVICE_FAULTS, 1);
+    log_line(LOG_ERROR, "the GPU of replica %d of model '%s' has failed, %d requests are lost, %d replicas go on: %s",
+             lost->job.replica, models_name(&lost->use), running, left, lost->lost_line);
+    return true;
+}
+
 // A GPU that has failed does not come back within this process: everybody is told, and the daemon ends, to be
 // started again.
 static void lose_engine(service *s, const ticket *t)
 {
-    if (s->lost) return;
+    if (s->lost || lose_replica(s, t)) return;
     s->lost = true;
     s->cancelled_s = s->now_s;
     metrics_add(s->metrics, METRIC_DEVICE_FAULTS, 1);
@@ -178,6 +199,7 @@ static void price(service *s, ticket *t)
 {
     t->job.model = t->model;
     t->job.model_bytes = engine_get_memory(t->model).cache_budget;
+    t->job.replicas = models_replicas(s->models, &t->use);
     if (!admission_price(&s->admission, t, s->queue, s->now_s)) return;
     snprintf(t->late_line, sizeof t->late_line, "%s", sight_error());
     tickets_end_early(s, t, WHY_LATE);
@@ -230,8 +252,12 @@ void tickets_start(service *s)
     job *j = scheduler_start_planning(s->queue, s->now_s);
     if (j) worker_run(s->planner, ticket_plan, j->owner);
     while ((j = scheduler_start_running(s->queue, s->now_s))) {
+        ticket_place(j->owner);
         const runner_claim claim = ticket_claim(j->owner);
-        if (!runner_add(s->runner, j->owner, &claim)) continue;
+        if (!runners_add(s->runners, j->replica, j->owner, &claim)) {
+            account_begun(s->metrics, j);
+            continue;
+        }
         j->state = JOB_READY; // the engine thread does not have it
         tickets_end_early(s, j->owner, WHY_NOT);
     }

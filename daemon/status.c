@@ -47,6 +47,7 @@ static void add_progress(json_t *o, ticket *t, double now_s)
     json_object_set_new(o, "priority", json_string(fair_class_name(t->job.class)));
     set_integer(o, "memory_bytes", t->job.memory_bytes);
     if (t->job.state != JOB_RUNNING) return;
+    if (t->job.replicas > 1) set_integer(o, "replica", t->job.replica);
     set_real(o, "running_s", now_s - t->job.started_s);
     set_real(o, "engine_s", 1e-6 * (double)atomic_load(&t->used_us));
     const int drawn = atomic_load(&t->drawn);

@@ -322,6 +322,23 @@ void ticket_next(ticket *t)
     atomic_store(&t->drawn, 0);
 }
 
+int32_t ticket_kept(void *arg, int replica)
+{
+    ticket *t = arg;
+    const task *k = t->task;
+    const engine *e = models_replica(t->models, &t->use, replica);
+    if (!e) return -1;
+    const prefix_prompt p = {k->prompt.ids, k->prompt.n, k->places, k->asked->n_media, k->asked->who};
+    return engine_prefix(e) ? prefix_store_longest(engine_prefix(e), &p) : 0;
+}
+
+void ticket_place(ticket *t)
+{
+    if (t->job.replicas < 2) return;
+    t->model = models_replica(t->models, &t->use, t->job.replica);
+    t->task->model = t->model;
+}
+
 runner_claim ticket_claim(ticket *t)
 {
     const request *q = t->task->asked;

@@ -42,7 +42,7 @@ typedef struct ticket {
     // The workers' part.
     models *models; // from which the request chooses
     model_use use;
-    engine *model;  // that it uses; NULL: none yet
+    engine *model;  // that it uses; NULL: none yet. Planned with the first replica, run on any
     bool waits;     // planning has to wait for the model
     route *route;   // NULL: one model was asked for
     bool again;     // another model is to be asked: ticket_next
@@ -70,7 +70,7 @@ typedef struct ticket {
     int sampled;    // `drawn` a second ago, at sampled_s, and tokens a second since
     double sampled_s, drawn_per_s;
     ticket_why why;   // it is to end early
-    char late_line[320];
+    char late_line[320]; // of WHY_LATE, and of WHY_LOST on one of several replicas
     outbox_item *end; // the done or error that a worker has put, to be sent once the worker let go
     bool ended;       // its client has been sent done or error
     bool failed;      // planning reported an error
@@ -93,6 +93,11 @@ void ticket_plan(void *arg);
 void ticket_fetch(ticket *t);
 // Lets go of the model that was asked, for the next one of its router; it is to be planned again then.
 void ticket_next(ticket *t);
+// How many tokens of its prompt that replica of its model has read for an earlier request; below 0: it is not to be had. Of one that
+// is planned; for scheduler_ask_kept.
+int32_t ticket_kept(void *arg, int replica);
+// Before it runs: it has been given to the replica of its job (job.replica).
+void ticket_place(ticket *t);
 // What its claim to the engine is, for runner_add.
 runner_claim ticket_claim(ticket *t);
 // For the engine thread (daemon/runner.h). Puts the pipeline's events, and before it gives

@@ -39,7 +39,19 @@ typedef struct device_list {
 } device_list;
 
 sight_err device_parse_list(device_list *out, const char *word, const char *what);
-// The word of either alone, without looking at the machine. SIGHT_E_ARGUMENT.
+// The devices of a model that is open several times, a list for each of these replicas: lists with '/' between ("cuda:0/cuda:1",
+// "cuda:0,1/cuda:2,3", "cpu/cpu"), "cuda:each" (a replica on each GPU that is new enough); or one list, as above. All are of one
+// kind and as many, since what is computed depends on that; a GPU is named once.
+typedef struct device_sets {
+    device_list at[DEVICE_LIST_MAX];
+    int32_t n;
+} device_sets;
+
+// SIGHT_E_ARGUMENT, SIGHT_E_UNSUPPORTED, as device_parse_list.
+sight_err device_parse_sets(device_sets *out, const char *word, const char *what);
+// The word alone, without looking at the machine. SIGHT_E_ARGUMENT.
+sight_err device_check_sets(const char *word, const char *what);
+// The word of a device or list, alike.
 sight_err device_check_word(const char *word, const char *what);
 // "cpu", "cuda:0". text has room for 16.
 void device_format(char *text, device_id id);

@@ -7,7 +7,7 @@
 //
 // A place is a number, so trying tokens ahead and going back costs nothing. Place 0 is the beginning.
 //
-// Threads: a vocabulary is read by any, but for grammar_mask: masks of one vocabulary belong to one thread at a time.
+// Threads: a vocabulary is any's, a grammar one's at a time.
 #ifndef SIGHT_TEXT_GRAMMAR_H
 #define SIGHT_TEXT_GRAMMAR_H
 

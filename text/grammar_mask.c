@@ -2,6 +2,7 @@
 //
 // Where text may go on freely (in a JSON string) nearly all tokens may come. They are found without the trie, by the kinds of
 // their bytes and how many characters they have, and the walk leaves out branches that hold nothing else.
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,6 +95,6 @@ const uint8_t *grammar_mask(grammar *g, int32_t where, uint64_t *serial)
     for (int32_t i = 0; from.may_end && i < w.v->n_ends; i++) m->allowed[w.v->ends[i]] = 1;
     m->place = where;
     m->used = g->clock;
-    *serial = m->serial = ++g->vocabulary->masks;
+    *serial = m->serial = atomic_fetch_add(&g->vocabulary->masks, 1) + 1;
     return m->allowed;
 }

@@ -27,7 +27,7 @@ struct grammar_vocabulary {
     const tokenizer *tokens;
     int32_t size;    // ids of the model
     int32_t *ends, n_ends;
-    uint64_t masks;  // made so far
+    _Atomic uint64_t masks; // made so far, by grammars of any thread
     uint16_t *kinds; // [size] of a token's bytes; all where these do not say enough
     uint8_t *characters; // [size] that a token begins; 255: that many or more
     int32_t *order;  // ids of tokens with text, by their bytes

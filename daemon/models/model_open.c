@@ -95,11 +95,22 @@ static sight_err open_on(engine **out, engine_options *e, const device_list *on,
     return engine_open(out, e);
 }
 
+// Replicas on the CPU have a part of its processors each, unless it is said how many; what is computed does not depend on it.
+static void divide_threads(engine_options *e, const model_opening *how)
+{
+    if (e->threads || how->on->at[0].kind != DEVICE_CPU) return;
+    e->threads = machine_processors() / how->replicas;
+    if (e->threads < 1) e->threads = 1;
+}
+
 static sight_err open_model(void *arg, engine **out, const model_opening *how)
 {
     engine_options e = how->spec->engine;
     teller t = {.how = how};
     e.index = how->index;
+    e.first = how->first;
+    e.replica = how->replica;
+    if (how->replicas > 1) divide_threads(&e, how);
     e.weights.progress = tell_preparing;
     e.weights.progress_arg = &t;
     e.weights.stop = how->stop;
@@ -111,6 +122,8 @@ static sight_err open_model(void *arg, engine **out, const model_opening *how)
         *how->elsewhere = !err;
     }
     if (err) return err;
+    if (how->first) engine_agree(how->first, *out);
+    if (how->replicas > 1) log_line(LOG_INFO, "replica %d of %d:", how->replica, how->replicas);
     for (int i = 0; engine_warning(*out, i); i++) log_line(LOG_WARNING, "%s", engine_warning(*out, i));
     tell_device(*out, how->spec->device);
     tell_memory(*out, e.weights.form == WEIGHTS_AUTO);
@@ -120,6 +133,7 @@ static sight_err open_model(void *arg, engine **out, const model_opening *how)
 
 static void close_model(void *arg, engine **e)
 {
+    measure_closing(*e);
     engine_close(e);
 }
 
@@ -128,9 +142,9 @@ static json_t *describe_model(void *arg, const engine *e)
     return engine_describe(e);
 }
 
-static sight_err find_devices(void *arg, device_list *out, const char *word)
+static sight_err find_devices(void *arg, device_sets *out, const char *word)
 {
-    return device_parse_list(out, is_auto(word) ? "auto" : word, "device");
+    return device_parse_sets(out, is_auto(word) ? "auto" : word, "device");
 }
 
 static sight_err find_memory(void *arg, int64_t *all, int64_t *left, device_id device)

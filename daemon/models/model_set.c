@@ -73,7 +73,7 @@ static sight_err read_word(model_spec *m, const char *name, const char *word, co
 {
     if (!strcmp(name, "memory")) return settings_share(&m->memory_bytes, &m->memory_percent, word, where);
     if (!strcmp(name, "device-memory")) return settings_share(&m->device_bytes, &m->device_percent, word, where);
-    if (!strcmp(name, "device")) return device_check_word(word, where);
+    if (!strcmp(name, "device")) return device_check_sets(word, where);
     if (!strcmp(name, "load")) return read_load(&m->at_start, word, where);
     if (!strcmp(name, "kv")) return model_kv_parse(&m->engine.kv_type, word, where);
     if (!strcmp(name, "weights")) return weights_form_parse(&m->engine.weights.form, word);

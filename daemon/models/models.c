@@ -45,6 +45,42 @@ static void on_progress(void *arg, int percent)
     models_tell(m);
 }
 
+static engine *first_of(engine *const *replicas, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (replicas[i]) return replicas[i];
+    }
+    return NULL;
+}
+
+// The last first: they have what they share from the first.
+static void close_replicas(models *m, engine **replicas, int n)
+{
+    for (int i = n - 1; i >= 0; i--) {
+        if (replicas[i]) m->ops.close(m->ops.arg, &replicas[i]);
+    }
+}
+
+// All or none, but for those whose device has failed. Without the lock: nobody else changes what is being loaded.
+static sight_err open_replicas(models *m, const model_entry *e, model_opening *how, engine **opened)
+{
+    sight_err err = SIGHT_OK;
+    char line[sizeof e->line];
+    how->replicas = e->on.n;
+    for (int i = 0; i < e->on.n && !err; i++) {
+        if (e->lost[i]) continue;
+        how->on = &e->on.at[i];
+        how->replica = i;
+        how->first = first_of(opened, i);
+        err = m->ops.open(m->ops.arg, &opened[i], how);
+    }
+    if (!err && !first_of(opened, e->on.n)) err = sight_fail(SIGHT_E_INTERNAL, "the GPUs of all its replicas have failed");
+    if (!err) return SIGHT_OK;
+    snprintf(line, sizeof line, "%s", sight_error());
+    close_replicas(m, opened, e->on.n);
+    return sight_fail(err, "%s", line);
+}
+
 // With the lock, which is let go meanwhile.
 static void load(models *m, model_entry *e)
 {
@@ -56,9 +92,9 @@ static void load(models *m, model_entry *e)
     const double began_s = models_now(m);
     pthread_mutex_unlock(&m->lock);
     models_tell(m);
-    engine *opened = NULL;
+    engine *opened[DEVICE_LIST_MAX] = {NULL};
     char line[sizeof e->line] = "";
-    sight_err err = m->ops.open(m->ops.arg, &opened, &how);
+    sight_err err = open_replicas(m, e, &how, opened);
     if (err) snprintf(line, sizeof line, "%s", sight_error());
     pthread_mutex_lock(&m->lock);
     e->percent = -1;
@@ -68,10 +104,12 @@ static void load(models *m, model_entry *e)
     metrics_observe(m->metrics, METRIC_MODEL_LOAD_SECONDS, e->used_s - began_s);
     if (elsewhere) e->budget = 0; // of the memory that was meant
     if (!err) {
-        e->engine = opened;
+        memcpy(e->replicas, opened, sizeof e->replicas);
+        e->engine = first_of(opened, e->on.n);
         e->too_small = 0;
         e->state = MODEL_LOADED;
         e->eager = false;
+        metrics_count_replicas(m->metrics, e->on.n);
         metrics_add_to(m->metrics, METRIC_MODEL_LOADS, e->index, 0, 1);
         metrics_set_at(m->metrics, METRIC_MODEL_LOADED, e->index, 0, 1);
         log_line(LOG_INFO, "model '%s': loaded in %.1f s", e->spec.name, e->used_s - began_s);
@@ -93,11 +131,13 @@ static void fail(models *m, model_entry *e)
 
 static void unload(models *m, model_entry *e)
 {
-    engine *open = e->engine;
+    engine *open[DEVICE_LIST_MAX];
+    memcpy(open, e->replicas, sizeof open);
+    memset(e->replicas, 0, sizeof e->replicas);
     e->engine = NULL;
     pthread_mutex_unlock(&m->lock);
     models_tell(m);
-    m->ops.close(m->ops.arg, &open);
+    close_replicas(m, open, e->on.n);
     pthread_mutex_lock(&m->lock);
     e->state = MODEL_NOT_LOADED;
     metrics_add_to(m->metrics, METRIC_MODEL_UNLOADS, e->index, 0, 1);
@@ -214,7 +254,7 @@ void models_destroy(models **p)
     pthread_mutex_unlock(&m->lock);
     if (m->started) pthread_join(m->thread, NULL);
     for (int i = 0; i < m->n; i++) {
-        if (m->entries[i]->engine) m->ops.close(m->ops.arg, &m->entries[i]->engine);
+        close_replicas(m, m->entries[i]->replicas, m->entries[i]->on.n);
     }
     models_destroy_entries(m->entries, m->n);
     model_set_done(&m->set);
@@ -339,6 +379,35 @@ const char *models_name(const model_use *use)
 int models_index(const model_use *use)
 {
     return use->entry ? use->entry->index : -1;
+}
+
+int models_replicas(models *m, const model_use *use)
+{
+    pthread_mutex_lock(&m->lock);
+    const int n = use->entry ? use->entry->on.n : 1;
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
+engine *models_replica(models *m, const model_use *use, int i)
+{
+    const model_entry *e = use->entry;
+    pthread_mutex_lock(&m->lock);
+    engine *found = use->engine && i >= 0 && i < e->on.n && !e->lost[i] ? e->replicas[i] : NULL;
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
+int models_lose(models *m, const model_use *use, int i, bool *news)
+{
+    model_entry *e = use->entry;
+    int left = 0;
+    pthread_mutex_lock(&m->lock);
+    *news = !e->lost[i];
+    e->lost[i] = true;
+    for (int k = 0; k < e->on.n; k++) left += e->replicas[k] && !e->lost[k];
+    pthread_mutex_unlock(&m->lock);
+    return left;
 }
 
 int models_percent(models *m, const model_use *use)

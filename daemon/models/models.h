@@ -8,6 +8,10 @@
 // leave belongs to those without one: an equal part each, or twice, four times that when it is too small, as far as it is not
 // in use. Who waits for memory in use goes first: later requests for what stands in the way wait behind.
 //
+// A model may be open several times, on devices of each its own: replicas, for many requests (daemon/replica.h). They are loaded and
+// let go together, and a use is of all of them. The first is the one that requests are planned with, so what it promises (context,
+// memory) holds for all.
+//
 // Threads: any, but create and destroy. Engines are opened and closed on the registry's own thread (or, when it is
 // destroyed, by who does that); between models_take and models_end an engine stays.
 #ifndef SIGHT_DAEMON_MODELS_H
@@ -41,6 +45,8 @@ typedef struct model_opening {
     const model_spec *spec;
     int index;        // in metrics
     const device_list *on; // as spec->device says
+    int replica, replicas; // which of how many; they are opened in order
+    engine *first;    // what the first of them was opened as; NULL: this one is
     int64_t bytes;    // of the memory of each it may take; 0: what is free
     bool last;        // it will not be offered more
     bool *elsewhere;  // out, false before: it was not opened there
@@ -54,7 +60,7 @@ typedef struct models_ops {
     sight_err (*open)(void *arg, engine **out, const model_opening *how);
     void (*close)(void *arg, engine **e);
     json_t *(*describe)(void *arg, const engine *e); // NULL: no memory
-    sight_err (*devices)(void *arg, device_list *out, const char *word); // word NULL: auto
+    sight_err (*devices)(void *arg, device_sets *out, const char *word); // word NULL: auto
     // Of a device, in bytes: all that there is and what models may take now.
     sight_err (*memory)(void *arg, int64_t *all, int64_t *free, device_id device);
     double (*now_s)(void *arg);
@@ -81,7 +87,7 @@ void models_listen(models *m, void (*changed)(void *arg), void *arg);
 // Somebody's use of a model.
 typedef struct model_use {
     struct model_entry *entry; // NULL: none
-    engine *engine;            // NULL: not loaded yet
+    engine *engine;            // NULL: not loaded yet; of several replicas the first
     uint64_t order;
     bool waits; // was counted among those who wait
 } model_use;
@@ -96,6 +102,12 @@ sight_err models_open(models *m, model_use *use, const char *name);
 // The model that it is of: "" without one.
 const char *models_name(const model_use *use);
 int models_index(const model_use *use); // in metrics; -1 without one
+// How many replicas it has, and the i-th; NULL: it is not loaded, or its device has failed.
+int models_replicas(models *m, const model_use *use);
+engine *models_replica(models *m, const model_use *use, int i);
+// The device of the i-th replica has failed: it is not given out any more, nor opened again. How many are left; *news: that was
+// not known before.
+int models_lose(models *m, const model_use *use, int i, bool *news);
 // How far the preparing of its weights is, in percent; -1: nothing is being prepared.
 int models_percent(models *m, const model_use *use);
 void models_end(models *m, model_use *use); // leaves it zeroed; accepts one that is
@@ -110,7 +122,7 @@ void models_tick(models *m);
 sight_err models_apply(models *m, const model_set *set);
 
 // [{"name", "state", ...}]: of loaded ones all that ops.describe says, of others "model" and what is configured; "error" and
-// "retry_in_s" of failed ones, "users". NULL: no memory.
+// "retry_in_s" of failed ones, "users", "replicas" where there are several. NULL: no memory.
 json_t *models_describe(models *m);
 json_t *models_describe_one(models *m, const model_use *use);
 json_t *models_describe_routers(models *m); // [{"name", "models", "confidence", "max_first_tokens"}]

@@ -18,26 +18,41 @@ model_group *models_group(models *m, device_id device)
     return NULL;
 }
 
+static int32_t count_devices(const model_entry *e)
+{
+    return e->on.n * e->on.at[0].n; // replicas have as many each
+}
+
+// The i-th of all replicas' devices, one after the other.
+static device_id device_of(const model_entry *e, int32_t i)
+{
+    return e->on.at[i / e->on.at[0].n].at[i % e->on.at[0].n];
+}
+
+int models_times_on(const model_entry *e, device_id device)
+{
+    int n = 0;
+    for (int32_t i = 0; i < count_devices(e); i++) n += same_device(device_of(e, i), device);
+    return n;
+}
+
 bool models_is_on(const model_entry *e, device_id device)
 {
-    for (int32_t i = 0; i < e->on.n; i++) {
-        if (same_device(e->on.at[i], device)) return true;
-    }
-    return false;
+    return models_times_on(e, device) > 0;
 }
 
 static bool meet(const model_entry *a, const model_entry *b)
 {
-    for (int32_t i = 0; i < a->on.n; i++) {
-        if (models_is_on(b, a->on.at[i])) return true;
+    for (int32_t i = 0; i < count_devices(a); i++) {
+        if (models_is_on(b, device_of(a, i))) return true;
     }
     return false;
 }
 
 model_entry *models_blocked(models *m, const model_entry *e)
 {
-    for (int32_t i = 0; i < e->on.n; i++) {
-        const model_group *g = models_group(m, e->on.at[i]);
+    for (int32_t i = 0; i < count_devices(e); i++) {
+        const model_group *g = models_group(m, device_of(e, i));
         if (g && g->blocked && g->blocked != e && g->blocked->waiting) return g->blocked;
     }
     return NULL;
@@ -45,8 +60,8 @@ model_entry *models_blocked(models *m, const model_entry *e)
 
 void models_block(models *m, const model_entry *e, model_entry *by)
 {
-    for (int32_t i = 0; i < e->on.n; i++) {
-        model_group *g = models_group(m, e->on.at[i]);
+    for (int32_t i = 0; i < count_devices(e); i++) {
+        model_group *g = models_group(m, device_of(e, i));
         if (g) g->blocked = by;
     }
 }
@@ -93,9 +108,11 @@ static sight_err check_group(const model_group *g, model_entry *const *entries, 
         const size_t used = strlen(list);
         if (entries[i]->share) {
             snprintf(list + used, sizeof list - used, "%s%.40s %.0f", used ? ", " : "", entries[i]->spec.name,
-                     mib(entries[i]->share));
+                     mib(entries[i]->share) * models_times_on(entries[i], g->device));
         }
-        if (__builtin_add_overflow(sum, entries[i]->share, &sum)) sum = INT64_MAX;
+        for (int k = models_times_on(entries[i], g->device); k > 0; k--) {
+            if (__builtin_add_overflow(sum, entries[i]->share, &sum)) sum = INT64_MAX;
+        }
     }
     if (g->device.kind != DEVICE_CPU) {
         device_format(device, g->device);
@@ -118,13 +135,14 @@ static sight_err check_group(const model_group *g, model_entry *const *entries, 
 static sight_err add_groups(models *m, model_entry *e, const model_set *set, model_group *groups, int *n)
 {
     sight_err err = SIGHT_OK;
-    for (int32_t i = 0; i < e->on.n && !err; i++) {
+    for (int32_t i = 0; i < count_devices(e) && !err; i++) {
+        const device_id device = device_of(e, i);
         int at = 0;
-        while (at < *n && !same_device(groups[at].device, e->on.at[i])) at++;
-        if (at == *n) err = open_group(&groups[at], m, set, e->on.at[i]);
+        while (at < *n && !same_device(groups[at].device, device)) at++;
+        if (at == *n) err = open_group(&groups[at], m, set, device);
         if (err) break;
         *n += at == *n;
-        const int64_t share = share_of(&e->spec, &groups[at]);
+        const int64_t share = share_of(&e->spec, &groups[at]) / models_times_on(e, device);
         if (i == 0 || share < e->share) e->share = share;
     }
     return err;
@@ -132,15 +150,17 @@ static sight_err add_groups(models *m, model_entry *e, const model_set *set, mod
 
 sight_err models_share_out(models *m, model_entry **entries, int n, const model_set *set, model_group **out, int *n_out)
 {
-    model_group *groups = calloc((size_t)n * DEVICE_LIST_MAX + 1, sizeof *groups);
-    if (!groups) return sight_fail(SIGHT_E_MEMORY, "no memory for models");
-    int n_groups = 0;
+    int n_groups = 0, most = 0;
     sight_err err = SIGHT_OK;
     for (int i = 0; i < n && !err; i++) {
         model_entry *e = entries[i];
         if (!e->placed) err = m->ops.devices(m->ops.arg, &e->on, e->spec.device);
-        if (!err) err = add_groups(m, e, set, groups, &n_groups);
+        if (!err) most += count_devices(e);
     }
+    if (err) return err;
+    model_group *groups = calloc((size_t)most + 1, sizeof *groups);
+    if (!groups) return sight_fail(SIGHT_E_MEMORY, "no memory for models");
+    for (int i = 0; i < n && !err; i++) err = add_groups(m, entries[i], set, groups, &n_groups);
     for (int i = 0; i < n_groups && !err; i++) err = check_group(&groups[i], entries, n);
     if (err) {
         free(groups);
@@ -171,8 +191,9 @@ static int64_t room_for(const models *m, const model_entry *e, const model_group
     for (int i = 0; i < m->n; i++) {
         const model_entry *x = m->entries[i];
         if (x == e || !models_is_on(x, g->device)) continue;
-        if (holds_memory(x)) room -= x->budget;
-        else if (!x->leaving) room -= x->share;
+        const int times = models_times_on(x, g->device);
+        if (holds_memory(x)) room -= x->budget * times;
+        else if (!x->leaving) room -= x->share * times;
     }
     return room;
 }
@@ -185,7 +206,7 @@ static int64_t part_of(const models *m, const model_group *g)
     for (int i = 0; i < m->n; i++) {
         const model_entry *x = m->entries[i];
         if (x->leaving || !models_is_on(x, g->device)) continue;
-        pot -= x->share;
+        pot -= x->share * models_times_on(x, g->device);
         n += !x->share;
     }
     return n ? pot / n : 0;
@@ -209,7 +230,8 @@ static model_offer refuse(model_entry *e, int64_t room)
 {
     if (!e->too_small) { // else opening has said what it needs
         e->err = SIGHT_E_MEMORY;
-        snprintf(e->line, sizeof e->line, "%.0f MiB are its share, %.0f are left", mib(e->share), mib(room > 0 ? room : 0));
+        snprintf(e->line, sizeof e->line, "%.0f MiB are its share, %.0f are left%s", mib(e->share), mib(room > 0 ? room : 0),
+                 e->on.n > 1 ? ", for each of its replicas" : "");
     }
     return OFFER_NEVER;
 }
@@ -217,9 +239,10 @@ static model_offer refuse(model_entry *e, int64_t room)
 model_offer models_offer(models *m, model_entry *e, model_entry **victim)
 {
     int64_t room = INT64_MAX, part = INT64_MAX; // of the device with the least
-    for (int32_t i = 0; i < e->on.n; i++) {
-        const model_group *g = models_group(m, e->on.at[i]);
-        const int64_t r = room_for(m, e, g), p = part_of(m, g);
+    for (int32_t i = 0; i < count_devices(e); i++) {
+        const model_group *g = models_group(m, device_of(e, i));
+        const int times = models_times_on(e, g->device);
+        const int64_t r = room_for(m, e, g) / times, p = part_of(m, g) / times;
         if (r < room) room = r;
         if (p < part) part = p;
     }
@@ -247,16 +270,15 @@ bool models_stands_back(models *m, const model_entry *e, uint64_t order)
 
 void models_how(models *m, const model_entry *e, model_opening *how)
 {
-    const model_group *g = models_group(m, e->on.at[0]);
     bool alone = !e->share;
-    int64_t most = g->allowance;
-    for (int32_t i = 0; i < e->on.n; i++) {
-        g = models_group(m, e->on.at[i]);
-        if (g->allowance < most) most = g->allowance;
-        alone &= !g->bounded;
+    int64_t most = INT64_MAX;
+    for (int32_t i = 0; i < count_devices(e); i++) {
+        const model_group *g = models_group(m, device_of(e, i));
+        const int times = models_times_on(e, g->device);
+        if (g->allowance / times < most) most = g->allowance / times;
+        alone &= !g->bounded && times == 1;
         for (int j = 0; j < m->n; j++) alone &= m->entries[j] == e || !models_is_on(m->entries[j], g->device);
     }
-    how->on = &e->on;
     how->bytes = alone ? 0 : e->budget;
     how->last = alone || e->share || e->budget >= most;
 }

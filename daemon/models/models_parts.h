@@ -10,10 +10,12 @@ typedef struct model_entry {
     model_spec spec;
     models *of;
     int index; // in metrics
-    device_list on;
-    int64_t share; // bytes, of each; 0: none
+    device_sets on; // of each replica
+    int64_t share; // bytes, of each device of each replica; 0: none
     model_state state;
-    engine *engine;
+    engine *engine; // the first of these; NULL: not loaded
+    engine *replicas[DEVICE_LIST_MAX]; // [on.n]
+    bool lost[DEVICE_LIST_MAX];        // whose device has failed
     int refs;       // uses that name it
     int users;      // of these, those that have the engine
     int waiting;    // of these, those that wait for it
@@ -25,7 +27,7 @@ typedef struct model_entry {
     double retry_s; // of a failed one: not before
     sight_err err;
     char line[256];    // what it failed with
-    int64_t budget;    // bytes that it was opened with
+    int64_t budget;    // bytes that it was opened with, of each device of each replica
     int64_t too_small; // bytes with which opening failed for memory
     int percent; // of its weights prepared; -1: nothing is
     bool placed; // its device is settled
@@ -81,6 +83,7 @@ void models_name_all(models *m);                       // in metrics
 
 model_group *models_group(models *m, device_id device); // NULL: none
 bool models_is_on(const model_entry *e, device_id device);
+int models_times_on(const model_entry *e, device_id device); // how many of its replicas are
 // Who waits for memory on one of e's devices; NULL: nobody, or e itself.
 model_entry *models_blocked(models *m, const model_entry *e);
 void models_block(models *m, const model_entry *e, model_entry *by); // there; NULL: nobody
@@ -97,7 +100,7 @@ typedef enum model_offer {
 
 // What is to be done so that e, which is wanted, can be loaded.
 model_offer models_offer(models *m, model_entry *e, model_entry **victim);
-// Where and with how much e is to be opened, once it was offered: alone on its devices it takes what is free then, not what
+// With how much e is to be opened, once it was offered: alone on its devices it takes what is free then, not what
 // was when the daemon began.
 void models_how(models *m, const model_entry *e, model_opening *how);
 // Whether a use has to stand back for somebody who waits for this model's memory.

@@ -17,13 +17,32 @@ bool models_router(models *m, router_spec *out, const char *name)
     return found;
 }
 
+// Where each is, and whether it answers.
+static json_t *describe_replicas(models *m, const model_entry *e)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < e->on.n; i++) {
+        char device[16];
+        device_format(device, e->on.at[i].at[0]);
+        json_t *own = e->replicas[i] ? m->ops.describe(m->ops.arg, e->replicas[i]) : NULL;
+        const char *on = json_string_value(json_object_get(own, "device"));
+        const char *state = e->lost[i] ? "lost" : e->replicas[i] ? "loaded" : model_state_name(e->state);
+        json_t *o = json_pack("{s:i, s:s, s:s}", "replica", i, "device", on ? on : device, "state", state);
+        json_t *memory = json_object_get(own, "memory");
+        if (o && memory) json_object_set(o, "memory", memory);
+        json_array_append_new(list, o);
+        json_decref(own);
+    }
+    return list;
+}
+
 static json_t *describe(models *m, const model_entry *e)
 {
     json_t *about = e->state == MODEL_LOADED ? m->ops.describe(m->ops.arg, e->engine)
                                              : json_pack("{s:s}", "model", e->spec.model);
     if (!about) return NULL;
     char device[16];
-    device_format(device, e->on.at[0]);
+    device_format(device, e->on.at[0].at[0]);
     json_object_set_new(about, "name", json_string(e->spec.name));
     json_object_set_new(about, "state", json_string(model_state_name(e->state)));
     json_object_set_new(about, "users", json_integer(e->users));
@@ -32,6 +51,7 @@ static json_t *describe(models *m, const model_entry *e)
     json_object_set_new(about, "unload_after_s", json_real(e->spec.unload_after_s));
     if (!json_object_get(about, "device")) json_object_set_new(about, "device", json_string(device));
     if (e->share) json_object_set_new(about, "share", json_integer(e->share));
+    if (e->on.n > 1) json_object_set_new(about, "replicas", describe_replicas(m, e));
     if (e->percent >= 0) json_object_set_new(about, "percent", json_integer(e->percent));
     if (e->state == MODEL_FAILED) {
         json_object_set_new(about, "error", json_string(e->line));
@@ -102,7 +122,7 @@ bool models_on_devices(models *m)
 {
     bool all = true;
     pthread_mutex_lock(&m->lock);
-    for (int i = 0; i < m->n; i++) all &= m->entries[i]->on.at[0].kind != DEVICE_CPU;
+    for (int i = 0; i < m->n; i++) all &= m->entries[i]->on.at[0].at[0].kind != DEVICE_CPU;
     pthread_mutex_unlock(&m->lock);
     return all;
 }

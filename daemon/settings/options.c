@@ -294,7 +294,7 @@ static sight_err read_arguments(options *o, const char **config, int argc, char 
 
 static sight_err check_device(options *o)
 {
-    sight_err err = o->device ? device_check_word(o->device, "device") : SIGHT_OK;
+    sight_err err = o->device ? device_check_sets(o->device, "device") : SIGHT_OK;
     if (err || !o->device_memory) return err;
     return settings_share(&o->engine.device_bytes, &o->engine.device_percent, o->device_memory, "device-memory");
 }

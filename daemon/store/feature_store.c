@@ -1,5 +1,6 @@
 #include "daemon/store/feature_store.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,9 @@ typedef struct entry {
 struct feature_store {
     uint8_t key[SIPHASH_KEY_BYTES], scope[SIPHASH_BYTES];
     disk *disk; // NULL: none
-    int64_t budget, bytes;
+    int64_t budget;
+    pthread_mutex_t lock; // guards what follows
+    int64_t bytes;
     int64_t hits, misses, dropped; // dropped: for room
     int64_t disk_hits, disk_misses;
     int32_t n;
@@ -31,6 +34,7 @@ sight_err feature_store_create(feature_store **out, const feature_options *o)
     memcpy(s->scope, o->scope, sizeof s->scope);
     s->budget = o->budget_bytes;
     s->disk = o->disk;
+    pthread_mutex_init(&s->lock, NULL);
     *out = s;
     return SIGHT_OK;
 }
@@ -82,6 +86,7 @@ void feature_store_destroy(feature_store **ps)
     feature_store *s = *ps;
     if (!s) return;
     while (s->oldest) drop(s, s->oldest);
+    pthread_mutex_destroy(&s->lock);
     free(s);
     *ps = NULL;
 }
@@ -104,9 +109,12 @@ void feature_store_name(const feature_store *s, uint8_t out[SIPHASH_BYTES], cons
 
 // ---- finding and keeping ----
 
-bool feature_store_has(const feature_store *s, const uint8_t name[SIPHASH_BYTES])
+bool feature_store_has(feature_store *s, const uint8_t name[SIPHASH_BYTES])
 {
-    return look_up(s, name) || (s->disk && disk_has(s->disk, DISK_ROWS, name, NULL));
+    pthread_mutex_lock(&s->lock);
+    const bool found = look_up(s, name) != NULL;
+    pthread_mutex_unlock(&s->lock);
+    return found || (s->disk && disk_has(s->disk, DISK_ROWS, name, NULL));
 }
 
 static disk_item item_of(const feature_store *s, const uint8_t name[SIPHASH_BYTES])
@@ -121,26 +129,35 @@ disk_load *feature_store_load(feature_store *s, const uint8_t name[SIPHASH_BYTES
 {
     const disk_item item = item_of(s, name);
     disk_load *l = s->disk ? disk_load_begin(s->disk, &item, bytes) : NULL;
+    pthread_mutex_lock(&s->lock);
     if (l) s->disk_hits++;
     else s->disk_misses += s->disk != NULL;
+    pthread_mutex_unlock(&s->lock);
     return l;
 }
 
 void feature_store_drop(feature_store *s, const uint8_t name[SIPHASH_BYTES])
 {
+    pthread_mutex_lock(&s->lock);
     entry *e = look_up(s, name);
     if (e) drop(s, e);
+    pthread_mutex_unlock(&s->lock);
     if (s->disk) disk_forget(s->disk, DISK_ROWS, name);
 }
 
 blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES])
 {
+    blob *found = NULL;
+    pthread_mutex_lock(&s->lock);
     entry *e = look_up(s, name);
     *(e ? &s->hits : &s->misses) += 1;
-    if (!e) return NULL;
-    take_out_of_row(s, e);
-    put_last_in_row(s, e);
-    return blob_ref(e->rows);
+    if (e) {
+        take_out_of_row(s, e);
+        put_last_in_row(s, e);
+        found = blob_ref(e->rows);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return found;
 }
 
 bool feature_store_fits(const feature_store *s, int64_t bytes)
@@ -148,15 +165,10 @@ bool feature_store_fits(const feature_store *s, int64_t bytes)
     return s->disk || bytes <= s->budget;
 }
 
-void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
-                        const uint8_t content[SIPHASH_BYTES], blob *rows)
+// With the lock, when it fits and is not there.
+static void keep(feature_store *s, const uint8_t name[SIPHASH_BYTES], const uint8_t content[SIPHASH_BYTES], blob *rows)
 {
     const int64_t bytes = (int64_t)rows->size;
-    if (s->disk) {
-        const disk_item item = item_of(s, name);
-        disk_put(s->disk, &item, rows);
-    }
-    if (bytes > s->budget || look_up(s, name)) return;
     entry *e = calloc(1, sizeof *e);
     if (!e) return;
     for (; s->bytes + bytes > s->budget; s->dropped++) drop(s, s->oldest);
@@ -171,15 +183,32 @@ void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
     s->n++;
 }
 
+void feature_store_keep(feature_store *s, const uint8_t name[SIPHASH_BYTES],
+                        const uint8_t content[SIPHASH_BYTES], blob *rows)
+{
+    if (s->disk) {
+        const disk_item item = item_of(s, name);
+        disk_put(s->disk, &item, rows);
+    }
+    pthread_mutex_lock(&s->lock);
+    if ((int64_t)rows->size <= s->budget && !look_up(s, name)) keep(s, name, content, rows);
+    pthread_mutex_unlock(&s->lock);
+}
+
 void feature_store_forget(feature_store *s, const uint8_t content[SIPHASH_BYTES])
 {
+    pthread_mutex_lock(&s->lock);
     for (entry *e = s->oldest, *next; e; e = next) {
         next = e->younger;
         if (!memcmp(e->content, content, sizeof e->content)) drop(s, e);
     }
+    pthread_mutex_unlock(&s->lock);
 }
 
-feature_usage feature_store_usage(const feature_store *s)
+feature_usage feature_store_usage(feature_store *s)
 {
-    return (feature_usage){s->n, s->bytes, s->budget, s->hits, s->misses, s->dropped, s->disk_hits, s->disk_misses};
+    pthread_mutex_lock(&s->lock);
+    const feature_usage u = {s->n, s->bytes, s->budget, s->hits, s->misses, s->dropped, s->disk_hits, s->disk_misses};
+    pthread_mutex_unlock(&s->lock);
+    return u;
 }

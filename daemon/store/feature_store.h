@@ -5,7 +5,7 @@
 // asks, of the medium's content, and of the frames and their size, so the rows are the very bits that
 // encoding would give. Rows are host memory, also beside a GPU, within a budget; the one unused for longest
 // goes first.
-// Threads: the engine's.
+// Replicas of a model that compute the same bits share one store. Threads: any, but create and destroy.
 #ifndef SIGHT_DAEMON_FEATURE_STORE_H
 #define SIGHT_DAEMON_FEATURE_STORE_H
 
@@ -44,7 +44,7 @@ void feature_store_destroy(feature_store **s); // accepts NULL; leaves NULL
 
 void feature_store_name(const feature_store *s, uint8_t out[SIPHASH_BYTES], const feature_piece *p);
 // In memory or on disk.
-bool feature_store_has(const feature_store *s, const uint8_t name[SIPHASH_BYTES]);
+bool feature_store_has(feature_store *s, const uint8_t name[SIPHASH_BYTES]);
 // Its rows, the caller's reference; NULL: not in memory.
 blob *feature_store_find(feature_store *s, const uint8_t name[SIPHASH_BYTES]);
 // Asks for it from the disk, of which `bytes` are expected. NULL: it is not there.
@@ -64,6 +64,6 @@ typedef struct feature_usage {
     int64_t disk_hits, disk_misses; // of those missed
 } feature_usage;
 
-feature_usage feature_store_usage(const feature_store *s);
+feature_usage feature_store_usage(feature_store *s);
 
 #endif

@@ -1,5 +1,6 @@
 #include "daemon/store/prefix.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct prefix_store {
     int64_t pool_bytes, budget, promised;
     int64_t hits, misses, dropped; // dropped: for room
     int64_t bytes;
+    pthread_mutex_t lock; // held by the engine's thread to change what follows, by others to read it
     past **buckets; // [n_buckets], a power of two; by name
     int32_t n_buckets, n;
     past *oldest, *youngest;
@@ -40,7 +42,9 @@ sight_err prefix_store_create(prefix_store **out, const prefix_options *o)
         free(s);
         return sight_fail(SIGHT_E_MEMORY, "no memory for a store of prompts");
     }
+    pthread_mutex_init(&s->lock, NULL);
     if (o->disk) memcpy(s->key, disk_key(o->disk), sizeof s->key);
+    else if (o->key) memcpy(s->key, o->key, sizeof s->key);
     else if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) {
         prefix_store_destroy(&s);
         return sight_fail(SIGHT_E_INTERNAL, "the system gives no random numbers");
@@ -72,6 +76,7 @@ void prefix_store_destroy(prefix_store **ps)
         past_free(p);
     }
     prefix_disk_destroy(&s->disk);
+    pthread_mutex_destroy(&s->lock);
     free(s->buckets);
     free(s->with_length);
     free(s);
@@ -161,10 +166,12 @@ static bool grow_lengths(prefix_store *s, int32_t n)
 
 static void drop(prefix_store *s, past *p)
 {
+    pthread_mutex_lock(&s->lock);
     take_out_of_bucket(s, p);
-    take_out_of_row(s, p);
     s->with_length[p->n]--;
     s->n--;
+    pthread_mutex_unlock(&s->lock);
+    take_out_of_row(s, p);
     s->bytes -= sequence_unkeep(p->seq);
     if (s->disk) prefix_disk_let_go(s->disk, p->seq);
     past_free(p);
@@ -194,11 +201,11 @@ void prefix_store_release(prefix_store *s, int64_t bytes)
 
 // ---- finding ----
 
-sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt *q)
+// With the lock, or on the engine's thread.
+static past *longest(const prefix_store *s, const prefix_prompt *q)
 {
     past *best = NULL;
     prefix_names names;
-    *out = NULL;
     prefix_names_init(&names, s->key, s->scope, q);
     for (int32_t n = 1; n < q->n && n < s->n_lengths; n++) {
         uint8_t name[SIPHASH_BYTES];
@@ -207,6 +214,22 @@ sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt
         past *p = look_up(s, name);
         if (p) best = p;
     }
+    return best;
+}
+
+int32_t prefix_store_longest(prefix_store *s, const prefix_prompt *q)
+{
+    pthread_mutex_lock(&s->lock);
+    const past *p = longest(s, q);
+    const int32_t n = p ? p->n : 0;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt *q)
+{
+    past *best = longest(s, q);
+    *out = NULL;
     *(best ? &s->hits : &s->misses) += 1;
     if (!best) return SIGHT_OK;
     use(s, best);
@@ -234,6 +257,21 @@ static past *past_create(const sequence *seq, const prefix_prompt *q,
     return p;
 }
 
+// False when there is no memory for it.
+static bool enter(prefix_store *s, past *p)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool good = grow_lengths(s, p->n);
+    if (good) {
+        grow_buckets(s);
+        put_into_bucket(s, p);
+        s->with_length[p->n]++;
+        s->n++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return good;
+}
+
 void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt *q)
 {
     const int64_t n = sequence_length(seq);
@@ -247,13 +285,13 @@ void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt
         use(s, p);
         return;
     }
-    if (!grow_lengths(s, (int32_t)n) || !(p = past_create(seq, q, name))) return;
+    if (!(p = past_create(seq, q, name))) return;
     if (s->n == MAX_PASTS) drop(s, s->oldest);
-    grow_buckets(s);
-    put_into_bucket(s, p);
+    if (!enter(s, p)) {
+        past_free(p);
+        return;
+    }
     put_last_in_row(s, p);
-    s->with_length[n]++;
-    s->n++;
     s->bytes += sequence_keep(p->seq);
     if (s->disk) prefix_disk_save(s->disk, p->seq, q);
     make_room(s);

@@ -7,7 +7,7 @@
 //
 // Kept pasts take memory of the cache pool, at most the store's budget and never what running
 // requests were promised; the one unused for longest goes first. Pages that pasts share are counted once.
-// Threads: the engine's; prefix_store_key any.
+// Threads: the engine's; prefix_store_key and prefix_store_longest any.
 #ifndef SIGHT_DAEMON_PREFIX_H
 #define SIGHT_DAEMON_PREFIX_H
 
@@ -27,6 +27,7 @@ typedef struct prefix_options {
     int64_t pool_bytes;   // all that the pool may take
     int64_t budget_bytes; // of kept pasts, at most that
     disk *disk;           // borrowed: pasts are kept there too, and its key is the store's; NULL: none
+    const uint8_t *key;   // [SIPHASH_KEY_BYTES] without a disk: that of another replica's store; NULL: made up
     const uint8_t *scope; // [SIPHASH_BYTES] prefix_names_init; NULL: zeros
 } prefix_options;
 
@@ -40,6 +41,8 @@ const uint8_t *prefix_store_key(const prefix_store *s);
 // A fork of the longest kept past that the prompt begins with and that leaves at least one of its
 // tokens to read; *out is NULL when there is none. SIGHT_E_MEMORY.
 sight_err prefix_store_find(prefix_store *s, sequence **out, const prefix_prompt *p);
+// How many tokens the past that prefix_store_find would give has, as things stand now; 0: there is none. Memory only.
+int32_t prefix_store_longest(prefix_store *s, const prefix_prompt *p);
 // Keeps a fork of seq, which has read the first sequence_length(seq) tokens of the prompt. Does
 // nothing when it is there already or does not fit: a past is never needed, only useful.
 void prefix_store_keep(prefix_store *s, const sequence *seq, const prefix_prompt *p);

@@ -38,6 +38,11 @@ void account_arrived(const ticket *t)
     log_event(LOG_DEBUG, "request taken in", fields, sizeof fields / sizeof *fields);
 }
 
+void account_begun(metrics *m, const job *j)
+{
+    metrics_add_to(m, METRIC_REPLICA_BEGUN, j->replica, j->for_kept ? BY_CHOICE_KEPT : BY_CHOICE_LOAD, 1);
+}
+
 void account_sent(metrics *m, size_t bytes, sight_err err)
 {
     if (err == SIGHT_E_BUSY) metrics_add(m, METRIC_SLOW_READERS, 1);

@@ -11,6 +11,8 @@ void account_message(metrics *m, const server_message *message);
 // It was not taken in. who may be NULL.
 void account_refused(metrics *m, const server_message *message, const identity *who, sight_err code, const char *line);
 // A request was taken in.
+// It runs now.
+void account_begun(metrics *m, const job *j);
 void account_arrived(const ticket *t);
 // An event went out, or could not (err).
 void account_sent(metrics *m, size_t bytes, sight_err err);

@@ -52,6 +52,11 @@ static const line table[METRIC_COUNT] = {
           "The longest turn of the engine loop so far"),
     HISTOGRAM(METRIC_STEP_SEQUENCES, "step_sequences", "sequences", few, NONE, "Answers in one decode step"),
     HISTOGRAM(METRIC_STEP_ROWS, "step_rows", "rows", many, NONE, "Rows in one step of the text model"),
+    GAUGE(METRIC_REPLICA_REQUESTS, "replica_requests", "requests", LABEL_REPLICA, NONE, "Requests now running on a replica"),
+    COUNTER(METRIC_REPLICA_BEGUN, "replica_begun_total", "requests", LABEL_REPLICA, LABEL_CHOICE,
+            "Requests begun on a replica, by why there"),
+    COUNTER(METRIC_REPLICA_BUSY, "replica_busy_seconds_total", "seconds", LABEL_REPLICA, NONE,
+            "Time that a replica's engine loop spent on requests"),
     COUNTER(METRIC_CACHE_HITS, "cache_hits_total", "lookups", LABEL_MODEL, LABEL_CACHE, "Lookups that found something"),
     COUNTER(METRIC_CACHE_MISSES, "cache_misses_total", "lookups", LABEL_MODEL, LABEL_CACHE, "Lookups that found nothing"),
     COUNTER(METRIC_CACHE_EVICTIONS, "cache_evictions_total", "entries", LABEL_MODEL, LABEL_CACHE, "Entries dropped for room"),
@@ -99,6 +104,8 @@ static const char *const cache_names[] = {"prefix", "features", "prefix_disk", "
 static const char *const memories[] = {"weights", "workspace", "vision", "caches", "cache_budget", "promised", "budget"};
 static const char *const classes[] = {"none", "uid", "key"};
 static const char *const endings[] = {"done", "failed", "crashed", "time", "memory", "refused"};
+static const char *const choices[] = {"kept", "load"};
+static const char *const numbers[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"};
 static const char *const results[] = {"good", "bad"};
 
 static const struct {
@@ -120,6 +127,8 @@ static const struct {
     [LABEL_CLASS] = {"class", BY_CLASS_COUNT, classes},
     [LABEL_ENDING] = {"ending", BY_ENDING_COUNT, endings},
     [LABEL_RESULT] = {"result", BY_RESULT_COUNT, results},
+    [LABEL_REPLICA] = {"replica", METRICS_REPLICAS, numbers},
+    [LABEL_CHOICE] = {"choice", BY_CHOICE_COUNT, choices},
     [LABEL_MODEL] = {"model", METRICS_MODELS, NULL},
 };
 
@@ -130,6 +139,7 @@ typedef _Atomic uint64_t cell;
 struct metrics {
     size_t first[METRIC_COUNT]; // cell where the metric's series begin
     cell *cells;
+    atomic_int replicas; // of which series are written out
     pthread_mutex_t mutex; // guards the names, which are read to write them out only
     char models[METRICS_MODELS][METRICS_NAME_SIZE];
 };
@@ -188,6 +198,7 @@ sight_err metrics_create(metrics **out)
         return sight_fail(SIGHT_E_MEMORY, "no memory for %zu counters", n);
     }
     pthread_mutex_init(&m->mutex, NULL);
+    atomic_init(&m->replicas, 1);
     metrics_set(m, METRIC_START_TIME, (double)time(NULL));
     *out = m;
     return SIGHT_OK;
@@ -209,6 +220,19 @@ void metrics_name_model(metrics *m, int index, const char *name)
     pthread_mutex_lock(&m->mutex);
     snprintf(m->models[index], METRICS_NAME_SIZE, "%s", name);
     pthread_mutex_unlock(&m->mutex);
+}
+
+void metrics_count_replicas(metrics *m, int n)
+{
+    if (!m || n > METRICS_REPLICAS) return;
+    int most = atomic_load(&m->replicas);
+    while (n > most && !atomic_compare_exchange_weak(&m->replicas, &most, n)) {
+    }
+}
+
+int metrics_replicas(const metrics *m)
+{
+    return m ? atomic_load(&m->replicas) : 1;
 }
 
 bool metrics_model_name(const metrics *cm, int index, char out[METRICS_NAME_SIZE])
@@ -279,6 +303,12 @@ void metrics_set_at(metrics *m, metric_id id, int first, int second, double valu
 {
     cell *c = find_cell(m, id, METRIC_GAUGE, first, second);
     if (c) atomic_store_explicit(c, bits_of(value), memory_order_relaxed);
+}
+
+void metrics_shift(metrics *m, metric_id id, int first, int second, double by)
+{
+    cell *c = find_cell(m, id, METRIC_GAUGE, first, second);
+    if (c && by != 0) add_cell(c, by);
 }
 
 void metrics_observe_at(metrics *m, metric_id id, int first, int second, double value)
@@ -437,6 +467,7 @@ static bool fill_pair(pair *out, const metrics *m, metric_label label, int value
 {
     *out = (pair){labels[label].name, NULL};
     if (label == LABEL_NONE) return true;
+    if (label == LABEL_REPLICA && value >= atomic_load(&m->replicas)) return false;
     out->value = label == LABEL_MODEL ? m->models[value] : metrics_label_value(label, value);
     return out->value && *out->value;
 }

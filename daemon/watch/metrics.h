@@ -37,6 +37,10 @@ typedef enum metric_id {
     METRIC_TURN_LONGEST_SECONDS,
     METRIC_STEP_SEQUENCES,    // answers in one decode step
     METRIC_STEP_ROWS,         // rows in one step, prompt and answers
+    // Replicas of models, each with an engine loop of its own; without any, of the one loop.
+    METRIC_REPLICA_REQUESTS,  // now running: replica
+    METRIC_REPLICA_BEGUN,     // requests begun: replica, why there
+    METRIC_REPLICA_BUSY,      // seconds that requests took: replica
     // Stores and caches.
     METRIC_CACHE_HITS,        // model, cache
     METRIC_CACHE_MISSES,      // model, cache
@@ -97,6 +101,8 @@ typedef enum metric_label {
     LABEL_CLASS,
     LABEL_ENDING,
     LABEL_RESULT,
+    LABEL_REPLICA, // as many as metrics_count_replicas says
+    LABEL_CHOICE,
     LABEL_MODEL, // metrics_name_model gives an index its name
     LABEL_COUNT
 } metric_label;
@@ -154,6 +160,10 @@ typedef enum metric_ending {
 
 typedef enum metric_result { BY_RESULT_GOOD, BY_RESULT_BAD, BY_RESULT_COUNT } metric_result;
 
+// Why a request is worked on by this replica: it has read more of its prompt than others, or has less to do.
+typedef enum metric_choice { BY_CHOICE_KEPT, BY_CHOICE_LOAD, BY_CHOICE_COUNT } metric_choice;
+
+#define METRICS_REPLICAS   16
 #define METRICS_MODELS     16 // the models of a daemon; those beyond are counted under the last
 #define METRICS_LABELS_MAX 2  // of one metric
 #define METRICS_NAME_SIZE  64
@@ -179,6 +189,10 @@ void metrics_destroy(metrics **m); // accepts NULL; leaves NULL
 // The model of that index in labels; cut at METRICS_NAME_SIZE - 1 bytes.
 void metrics_name_model(metrics *m, int index, const char *name);
 
+// There are so many replicas, at least; those beyond the most so far are not told.
+void metrics_count_replicas(metrics *m, int n);
+int metrics_replicas(const metrics *m);
+
 // That name; false: it has none.
 bool metrics_model_name(const metrics *m, int index, char out[METRICS_NAME_SIZE]);
 
@@ -189,6 +203,7 @@ void metrics_observe(metrics *m, metric_id id, double value);
 // With the values of its labels, in the table's order; second is not looked at where there is one only.
 void metrics_add_to(metrics *m, metric_id id, int first, int second, double value);
 void metrics_set_at(metrics *m, metric_id id, int first, int second, double value);
+void metrics_shift(metrics *m, metric_id id, int first, int second, double by); // a gauge, up or down
 void metrics_observe_at(metrics *m, metric_id id, int first, int second, double value);
 // A counter that is kept elsewhere (processor time): its value now.
 void metrics_take(metrics *m, metric_id id, int first, int second, double value);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "daemon/replica.h"
 #include "daemon/watch/notify.h"
 #include "daemon/watch/scrape.h"
 
@@ -54,12 +55,12 @@ static sight_err open_endpoint(monitor *m, scrape **out, char **address, const c
     return SIGHT_OK;
 }
 
-sight_err monitor_create(monitor **out, const options *o, const heartbeat *beat, double now_s)
+sight_err monitor_create(monitor **out, const options *o, const heartbeat *beats, double now_s)
 {
     monitor *m = calloc(1, sizeof *m);
     if (!m) return sight_fail(SIGHT_E_MEMORY, "no memory for monitoring");
     m->metrics = o->engine.metrics;
-    health_init(&m->health, beat, o->stuck_s, now_s);
+    health_init(&m->health, beats, REPLICAS_MAX, o->stuck_s, now_s);
     m->watchdog_s = notify_watchdog_s();
     const pulse_options po = {.metrics = m->metrics, .health = &m->health, .watchdog_s = m->watchdog_s,
                               .notify = notify_send};
@@ -111,7 +112,7 @@ bool monitor_turn(monitor *m, const pulse_view *v, double now_s)
 
 bool monitor_engine(const monitor *m, double *turn_s, double now_s)
 {
-    *turn_s = heartbeat_turn_s(m->health.engine, now_s);
+    *turn_s = health_turn_s(&m->health, now_s);
     return health_engine(&m->health, now_s);
 }
 

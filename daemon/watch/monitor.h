@@ -9,14 +9,14 @@
 
 typedef struct monitor monitor;
 
-// Opens the endpoint where o->metrics names one. beat is borrowed. Codes of scrape_open.
-sight_err monitor_create(monitor **out, const options *o, const heartbeat *beat, double now_s);
+// Opens the endpoint where o->metrics names one. beats [REPLICAS_MAX] are borrowed. Codes of scrape_open.
+sight_err monitor_create(monitor **out, const options *o, const heartbeat *beats, double now_s);
 void monitor_destroy(monitor **m); // accepts NULL; leaves NULL
 // Every turn of the server loop; true once a second.
 bool monitor_turn(monitor *m, const pulse_view *v, double now_s);
 // As pulse_read.
 void monitor_read(monitor *m, int64_t tokens);
-// Whether the engine loop makes progress, and how long its turn has lasted; 0: it rests.
+// Whether all engine loops make progress, and how long the longest turn has lasted; 0: they rest.
 bool monitor_engine(const monitor *m, double *turn_s, double now_s);
 pulse_rates monitor_rates(const monitor *m);
 // Other settings, in two steps: opens the endpoint that they name, if it is another, beside the one in use (codes of

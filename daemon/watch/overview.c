@@ -44,6 +44,21 @@ static json_t *describe_engine(const metrics *m, const monitor *seen, double now
                      metrics_get(m, METRIC_TURN_LONGEST_SECONDS, 0, 0));
 }
 
+// Without any there is only the one.
+static json_t *describe_replicas(const metrics *m)
+{
+    const int n = metrics_replicas(m);
+    json_t *list = n > 1 ? json_array() : NULL;
+    for (int i = 0; list && i < n; i++) {
+        json_array_append_new(list, json_pack("{s:i, s:f, s:f, s:f, s:f}", "replica", i, "running",
+                                              metrics_get(m, METRIC_REPLICA_REQUESTS, i, 0), "begun_for_kept",
+                                              metrics_get(m, METRIC_REPLICA_BEGUN, i, BY_CHOICE_KEPT), "begun_for_load",
+                                              metrics_get(m, METRIC_REPLICA_BEGUN, i, BY_CHOICE_LOAD), "busy_s",
+                                              metrics_get(m, METRIC_REPLICA_BUSY, i, 0)));
+    }
+    return list;
+}
+
 static json_t *describe_ended(const metrics *m)
 {
     json_t *o = json_object();
@@ -125,6 +140,8 @@ void overview_add(json_t *body, const metrics *m, const monitor *seen, double no
     set(body, "first_token_s", describe_quantiles(m, METRIC_FIRST_TOKEN_SECONDS));
     set(body, "token_gap_s", describe_quantiles(m, METRIC_TOKEN_GAP_SECONDS));
     set(body, "engine", describe_engine(m, seen, now_s));
+    json_t *replicas = describe_replicas(m);
+    if (replicas) set(body, "replicas", replicas);
     set(body, "ended", describe_ended(m));
     set_number(body, "refused", count_refused(m));
     set(body, "tokens", describe_tokens(m));

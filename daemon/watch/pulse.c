@@ -110,6 +110,12 @@ static void measure_queue(const pulse *p, const pulse_view *v)
     for (int s = 0; s < BY_STATE_COUNT; s++) {
         for (int i = 0; i < BY_PRIORITY_COUNT; i++) metrics_set_at(p->o.metrics, METRIC_QUEUED, s, i, counts[s][i]);
     }
+    int running[METRICS_REPLICAS] = {0};
+    for (int i = 0; i < scheduler_count(v->queue); i++) {
+        const job *j = scheduler_get(v->queue, i);
+        running[j->replica] += j->state == JOB_RUNNING;
+    }
+    for (int i = 0; i < METRICS_REPLICAS; i++) metrics_set_at(p->o.metrics, METRIC_REPLICA_REQUESTS, i, 0, running[i]);
     metrics_set(p->o.metrics, METRIC_QUEUE_BYTES, (double)scheduler_bytes(v->queue));
     metrics_set(p->o.metrics, METRIC_CONNECTIONS, v->connections);
 }
@@ -158,7 +164,7 @@ static bool check_engine(pulse *p, double now_s)
     const bool good = health_engine(p->o.health, now_s);
     if (!good && !p->was_stuck) {
         log_line(LOG_ERROR, "the engine loop has been in one turn for %.0f s%s",
-                 heartbeat_turn_s(p->o.health->engine, now_s),
+                 health_turn_s(p->o.health, now_s),
                  p->o.watchdog_s > 0 ? "; systemd's watchdog is not fed any more" : "");
     }
     if (good && p->was_stuck) log_line(LOG_WARNING, "the engine loop turns again");

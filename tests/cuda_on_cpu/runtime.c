@@ -28,11 +28,12 @@ typedef struct runtime {
     function *functions;
     int open;
     cudaError_t broken;
+    int breaks; // the device that fails; -1: all
     int fail_after, malloc_after; // calls left; negative: none
     cudaError_t failure;
 } runtime;
 
-static runtime r = {.fail_after = -1, .malloc_after = -1};
+static runtime r = {.breaks = -1, .fail_after = -1, .malloc_after = -1};
 shim_counts runtime_counts;
 
 static _Thread_local int current_device;
@@ -92,8 +93,19 @@ void runtime_break(cudaError_t e)
     if (!r.broken) r.broken = e;
 }
 
+static bool fails_here(void)
+{
+    return r.breaks < 0 || r.breaks == current_device;
+}
+
+static cudaError_t broken_here(void)
+{
+    return fails_here() ? r.broken : cudaSuccess;
+}
+
 cudaError_t runtime_check(void)
 {
+    if (!fails_here()) return cudaSuccess;
     if (r.broken) return r.broken;
     if (r.fail_after < 0 || r.fail_after-- > 0) return cudaSuccess;
     const cudaError_t e = r.failure;
@@ -111,7 +123,7 @@ cudaError_t cudaGetLastError(void)
 cudaError_t cudaPeekAtLastError(void)
 {
     runtime_lock();
-    const cudaError_t e = r.broken ? r.broken : last_error;
+    const cudaError_t e = broken_here() ? broken_here() : last_error;
     runtime_unlock();
     return e;
 }
@@ -194,6 +206,13 @@ void shim_fail_after(int n, cudaError_t error)
     runtime_unlock();
 }
 
+void shim_fail_only(int device)
+{
+    runtime_lock();
+    r.breaks = device;
+    runtime_unlock();
+}
+
 void shim_fail_malloc_after(int n)
 {
     runtime_lock();
@@ -205,7 +224,7 @@ void shim_mend(void)
 {
     runtime_lock();
     r.broken = last_error = cudaSuccess;
-    r.fail_after = r.malloc_after = -1;
+    r.fail_after = r.malloc_after = r.breaks = -1;
     runtime_unlock();
 }
 
@@ -337,7 +356,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
     const size_t used = r.used[current_device];
     *total = r.memory_bytes;
     *free_bytes = used < r.memory_bytes ? r.memory_bytes - used : 0;
-    const cudaError_t e = r.broken;
+    const cudaError_t e = broken_here();
     runtime_unlock();
     return runtime_error(e);
 }
@@ -393,7 +412,7 @@ void memory_close(void)
 
 static cudaError_t allocate(void **out, size_t bytes, int device)
 {
-    if (r.broken) return r.broken;
+    if (broken_here()) return broken_here();
     if (r.malloc_after >= 0 && r.malloc_after-- == 0) return cudaErrorMemoryAllocation;
     if (!bytes) {
         *out = NULL;
@@ -437,7 +456,7 @@ static cudaError_t release(void *p, bool pinned)
     *at = a->next;
     region_destroy(&a->memory);
     free(a);
-    return e ? e : r.broken;
+    return e ? e : broken_here();
 }
 
 cudaError_t cudaFree(void *p)

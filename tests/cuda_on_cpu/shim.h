@@ -25,6 +25,8 @@ size_t shim_used_memory(int device);
 // After n more calls that work on the device (copies, launches, synchronisation) each gives this error:
 // cudaErrorIllegalAddress and the like for good (until shim_mend), cudaErrorMemoryAllocation once. n 0: the next one.
 void shim_fail_after(int n, cudaError_t error);
+// Of that device alone, until shim_mend: calls on others neither count nor fail. Before shim_fail_after.
+void shim_fail_only(int device);
 // The next n allocations succeed, then one fails. Negative: no more failures.
 void shim_fail_malloc_after(int n);
 // Forgets errors, those that stay too.

@@ -55,7 +55,7 @@ static void a_step_that_hangs_starves_the_watchdog(void **state)
     assert_ok(scheduler_create(&queue, &limits));
     runner *r = start(m);
     const double now = clock_now_s();
-    health_init(&h, runner_heartbeat(r), 60, now);
+    health_init(&h, runner_heartbeat(r), 1, 60, now);
     const pulse_options o = {.metrics = m, .health = &h, .watchdog_s = 5, .notify = hear};
     const pulse_view v = {.queue = queue};
     assert_ok(pulse_create(&p, &o, now));

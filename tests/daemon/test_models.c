@@ -81,12 +81,17 @@ static json_t *fake_describe(void *arg, const engine *e)
     return json_pack("{s:s}", "fake", ((const fake *)(const void *)e)->model);
 }
 
-static sight_err fake_devices(void *arg, device_list *out, const char *word)
+// "cpu", "cuda:N", "cuda:N,M", and replicas of these.
+static sight_err fake_devices(void *arg, device_sets *out, const char *word)
 {
-    *out = (device_list){.n = 1};
-    if (!word || strncmp(word, "cuda:", 5)) return SIGHT_OK;
-    out->at[0] = (device_id){DEVICE_CUDA, word[5] - '0'};
-    if (word[6] == ',') out->at[out->n++] = (device_id){DEVICE_CUDA, word[7] - '0'};
+    *out = (device_sets){.n = 0};
+    for (const char *at = word ? word : "auto"; at; at = strchr(at, '/') ? strchr(at, '/') + 1 : NULL) {
+        device_list *one = &out->at[out->n++];
+        *one = (device_list){.n = 1};
+        if (strncmp(at, "cuda:", 5)) continue;
+        one->at[0] = (device_id){DEVICE_CUDA, at[5] - '0'};
+        if (at[6] == ',') one->at[one->n++] = (device_id){DEVICE_CUDA, at[7] - '0'};
+    }
     return SIGHT_OK;
 }
 

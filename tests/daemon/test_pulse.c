@@ -36,7 +36,7 @@ static void set_up(fixture *f, double watchdog_s)
     const scheduler_limits limits = {.max_jobs = 8, .max_jobs_per_client = 8, .max_bytes = 1 << 20};
     assert_ok(metrics_create(&f->m));
     assert_ok(scheduler_create(&f->queue, &limits));
-    health_init(&f->health, &f->beat, 60, f->now);
+    health_init(&f->health, &f->beat, 1, 60, f->now);
     const pulse_options o = {.metrics = f->m, .health = &f->health, .watchdog_s = watchdog_s, .notify = hear};
     assert_ok(pulse_create(&f->p, &o, f->now));
 }

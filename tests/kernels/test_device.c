@@ -77,6 +77,47 @@ static void test_lists(void **state)
     assert_int_equal(list.at[1].index, 0);
 }
 
+static void test_sets(void **state)
+{
+    device_sets sets = {.n = -1};
+    static const char *const wrong[][2] = {
+        {"cpu/", "missing beside"},       {"/cpu", "missing beside"},          {"cpu//cpu", "missing beside"},
+        {"/", "missing beside"},          {"cuda:0/cpu", "all on the CPU"},    {"cpu/cuda:1", "all on the CPU"},
+        {"cuda:0/cuda:1,2", "as many"},   {"auto/cpu", "each named"},          {"cuda:0/cuda:all", "each named"},
+        {"cuda:each/cpu", "each named"},  {"cuda:0/cuda:x", "must be auto"},   {"gpu/gpu", "must be auto"},
+        {"cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu/cpu", "16 replicas"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_fails(device_check_sets(wrong[i][0], "--device"), SIGHT_E_ARGUMENT, wrong[i][1]);
+        assert_fails(device_parse_sets(&sets, wrong[i][0], "--device"), SIGHT_E_ARGUMENT, wrong[i][1]);
+    }
+    assert_int_equal(sets.n, -1);
+    assert_ok(device_check_sets("cuda:0,1/cuda:2,3", "device"));
+    assert_ok(device_check_sets("cuda:each", "device"));
+    assert_ok(device_check_sets("auto", "device"));
+    assert_ok(device_parse_sets(&sets, "cpu", "device"));
+    assert_int_equal(sets.n, 1);
+    assert_ok(device_parse_sets(&sets, "cpu/cpu/cpu", "device"));
+    assert_int_equal(sets.n, 3);
+    assert_int_equal(sets.at[2].n, 1);
+    assert_int_equal(sets.at[2].at[0].kind, DEVICE_CPU);
+    if (device_gpus() == 0) {
+        assert_fails(device_parse_sets(&sets, "cuda:each", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        assert_fails(device_parse_sets(&sets, "cuda:0/cuda:1", "device"), SIGHT_E_UNSUPPORTED, device_without_gpu());
+        return;
+    }
+    assert_fails(device_parse_sets(&sets, "cuda:0/cuda:0", "device"), SIGHT_E_ARGUMENT, "named twice");
+    assert_ok(device_parse_sets(&sets, "cuda:each", "device"));
+    assert_int_equal(sets.n, device_gpus());
+    assert_int_equal(sets.at[sets.n - 1].n, 1);
+    if (device_gpus() < 2) return;
+    assert_ok(device_parse_sets(&sets, "cuda:1/cuda:0", "device"));
+    assert_int_equal(sets.n, 2);
+    assert_int_equal(sets.at[0].at[0].index, 1);
+    assert_int_equal(sets.at[1].at[0].index, 0);
+    assert_fails(device_parse_sets(&sets, "cuda:0,1/cuda:1,0", "device"), SIGHT_E_ARGUMENT, "named twice");
+}
+
 static void test_format(void **state)
 {
     char text[16];
@@ -141,7 +182,7 @@ static void test_memory_of_the_cpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),          cmocka_unit_test(test_gpus),
-                                       cmocka_unit_test(test_lists), cmocka_unit_test(test_format),         cmocka_unit_test(test_describe),
+                                       cmocka_unit_test(test_lists), cmocka_unit_test(test_sets), cmocka_unit_test(test_format),         cmocka_unit_test(test_describe),
                                        cmocka_unit_test(test_no_such_object), cmocka_unit_test(test_memory_of_the_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
