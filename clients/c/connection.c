@@ -99,6 +99,8 @@ void connection_close(connection **p)
     connection *c = *p;
     if (!c) return;
     drop_frames(c);
+    // What a lost connection still had to send goes nowhere: waiting for it would only make a refused client slow.
+    if (c->lost) set_int(c->dealer, ZMQ_LINGER, 0);
     if (c->monitor) zmq_close(c->monitor);
     if (c->dealer) zmq_close(c->dealer);
     if (c->context) zmq_ctx_term(c->context);
