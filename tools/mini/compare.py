@@ -10,13 +10,13 @@ import random
 import sys
 from pathlib import Path
 
-import evaluate
+import asking
 import media
 from scenes import TASKS, draw, seed_of
 
 
 def request(paths, is_clip, q):
-    asked = evaluate.request([path.name for path in paths], is_clip, q)["messages"]
+    asked = asking.request([path.name for path in paths], is_clip, q)["messages"]
     return {"messages": [*asked, {"role": "assistant", "content": q.answer}]}
 
 
