@@ -183,6 +183,34 @@ static inline const char *text_at(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+// How a request ends: `done`, with the deltas joined under "text", or `error`. Fails the test after 60 s without an event.
+static inline json_t *end_of(sight_client *c, const char *id, sight_event_kind *kind)
+{
+    char text[8192] = "";
+    for (;;) {
+        json_t *body = next_event(c, id, kind);
+        if (*kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), sizeof text - 1 - strlen(text));
+        if (*kind == SIGHT_DONE) json_object_set_new(body, "text", json_string(text));
+        if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
+        json_decref(body);
+    }
+}
+
+static inline json_t *ask_to_end(sight_client *c, const char *json, sight_event_kind *kind)
+{
+    char id[SIGHT_ID_SIZE];
+    assert_ok(sight_client_ask(c, id, json, NULL, 0));
+    return end_of(c, id, kind);
+}
+
+// Fails the test unless a request ended so; code may be NULL for any.
+static inline void assert_refused(const json_t *end, sight_event_kind kind, const char *code, const char *says)
+{
+    assert_int_equal(kind, SIGHT_ERROR);
+    if (code) assert_string_equal(text_at(end, "code"), code);
+    if (!strstr(text_at(end, "message"), says)) fail_msg("'%s' does not say '%s'", text_at(end, "message"), says);
+}
+
 static inline json_t *get_status(sight_client *c)
 {
     char *reply;

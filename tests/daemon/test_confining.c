@@ -16,17 +16,11 @@ static void start(running *r, const char *option, const char *value, const char 
 // Asks; the answer's text or the error's sentence, and which.
 static sight_event_kind ask(sight_client *c, char text[512])
 {
-    char id[SIGHT_ID_SIZE];
     sight_event_kind kind;
-    *text = 0;
-    assert_ok(sight_client_ask(c, id, ASK, NULL, 0));
-    for (;;) {
-        json_t *body = next_event(c, id, &kind);
-        if (kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), 511 - strlen(text));
-        if (kind == SIGHT_ERROR) snprintf(text, 512, "%s", text_at(body, "message"));
-        json_decref(body);
-        if (kind == SIGHT_DONE || kind == SIGHT_ERROR) return kind;
-    }
+    json_t *end = ask_to_end(c, ASK, &kind);
+    snprintf(text, 512, "%s", text_at(end, kind == SIGHT_ERROR ? "message" : "text"));
+    json_decref(end);
+    return kind;
 }
 
 static json_t *decoders_status(sight_client *c)

@@ -36,9 +36,7 @@ static void refused(sight_client *c, const char *path, const char *code, const c
 {
     sight_event_kind kind;
     json_t *body = ask_for(c, path, NULL, &kind);
-    assert_int_equal(kind, SIGHT_ERROR);
-    assert_string_equal(text_at(body, "code"), code);
-    if (!strstr(text_at(body, "message"), says)) fail_msg("'%s' does not say '%s'", text_at(body, "message"), says);
+    assert_refused(body, kind, code, says);
     json_decref(body);
 }
 

@@ -35,27 +35,16 @@ static running start_endless(const char *option, const char *value)
 static json_t *ask(sight_client *c, const char *json, const sight_part *parts, size_t n,
                    sight_event_kind *kind)
 {
-    char id[SIGHT_ID_SIZE], text[4096] = "";
+    char id[SIGHT_ID_SIZE];
     assert_ok(sight_client_ask(c, id, json, parts, n));
-    for (;;) {
-        json_t *body = next_event(c, id, kind);
-        const size_t room = sizeof text - 1 - strlen(text);
-        if (*kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), room);
-        if (*kind == SIGHT_DONE) json_object_set_new(body, "text", json_string(text));
-        if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
-        json_decref(body);
-    }
+    return end_of(c, id, kind);
 }
 
 static void expect_error(sight_client *c, const char *json, const char *code, const char *text)
 {
     sight_event_kind kind;
-    json_t *body = ask(c, json, NULL, 0, &kind);
-    assert_int_equal(kind, SIGHT_ERROR);
-    assert_string_equal(text_at(body, "code"), code);
-    if (!strstr(text_at(body, "message"), text)) {
-        fail_msg("'%s' does not say '%s'", text_at(body, "message"), text);
-    }
+    json_t *body = ask_to_end(c, json, &kind);
+    assert_refused(body, kind, code, text);
     json_decref(body);
 }
 

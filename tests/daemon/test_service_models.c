@@ -26,24 +26,10 @@ static running start(const char *more)
     return r;
 }
 
-// Asks, and gives the end with the deltas joined under "text".
-static json_t *ask(sight_client *c, const char *json, sight_event_kind *kind)
-{
-    char id[SIGHT_ID_SIZE], text[8192] = "";
-    assert_ok(sight_client_ask(c, id, json, NULL, 0));
-    for (;;) {
-        json_t *body = next_event(c, id, kind);
-        if (*kind == SIGHT_DELTA) strncat(text, text_at(body, "text"), sizeof text - 1 - strlen(text));
-        if (*kind == SIGHT_DONE) json_object_set_new(body, "text", json_string(text));
-        if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
-        json_decref(body);
-    }
-}
-
 static json_t *answer(sight_client *c, const char *json)
 {
     sight_event_kind kind;
-    json_t *done = ask(c, json, &kind);
+    json_t *done = ask_to_end(c, json, &kind);
     if (kind == SIGHT_ERROR) fail_msg("%s", text_at(done, "message"));
     return done;
 }
@@ -51,9 +37,8 @@ static json_t *answer(sight_client *c, const char *json)
 static void expect_error(sight_client *c, const char *json, const char *says)
 {
     sight_event_kind kind;
-    json_t *body = ask(c, json, &kind);
-    assert_int_equal(kind, SIGHT_ERROR);
-    if (!strstr(text_at(body, "message"), says)) fail_msg("'%s' does not say '%s'", text_at(body, "message"), says);
+    json_t *body = ask_to_end(c, json, &kind);
+    assert_refused(body, kind, NULL, says);
     json_decref(body);
 }
 

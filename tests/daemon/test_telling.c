@@ -54,15 +54,6 @@ static double sample(sight_client *c, const char *name)
     return v;
 }
 
-static json_t *finish(sight_client *c, const char *id, sight_event_kind *kind)
-{
-    for (;;) {
-        json_t *body = next_event(c, id, kind);
-        if (*kind == SIGHT_DONE || *kind == SIGHT_ERROR) return body;
-        json_decref(body);
-    }
-}
-
 static int64_t count_at(const json_t *o, const char *key)
 {
     return json_integer_value(json_object_get(o, key));
@@ -80,7 +71,7 @@ static void what_happened_is_counted(void **state)
     int64_t prompt = 0, reused = 0, generated = 0;
     for (int i = 0; i < 2; i++) {
         assert_ok(sight_client_ask(c, id, HELLO, NULL, 0));
-        json_t *done = finish(c, id, &kind);
+        json_t *done = end_of(c, id, &kind);
         const json_t *usage = json_object_get(done, "usage");
         assert_int_equal(kind, SIGHT_DONE);
         prompt += count_at(usage, "prompt_tokens");
@@ -89,12 +80,12 @@ static void what_happened_is_counted(void **state)
         json_decref(done);
     }
     assert_ok(sight_client_ask(c, id, "{\"messages\": 3}", NULL, 0));
-    json_decref(finish(c, id, &kind));
+    json_decref(end_of(c, id, &kind));
     assert_int_equal(kind, SIGHT_ERROR);
     assert_ok(sight_client_ask(c, id, ENDLESS, NULL, 0));
     json_decref(wait_event(c, id, SIGHT_DELTA));
     assert_ok(sight_client_cancel(c, id));
-    json_t *cut = finish(c, id, &kind);
+    json_t *cut = end_of(c, id, &kind);
     generated += count_at(json_object_get(cut, "usage"), "completion_tokens");
     prompt += count_at(json_object_get(cut, "usage"), "prompt_tokens");
     reused += count_at(json_object_get(cut, "usage"), "reused_tokens");
@@ -138,7 +129,7 @@ static void a_refusal_is_counted_by_its_code(void **state)
     assert_ok(sight_client_ask(c, id, ENDLESS, NULL, 0));
     json_decref(wait_event(c, id, SIGHT_DELTA));
     assert_ok(sight_client_ask(c, second, HELLO, NULL, 0));
-    json_t *body = finish(c, second, &kind);
+    json_t *body = end_of(c, second, &kind);
     assert_int_equal(kind, SIGHT_ERROR);
     assert_string_equal(text_at(body, "code"), "busy");
     json_decref(body);
@@ -229,12 +220,12 @@ static void every_request_is_one_line_without_what_was_asked(void **state)
     // An error's sentence may quote the request: it is not logged.
     assert_ok(sight_client_ask(c, id, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": "
                                       "\"/secret\\nerror/word.png\"}]}]}", NULL, 0));
-    json_decref(finish(c, id, &kind));
+    json_decref(end_of(c, id, &kind));
     assert_int_equal(kind, SIGHT_ERROR);
     assert_ok(sight_client_call(c, &reply, SIGHT_PLAN, HELLO, NULL, 0, 30000));
     free(reply);
     assert_ok(sight_client_ask(c, id, HELLO, NULL, 0));
-    json_t *done = finish(c, id, &kind);
+    json_t *done = end_of(c, id, &kind);
     assert_int_equal(kind, SIGHT_DONE);
     json_decref(done);
     sight_client_close(&c);
@@ -326,7 +317,7 @@ static void settings_change_while_it_runs(void **state)
     assert_int_equal(limit_of(c, "max_jobs"), 7);
     assert_int_equal(limit_of(c, "max_tokens"), 50);
     sight_event_kind kind;
-    json_t *done = finish(c, id, &kind);
+    json_t *done = end_of(c, id, &kind);
     if (kind != SIGHT_DONE) fail_msg("%s", text_at(done, "message"));
     assert_int_equal(count_at(json_object_get(done, "usage"), "completion_tokens"), 100);
     json_decref(done);
@@ -349,7 +340,7 @@ static void settings_change_while_it_runs(void **state)
     assert_true(wait_logged(&r, "changed=\"max-tokens, media-root, metrics, models and routers\""));
     assert_ok(sight_client_ask(c, id, "{\"model\": \"other\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], "
                                       "\"max_tokens\": 3}", NULL, 0));
-    done = finish(c, id, &kind);
+    done = end_of(c, id, &kind);
     if (kind != SIGHT_DONE) fail_msg("%s", text_at(done, "message"));
     assert_string_equal(text_at(done, "model"), "other");
     json_decref(done);

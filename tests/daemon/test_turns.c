@@ -28,22 +28,16 @@ static void ask(sight_client *c, char *id, const char *json)
 // The error that a request ends with.
 static json_t *error_of(sight_client *c, const char *json)
 {
-    char id[SIGHT_ID_SIZE];
-    ask(c, id, json);
-    for (;;) {
-        sight_event_kind kind;
-        json_t *body = next_event(c, id, &kind);
-        assert_int_not_equal(kind, SIGHT_DONE);
-        if (kind == SIGHT_ERROR) return body;
-        json_decref(body);
-    }
+    sight_event_kind kind;
+    json_t *body = ask_to_end(c, json, &kind);
+    assert_int_equal(kind, SIGHT_ERROR);
+    return body;
 }
 
 static void expect_error(sight_client *c, const char *json, const char *code, const char *text)
 {
     json_t *body = error_of(c, json);
-    assert_string_equal(text_at(body, "code"), code);
-    if (!strstr(text_at(body, "message"), text)) fail_msg("'%s' does not say '%s'", text_at(body, "message"), text);
+    assert_refused(body, SIGHT_ERROR, code, text);
     json_decref(body);
 }
 
