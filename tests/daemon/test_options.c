@@ -1,11 +1,10 @@
-#include "support/test.h"
+#include "printed.h"
 
 #include <sys/un.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/watch/notify.h"
-#include "daemon/settings/options.h"
 
 static sight_err read_args(options *o, const char *a, const char *b)
 {
@@ -148,21 +147,10 @@ static void devices_are_words_and_shares(void **state)
 
 static void printed_settings_read_back_the_same(void **state)
 {
-    options o, again;
+    options o;
     assert_ok(read_args(&o, "--max-queue-bytes=3G", "--model=/m"));
-    char text[16384], twice[16384];
-    FILE *f = fmemopen(text, sizeof text, "w");
-    options_print_config(&o, f);
-    fclose(f);
-    options_set_defaults(&again);
-    assert_ok(options_read_text(&again, text, "printed"));
-    f = fmemopen(twice, sizeof twice, "w");
-    options_print_config(&again, f);
-    fclose(f);
-    assert_string_equal(text, twice);
-    assert_non_null(strstr(text, "max-queue-bytes = 3221225472"));
+    assert_reads_back(&o, "max-queue-bytes = 3221225472");
     options_done(&o);
-    options_done(&again);
 }
 
 // What a reload goes by: which settings differ, and one value for the other, whatever its kind.
@@ -202,15 +190,6 @@ static void settings_are_compared_and_changed(void **state)
     options_done(&b);
 }
 
-// The settings as --print-config writes them.
-static void print_to(char *out, size_t size, const options *o)
-{
-    FILE *f = fmemopen(out, size, "w");
-    assert_non_null(f);
-    options_print_config(o, f);
-    assert_int_equal(fclose(f), 0);
-}
-
 // Settings stand in the example commented out ("#name = value"): all must be there, and accepted as they are; numbers and
 // yes or no must be the defaults, so that nobody reads there what is no longer so.
 static void the_example_file_holds_every_setting(void **state)
@@ -231,8 +210,8 @@ static void the_example_file_holds_every_setting(void **state)
     options_set_defaults(&o);
     options_set_defaults(&defaults);
     assert_ok(options_read_text(&o, plain, "sightd.conf"));
-    print_to(shown, sizeof shown, &o);
-    print_to(wanted, sizeof wanted, &defaults);
+    print_settings(shown, sizeof shown, &o);
+    print_settings(wanted, sizeof wanted, &defaults);
     for (char *line = strtok(wanted, "\n"); line; line = strtok(NULL, "\n")) {
         const bool set = *line != '#';
         if (!set) line += 2; // "# name =": a setting without a value, or a help line
