@@ -55,6 +55,30 @@ def rate_at(options, progress, step):
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (progress - options.hold) / (1 - options.hold))))
 
 
+def draw_long(rng, name, task):
+    """Whether a batch's answers are long ones, by chance."""
+    return name == "tiny" or rng.random() < (0.6 if task.kind == "document" else 0.3)
+
+
+def prepare_folder(out, base):
+    """Where a training writes: with the tokenizer of the one it goes on from, or one of its own."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "tokenizer.json").exists():
+        return
+    if base:
+        shutil.copy(Path(base).parent / "tokenizer.json", out)
+    else:
+        vocabulary.train(out / "tokenizer.json")
+
+
+def begin_model(config, tokenizer, base):
+    """A new model for that tokenizer, with the weights it goes on from."""
+    model = Model(CONFIGS[config], vocabulary_size(tokenizer))
+    if base:
+        model.load_state_dict(torch.load(base, map_location="cpu", weights_only=True)["model"])
+    return model
+
+
 @torch.no_grad()
 def exact_match(model, batcher, names, n_batches=3):
     """{task or task/kind: [right, asked]}: every answer token the likeliest one, which is greedy decoding by induction."""
@@ -109,7 +133,7 @@ class Worker:
         rng, todo = random.Random(seed_of(self.options.seed, self.step_number)), []
         for name in rng.choices(list(weights), list(weights.values()), k=2 * self.options.processes):
             task = rng.choice(TASKS[name])
-            long = name == "tiny" or rng.random() < (0.6 if task.kind == "document" else 0.3)
+            long = draw_long(rng, name, task)
             cost = task.n_frames * task.width * task.height * (2 if long else 1.6) + 70000
             todo.append((cost, name, task, long))
         load, mine = [0.0] * self.options.processes, []
@@ -222,16 +246,9 @@ def main():
     out = HERE / "runs" / options.name
     if options.command == "plot":
         return plot(out)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer.json").exists():
-        if options.base:
-            shutil.copy(Path(options.base).parent / "tokenizer.json", out)
-        else:
-            vocabulary.train(out / "tokenizer.json")
+    prepare_folder(out, options.base)
     torch.manual_seed(options.seed)
-    model = Model(CONFIGS[options.config], vocabulary_size(vocabulary.load(out / "tokenizer.json")))
-    if options.base:
-        model.load_state_dict(torch.load(options.base, map_location="cpu", weights_only=True)["model"])
+    model = begin_model(options.config, vocabulary.load(out / "tokenizer.json"), options.base)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {options.processes} processes, "
           f"products in {str(PRODUCT).removeprefix('torch.')}", flush=True)
     model.share_memory()

@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import random
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -21,11 +20,10 @@ import torch
 
 import vocabulary
 from batches import Batcher, seed_of
-from export import vocabulary_size
-from model import CONFIGS, Model, loss_of
+from model import CONFIGS, loss_of
 from optimiser import Optimiser
 from scenes import TASKS
-from train import exact_match, mixture, plot, rate_at
+from train import begin_model, draw_long, exact_match, mixture, plot, prepare_folder, rate_at
 
 HERE = Path(__file__).parent
 PIECE = 15 << 20
@@ -48,7 +46,7 @@ def draw_batches(out, stop, wanted, tokenizer, seed, rank, base):
     while not stop.is_set():
         name = rng.choices(names, [wanted[i] for i in range(len(names))])[0]
         task = rng.choice(TASKS[name])
-        long = name == "tiny" or rng.random() < (0.6 if task.kind == "document" else 0.3)
+        long = draw_long(rng, name, task)
         n += 1
         batch = batcher.for_training(task, batch_size(task, long, base), 4, long, seed_of(seed, "gpu", rank, n))
         batch.questions = None  # text that the GPU has no use for
@@ -66,10 +64,7 @@ class Training:
         self.options, self.out = options, out
         self.device = torch.device(options.device)
         tokenizer = vocabulary.load(out / "tokenizer.json")
-        self.model = Model(CONFIGS[options.config], vocabulary_size(tokenizer))
-        if options.base:
-            self.model.load_state_dict(torch.load(options.base, map_location="cpu", weights_only=True)["model"])
-        self.model.to(self.device)
+        self.model = begin_model(options.config, tokenizer, options.base).to(self.device)
         self.optimiser = Optimiser(self.model, 0, 1)
         self.batcher = Batcher(tokenizer)
         self.losses, self.need, self.scenes, self.steps = {}, {}, 0, 0
@@ -158,12 +153,7 @@ def main():
     parser.add_argument("--pieces", action="store_true")
     options = parser.parse_args()
     out = options.out or HERE / "runs" / options.name
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer.json").exists():
-        if options.base:
-            shutil.copy(Path(options.base).parent / "tokenizer.json", out)
-        else:
-            vocabulary.train(out / "tokenizer.json")
+    prepare_folder(out, options.base)
     torch.manual_seed(options.seed)
     torch.multiprocessing.set_sharing_strategy("file_system")
     Training(options, out).run()
