@@ -7,19 +7,7 @@ sight=$build/sight
 folder=$(mktemp -d)
 export XDG_RUNTIME_DIR=$folder NO_COLOR=1
 trap 'pkill -f "$folder" 2>/dev/null; rm -rf "$folder"' EXIT
-failed=0
-
-expect() { # expect CODE WORDS COMMAND...: exit code, and words in its output
-    local code=$1 words=$2
-    shift 2
-    local out status
-    out=$("$@" 2>&1 </dev/null)
-    status=$?
-    if [ "$status" != "$code" ] || [[ "$out" != *"$words"* ]]; then
-        echo "FAILED: $* gave $status (expected $code), '$out' (expected '$words')"
-        failed=$((failed + 1))
-    fi
-}
+source "${BASH_SOURCE[0]%/*}/expect.sh"
 
 mini=models/mini
 clip=$mini/demo/clip-1.mp4

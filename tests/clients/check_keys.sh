@@ -7,19 +7,7 @@ folder=$(mktemp -d)
 export XDG_RUNTIME_DIR=$folder XDG_CONFIG_HOME=$folder/config HOME=$folder NO_COLOR=1
 daemon=
 trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null; rm -rf "$folder"' EXIT
-failed=0
-
-expect() { # expect CODE WORDS COMMAND...: exit code, and words in its output
-    local code=$1 words=$2
-    shift 2
-    local out status
-    out=$("$@" 2>&1 </dev/null)
-    status=$?
-    if [ "$status" != "$code" ] || [[ "$out" != *"$words"* ]]; then
-        echo "FAILED: $* gave $status (expected $code), '$out' (expected '$words')"
-        failed=$((failed + 1))
-    fi
-}
+source "${BASH_SOURCE[0]%/*}/expect.sh"
 
 mode_is() { # mode_is MODE FILE
     [ "$(stat -c %a "$2")" = "$1" ] || { echo "FAILED: $2 has mode $(stat -c %a "$2"), expected $1"; failed=$((failed + 1)); }
