@@ -2,7 +2,7 @@
 // beside the CPU.
 //
 // Features come from the CPU's tower: the tower on a device has a test of its own.
-#include "text/golden.h" // first: a parameter of it is called threads
+#include "text/golden_steps.h" // first: a parameter of it is called threads
 
 #include "kernels/cuda/state.h"
 #include "kernels/memory.h"
@@ -11,10 +11,6 @@
 #define MAX_ROWS  256
 #define MOST_READ 530 // of a case: more than eight pages
 #define ROOM      ((int64_t)512 << 20)
-
-// What tests/text/test_model.c allows the CPU against the same reference, in float32.
-#define TEXT_LIMIT    1e-4
-#define PICTURE_LIMIT 6e-4
 
 // A model on one kind of backend.
 typedef struct side {
@@ -104,23 +100,11 @@ static void off_side(side *s, golden_case *g)
     for (int i = 0; i < CONFIG_MAX_DEEPSTACK; i++) kernels_free(s->k, g->deepstack[i]);
 }
 
-static int32_t next_position(const golden_case *g)
-{
-    int32_t most = 0;
-    for (int32_t i = 0; i < 3 * g->n; i++) most = g->positions[i] > most ? g->positions[i] : most;
-    return most + 1;
-}
-
 // Reads rows first .. first + n - 1; logits [n, vocab] and hidden (of the side) may be NULL.
 static void read_rows(side *s, const golden_case *g, sequence *seq, int32_t first, int32_t n,
                       float *logits, float *hidden)
 {
-    const float *levels[CONFIG_MAX_DEEPSTACK];
-    segment seg = golden_segment(g, seq, first, n, levels, s->config->text.hidden);
-    seg.logits = logits;
-    seg.n_logits = logits ? n : 0;
-    seg.hidden = hidden;
-    assert_ok(text_model_step(s->m, &seg, 1));
+    golden_read(s->m, &s->config->text, g, seq, first, n, logits, hidden);
 }
 
 static void read_all(side *s, const golden_case *g, sequence *seq, int32_t piece, float *logits,
@@ -137,10 +121,7 @@ static void read_all(side *s, const golden_case *g, sequence *seq, int32_t piece
 
 static void decode(side *s, sequence *seq, int32_t id, int32_t position, float *logits)
 {
-    const int32_t positions[3] = {position, position, position};
-    const segment seg = {.seq = seq, .n = 1, .ids = &id, .positions = positions,
-                         .position_stride = 1, .n_logits = 1, .logits = logits};
-    assert_ok(text_model_step(s->m, &seg, 1));
+    golden_decode(s->m, seq, id, position, logits);
 }
 
 // The greatest logit alone, as sampling asks for it.
@@ -163,63 +144,18 @@ static int32_t decode_greedy(side *s, sequence *seq, int32_t id, int32_t positio
 
 // ---- against the reference ----
 
-static void compare_rows(const golden_case *g, const char *name, const float *got, int64_t vocab,
-                         double limit)
-{
-    int64_t n_rows = 0, n = 0;
-    int32_t *rows = golden_copy(g->file, "logit_positions", &n_rows);
-    float *want = golden_copy(g->file, name, &n);
-    float *picked = golden_alloc(n, sizeof *picked);
-    for (int64_t i = 0; i < n_rows; i++) {
-        memcpy(picked + i * vocab, got + rows[i] * vocab, (size_t)vocab * sizeof *got);
-    }
-    char what[400];
-    snprintf(what, sizeof what, "%s %s", g->name, name);
-    assert_close(picked, want, n, limit, what);
-    free(rows);
-    free(want);
-    free(picked);
-}
-
-static void check_mtp(side *s, const golden_case *g, sequence *seq, const float *hidden,
-                      int32_t choice, double limit)
-{
-    const int64_t vocab = s->config->text.vocab;
-    if (safetensors_find(g->file, "mtp_logits") < 0) return;
-    int32_t *next = golden_alloc(g->n, sizeof *next);
-    uint8_t *visual = golden_alloc(g->n, 1);
-    float *logits = golden_alloc(g->n * vocab, sizeof *logits);
-    for (int32_t i = 0; i + 1 < g->n; i++) {
-        next[i] = g->ids[i + 1];
-        visual[i] = g->visual[i + 1];
-    }
-    next[g->n - 1] = choice;
-    const mtp_segment seg = {.seq = seq, .n = g->n, .hidden = hidden, .next_ids = next,
-                             .next_visual = visual, .next_features = g->features,
-                             .positions = g->positions, .position_stride = g->n, .n_logits = g->n,
-                             .logits = logits};
-    assert_ok(text_model_mtp(s->m, &seg));
-    compare_rows(g, "mtp_logits", logits, vocab, limit);
-    free(next);
-    free(visual);
-    free(logits);
-}
-
 static void check_greedy(side *s, const golden_case *g, sequence *seq, int32_t first)
 {
-    int32_t id = first, position = next_position(g);
+    int32_t id = first, position = golden_next_position(g);
     for (int32_t i = 0; i < g->n_greedy; i++) {
-        if (id != g->greedy[i]) {
-            fail_msg("%s: token %d is %d, not %d (closest choice %.4f)", g->name, i, id,
-                     g->greedy[i], g->margin);
-        }
+        golden_expect_token(g, i, id);
         id = decode_greedy(s, seq, id, position + i);
     }
 }
 
 static void reference_case(const checkpoint *c, const char *model, const char *name)
 {
-    const double limit = strncmp(name, "text", 4) ? PICTURE_LIMIT : TEXT_LIMIT;
+    const double limit = golden_limit(name);
     golden_case g;
     load(&g, c, model, name);
     assert_true(g.n <= MAX_ROWS);
@@ -230,9 +166,9 @@ static void reference_case(const checkpoint *c, const char *model, const char *n
     golden_case on = on_side(&s, &g);
     sequence *seq = new_sequence(&s);
     read_all(&s, &on, seq, MAX_ROWS, logits, hidden);
-    compare_rows(&g, "logits", logits, vocab, limit);
+    golden_compare(&g, "logits", logits, vocab, limit);
     const int32_t choice = golden_argmax(logits + (g.n - 1) * vocab, vocab);
-    check_mtp(&s, &on, seq, hidden, choice, limit);
+    golden_check_mtp(s.m, &s.config->text, &on, seq, hidden, choice, limit);
     check_greedy(&s, &g, seq, choice);
     sequence_drop(&seq);
     off_side(&s, &on);
@@ -337,7 +273,7 @@ static void pieces(void **state)
     for (int i = 0; i < 2; i++) {
         both b = open_both("hybrid", cases[i], true, TENSOR_F32);
         read_both(&b, MAX_ROWS, sizes[i]);
-        check_both(&b, 2 * rounding(&b) + TEXT_LIMIT, cases[i]);
+        check_both(&b, 2 * rounding(&b) + GOLDEN_TEXT_LIMIT, cases[i]);
         close_both(&b);
     }
 }
@@ -355,7 +291,7 @@ static void caches(void **state)
             both b = open_both(cases[c][0], cases[c][1], true, types[i]);
             read_both(&b, MAX_ROWS, MAX_ROWS);
             const double plain = golden_error(b.want, f32.want, both_logits(&b));
-            check_both(&b, 2 * plain + TEXT_LIMIT, i ? "int8" : "bf16");
+            check_both(&b, 2 * plain + GOLDEN_TEXT_LIMIT, i ? "int8" : "bf16");
             close_both(&b);
         }
         close_both(&f32);
@@ -381,21 +317,7 @@ static void read_together(side *s, const golden_case *g, float **logits)
     const int32_t sizes[SEVERAL] = {90, 30, 1};
     sequence *seq[SEVERAL];
     for (int i = 0; i < SEVERAL; i++) seq[i] = new_sequence(s);
-    for (bool more = true; more;) {
-        const float *levels[SEVERAL][CONFIG_MAX_DEEPSTACK];
-        segment seg[SEVERAL];
-        int32_t n = 0;
-        for (int i = 0; i < SEVERAL; i++) {
-            const int32_t at = (int32_t)sequence_length(seq[i]), left = g[i].n - at;
-            if (left == 0) continue;
-            const int32_t rows = left < sizes[i] ? left : sizes[i];
-            seg[n] = golden_segment(&g[i], seq[i], at, rows, levels[n], s->config->text.hidden);
-            seg[n].n_logits = rows;
-            seg[n++].logits = logits[i] + at * (int64_t)s->config->text.vocab;
-        }
-        more = n > 0;
-        if (more) assert_ok(text_model_step(s->m, seg, n));
-    }
+    golden_read_together(s->m, &s->config->text, g, seq, sizes, logits, SEVERAL);
     for (int i = 0; i < SEVERAL; i++) sequence_drop(&seq[i]);
 }
 
@@ -415,7 +337,7 @@ static void several_sequences(void **state)
     read_together(&b.cpu, g, want);
     read_together(&b.gpu, on, got);
     for (int i = 0; i < SEVERAL; i++) {
-        assert_close(got[i], want[i], g[i].n * b.vocab, PICTURE_LIMIT, g[i].name);
+        assert_close(got[i], want[i], g[i].n * b.vocab, GOLDEN_PICTURE_LIMIT, g[i].name);
         off_side(&b.gpu, &on[i]);
         golden_free(&g[i]);
         free(want[i]);
@@ -433,7 +355,7 @@ static void forks(void **state)
     both b = open_both("hybrid", "text", true, TENSOR_BF16);
     float *alone = golden_alloc(2 * TOKENS * b.vocab, sizeof *alone);
     float *forked = golden_alloc(2 * b.vocab, sizeof *forked);
-    const int32_t position = next_position(&b.g);
+    const int32_t position = golden_next_position(&b.g);
     for (int f = 0; f < 2; f++) {
         sequence *s = new_sequence(&b.gpu);
         read_all(&b.gpu, &b.on, s, MAX_ROWS, NULL, NULL);
@@ -456,7 +378,7 @@ static void forks(void **state)
         assert_ok(text_model_step(b.gpu.m, seg, 2));
         for (int f = 0; f < 2; f++) {
             assert_close(forked + f * b.vocab, alone + (f * TOKENS + j) * b.vocab, b.vocab,
-                         TEXT_LIMIT, "a fork");
+                         GOLDEN_TEXT_LIMIT, "a fork");
         }
     }
     sequence_drop(&s[0]);
@@ -478,7 +400,7 @@ static void rewinds(void **state)
         both b = open_both(cases[c][0], cases[c][1], true, TENSOR_I8);
         float *one = golden_alloc(ROWS * b.vocab, sizeof *one);
         float *rows = golden_alloc(ROWS * b.vocab, sizeof *rows);
-        const int32_t position = next_position(&b.g);
+        const int32_t position = golden_next_position(&b.g);
         sequence *s = new_sequence(&b.gpu);
         read_all(&b.gpu, &b.on, s, MAX_ROWS, NULL, NULL);
         for (int32_t stay = 0; stay <= ROWS; stay += c ? ROWS : 2) {
@@ -533,7 +455,7 @@ static void answer(side *s, const golden_case *g, int32_t depth, int32_t *ids, i
     for (int32_t i = 0; i < n; i++) {
         assert_ok(sampler_next_of(sam, &ids[i], NULL, next));
         if (i + 1 < n) {
-            assert_ok(draft_advance(d, &next, ids[i], next_position(g) + i, n - i - 1));
+            assert_ok(draft_advance(d, &next, ids[i], golden_next_position(g) + i, n - i - 1));
         }
     }
     draft_destroy(&d);

@@ -2,7 +2,7 @@
 // often right and nearly always right, whatever is drawn and whatever ends the answer.
 #include "text/agreeing.h"
 #include "text/draft.h"
-#include "text/golden.h"
+#include "text/golden_steps.h"
 
 #define MAX_ROWS 256
 
@@ -59,13 +59,6 @@ static golden_case load_case(world *w, const char *model, const char *name)
     return g;
 }
 
-static int32_t next_position(const golden_case *g)
-{
-    int32_t most = 0;
-    for (int32_t i = 0; i < 3 * g->n; i++) most = g->positions[i] > most ? g->positions[i] : most;
-    return most + 1;
-}
-
 // A clock by which a step takes ten times as long as a guess.
 static sequence *watched;
 static int64_t watched_length;
@@ -95,7 +88,7 @@ static void speaker_init(speaker *p, world *w, const golden_case *g, const sampl
 {
     const int64_t vocab = w->config->text.vocab, D = w->config->text.hidden;
     *p = (speaker){.w = w, .logits = golden_alloc(vocab, sizeof(float)),
-                   .position = next_position(g)};
+                   .position = golden_next_position(g)};
     assert_ok(sequence_create(&p->seq, w->pool));
     watched = p->seq;
     assert_ok(sampler_create(&p->s, o, (int32_t)vocab, w->allowed));

@@ -1,6 +1,6 @@
 // The text model against the reference's logits and greedy answers, case by case, and the ways of
 // cutting the same work into steps.
-#include "text/golden.h"
+#include "text/golden_steps.h"
 
 #define MAX_ROWS 1024
 
@@ -42,50 +42,7 @@ static sequence *new_sequence(bench *b)
 // The whole case as one segment; logits [n, vocab] and hidden [n, D] may be NULL.
 static void prefill(bench *b, const golden_case *g, sequence *s, float *logits, float *hidden)
 {
-    const float *levels[CONFIG_MAX_DEEPSTACK];
-    segment seg = golden_segment(g, s, 0, g->n, levels, b->config->text.hidden);
-    seg.logits = logits;
-    seg.n_logits = logits ? g->n : 0;
-    seg.hidden = hidden;
-    assert_ok(text_model_step(b->m, &seg, 1));
-}
-
-// One token at the position that follows.
-static void decode(bench *b, sequence *s, int32_t id, int32_t position, float *logits)
-{
-    const int32_t positions[3] = {position, position, position};
-    segment seg = {.seq = s, .n = 1, .ids = &id, .positions = positions, .position_stride = 1,
-                   .n_logits = 1, .logits = logits};
-    assert_ok(text_model_step(b->m, &seg, 1));
-}
-
-static int32_t next_position(const golden_case *g)
-{
-    int32_t most = 0;
-    for (int i = 0; i < 3; i++) {
-        int32_t p = g->positions[(int64_t)i * g->n + g->n - 1];
-        if (p > most) most = p;
-    }
-    return most + 1;
-}
-
-static void compare_rows(const golden_case *g, const char *name, const float *got, int64_t vocab,
-                         double limit)
-{
-    int64_t n_rows = 0, n = 0;
-    int32_t *rows = golden_copy(g->file, "logit_positions", &n_rows);
-    float *want = golden_copy(g->file, name, &n);
-    float *picked = golden_alloc(n, sizeof *picked);
-    assert_int_equal(n, n_rows * vocab);
-    for (int64_t i = 0; i < n_rows; i++) {
-        memcpy(picked + i * vocab, got + rows[i] * vocab, (size_t)vocab * sizeof *got);
-    }
-    char what[400];
-    snprintf(what, sizeof what, "%s %s", g->name, name);
-    assert_close(picked, want, n, limit, what);
-    free(rows);
-    free(want);
-    free(picked);
+    golden_read(b->m, &b->config->text, g, s, 0, g->n, logits, hidden);
 }
 
 // ---- against the reference ----
@@ -108,42 +65,13 @@ static void check_greedy(bench *b, const golden_case *g, sequence *s, int32_t fi
 {
     const int64_t vocab = b->config->text.vocab;
     float *logits = golden_alloc(vocab, sizeof *logits);
-    int32_t id = first, position = next_position(g);
+    int32_t id = first, position = golden_next_position(g);
     for (int32_t i = 0; i < g->n_greedy; i++) {
-        if (id != g->greedy[i]) {
-            fail_msg("%s: token %d is %d, not %d (closest choice %.4f)", g->name, i, id,
-                     g->greedy[i], g->margin);
-        }
-        decode(b, s, id, position + i, logits);
+        golden_expect_token(g, i, id);
+        golden_decode(b->m, s, id, position + i, logits);
         id = golden_argmax(logits, vocab);
     }
     assert_int_equal(sequence_length(s), g->n + g->n_greedy);
-    free(logits);
-}
-
-// Drafts for every row of the prompt; the last is paired with the model's own choice.
-static void check_mtp(bench *b, const golden_case *g, sequence *s, const float *hidden,
-                      int32_t choice, double limit)
-{
-    const int64_t vocab = b->config->text.vocab;
-    if (safetensors_find(g->file, "mtp_logits") < 0) return;
-    int32_t *next = golden_alloc(g->n, sizeof *next);
-    uint8_t *visual = golden_alloc(g->n, 1);
-    float *logits = golden_alloc(g->n * vocab, sizeof *logits);
-    for (int32_t i = 0; i + 1 < g->n; i++) {
-        next[i] = g->ids[i + 1];
-        visual[i] = g->visual[i + 1];
-    }
-    next[g->n - 1] = choice;
-    mtp_segment seg = {.seq = s, .n = g->n, .hidden = hidden, .next_ids = next,
-                       .next_visual = visual, .next_features = g->features,
-                       .positions = g->positions, .position_stride = g->n, .n_logits = g->n,
-                       .logits = logits};
-    assert_ok(text_model_mtp(b->m, &seg));
-    assert_int_equal(sequence_mtp_length(s), g->n);
-    compare_rows(g, "mtp_logits", logits, vocab, limit);
-    free(next);
-    free(visual);
     free(logits);
 }
 
@@ -160,11 +88,11 @@ static void check_reference(const checkpoint *c, const char *model, const char *
     sequence *s = new_sequence(&b);
     prefill(&b, &g, s, logits, hidden);
     assert_int_equal(sequence_length(s), g.n);
-    compare_rows(&g, "logits", logits, vocab, limit);
+    golden_compare(&g, "logits", logits, vocab, limit);
     if (exact && kv == TENSOR_F32) {
         int32_t choice = golden_argmax(logits + (g.n - 1) * vocab, vocab);
         check_choices(&g, logits, vocab);
-        check_mtp(&b, &g, s, hidden, choice, limit);
+        golden_check_mtp(b.m, &b.config->text, &g, s, hidden, choice, limit);
         check_greedy(&b, &g, s, choice);
     }
     sequence_drop(&s);
@@ -174,12 +102,9 @@ static void check_reference(const checkpoint *c, const char *model, const char *
     teardown(&b);
 }
 
-// Made-up weights amplify rounding: in float64 the reference itself moves by up to 2.8e-4 on
-// pictures and clips (hybrid/video-96x80-30f), by 1.3e-5 on text.
 static void exact_case(const checkpoint *c, const char *model, const char *name)
 {
-    bool text = strncmp(name, "text", 4) == 0;
-    check_reference(c, model, name, true, TENSOR_F32, text ? 1e-4 : 6e-4);
+    check_reference(c, model, name, true, TENSOR_F32, golden_limit(name));
 }
 
 static void bf16_kv_case(const checkpoint *c, const char *model, const char *name)
@@ -303,21 +228,7 @@ static void several_sequences(void **state)
         sequence_drop(&s[i]);
         s[i] = new_sequence(&t.b);
     }
-    for (bool more = true; more;) {
-        const float *levels[N][CONFIG_MAX_DEEPSTACK];
-        segment seg[N];
-        int32_t n = 0;
-        for (int i = 0; i < N; i++) {
-            int32_t at = (int32_t)sequence_length(s[i]), left = g[i].n - at;
-            if (left == 0) continue;
-            int32_t rows = left < pieces[i] ? left : pieces[i];
-            seg[n] = golden_segment(&g[i], s[i], at, rows, levels[n], t.b.config->text.hidden);
-            seg[n].n_logits = rows;
-            seg[n++].logits = got[i] + at * vocab;
-        }
-        more = n > 0;
-        if (more) assert_ok(text_model_step(t.b.m, seg, n));
-    }
+    golden_read_together(t.b.m, &t.b.config->text, g, s, pieces, got, N);
     for (int i = 0; i < N; i++) {
         assert_close(got[i], want[i], g[i].n * vocab, CUT_LIMIT, g[i].name);
         sequence_drop(&s[i]);
@@ -367,12 +278,12 @@ static void forks_go_their_own_way(void **state)
         const int64_t vocab = t.b.config->text.vocab;
         float *alone = golden_alloc(2 * 5 * vocab, sizeof *alone);
         float *forked = golden_alloc(vocab, sizeof *forked);
-        int32_t position = next_position(&t.g);
+        int32_t position = golden_next_position(&t.g);
         for (int f = 0; f < 2; f++) {
             sequence *s = new_sequence(&t.b);
             prefill(&t.b, &t.g, s, NULL, NULL);
             for (int j = 0; j < 5; j++) {
-                decode(&t.b, s, tokens[f][j], position + j, alone + (f * 5 + j) * vocab);
+                golden_decode(t.b.m, s, tokens[f][j], position + j, alone + (f * 5 + j) * vocab);
             }
             sequence_drop(&s);
         }
@@ -381,7 +292,7 @@ static void forks_go_their_own_way(void **state)
         assert_ok(sequence_fork(&s[1], s[0]));
         for (int j = 0; j < 5; j++) { // in turns, so that one would see the other's writes
             for (int f = 0; f < 2; f++) {
-                decode(&t.b, s[f], tokens[f][j], position + j, forked);
+                golden_decode(t.b.m, s[f], tokens[f][j], position + j, forked);
                 assert_memory_equal(forked, alone + (f * 5 + j) * vocab,
                                     (size_t)vocab * sizeof *forked);
             }
@@ -540,7 +451,7 @@ static void full_cache_changes_nothing(void **state)
             assert_int_equal(sequence_length(s[0]), 60);
             assert_int_equal(sequence_length(s[1]), 60);
         }
-        decode(&b, s[0], 3, 60, attempt ? got : want);
+        golden_decode(b.m, s[0], 3, 60, attempt ? got : want);
         sequence_drop(&s[0]);
         sequence_drop(&s[1]);
     }
