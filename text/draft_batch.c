@@ -17,12 +17,12 @@ typedef struct batch {
     int32_t n, rows;
 } batch;
 
-static sight_err run_step(const batch *b, const segment *s, int32_t n, int32_t rows)
+// of: one of those that the step is for; what was heard by others may have ended them.
+static sight_err run_step(draft *of, const segment *s, int32_t n, int32_t rows)
 {
-    draft *first = b->drafts[b->at[0]];
-    const double start = draft_now_s(first);
-    const sight_err err = text_model_step(draft_model(first), s, n);
-    if (!err) draft_timed(first, rows, draft_now_s(first) - start);
+    const double start = draft_now_s(of);
+    const sight_err err = text_model_step(draft_model(of), s, n);
+    if (!err) draft_timed(of, rows, draft_now_s(of) - start);
     return err;
 }
 
@@ -35,14 +35,14 @@ static void run_alone(batch *b, int32_t i)
     sight_err err = SIGHT_OK;
     do {
         if (!draft_wants(d, &b->segments[i])) return;
-        err = run_step(b, &b->segments[i], 1, b->segments[i].n);
+        err = run_step(d, &b->segments[i], 1, b->segments[i].n);
     } while (!draft_took(d, &err, &next));
     b->heard(b->arg, b->at[i], err, next);
 }
 
 static void run_all(batch *b)
 {
-    const bool together = b->n > 1 && !run_step(b, b->segments, b->n, b->rows);
+    const bool together = b->n > 1 && !run_step(b->drafts[b->at[0]], b->segments, b->n, b->rows);
     for (int32_t i = 0; i < b->n; i++) {
         output_row *next = NULL;
         sight_err err = SIGHT_OK;

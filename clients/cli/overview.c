@@ -132,6 +132,18 @@ static void write_rates(buf *out, const json_t *s, const overview_look *look)
     put(out, &l, look, "");
 }
 
+static void write_replicas(buf *out, const json_t *s, const overview_look *look)
+{
+    size_t i;
+    json_t *r;
+    line l = {.n = 0};
+    json_array_foreach(json_object_get(s, "replicas"), i, r) {
+        add(&l, "%s%.0f: %.0f running", i ? "; " : "replicas  ", number_at(r, "replica"), number_at(r, "running"));
+        add_seconds(&l, ", busy for ", number_at(r, "busy_s"));
+    }
+    if (l.n) put(out, &l, look, "");
+}
+
 static void add_times(line *l, const char *what, const json_t *of)
 {
     const char *priority;
@@ -332,6 +344,7 @@ void overview_write(buf *out, const json_t *status, const overview_look *look)
     write_head(out, status, look);
     write_queue(out, status, look);
     write_rates(out, status, look);
+    write_replicas(out, status, look);
     write_times(out, status, look);
     write_memory(out, status, look);
     write_stores(out, status, look);

@@ -54,7 +54,7 @@ struct disk {
     disk_load *first_load, **last_load;
     char warnings[TROUBLES][512]; // "": none
     bool told[TROUBLES];
-    int64_t evicted, damaged, failed;
+    int64_t evicted, damaged, failed, added;
 };
 
 // ---- the index ----
@@ -339,6 +339,14 @@ sight_err disk_lengths(disk *d, disk_kind kind, int32_t **out, int32_t *n)
     return SIGHT_OK;
 }
 
+int64_t disk_added(disk *d)
+{
+    pthread_mutex_lock(&d->mutex);
+    const int64_t n = d->added;
+    pthread_mutex_unlock(&d->mutex);
+    return n;
+}
+
 char *disk_warning(disk *d)
 {
     char *line = NULL;
@@ -391,6 +399,7 @@ void disk_put(disk *d, const disk_item *item, blob *payload)
     if (n) use(d, n);
     else if (bytes <= d->budget && (!d->waiting || d->waiting + bytes <= MOST_WAITING)) {
         queue_write(d, item, payload, bytes);
+        d->added++;
     }
     pthread_mutex_unlock(&d->mutex);
 }

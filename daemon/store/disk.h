@@ -35,6 +35,9 @@ bool disk_has(disk *d, disk_kind kind, const uint8_t name[SIPHASH_BYTES], int32_
 // Every `to` of items of that kind there are, in any order, with repeats; *out is malloced. SIGHT_E_MEMORY.
 sight_err disk_lengths(disk *d, disk_kind kind, int32_t **out, int32_t *n);
 
+// How many items were put since it was opened: while it is the same, so is disk_lengths, but for what is gone.
+int64_t disk_added(disk *d);
+
 // Keeps a reference until it is written. Does nothing when it is there, over the budget, or when too much waits.
 void disk_put(disk *d, const disk_item *item, blob *payload);
 void disk_forget(disk *d, disk_kind kind, const uint8_t name[SIPHASH_BYTES]);

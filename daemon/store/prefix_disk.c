@@ -25,6 +25,7 @@ struct prefix_disk {
     uint8_t scope[SIPHASH_BYTES];
     bool *known; // [n_known] whether there may be a past of so many tokens
     int32_t n_known;
+    int64_t added; // disk_added when that was looked at
     save saves[MOST_SAVES];
     int32_t n_saves;
     prefix_disk_usage usage;
@@ -44,6 +45,24 @@ static bool note_length(prefix_disk *p, int32_t n)
     return true;
 }
 
+// What others have put there since: replicas of the same model.
+static sight_err look_at_lengths(prefix_disk *p)
+{
+    int32_t *lengths, n;
+    const int64_t added = disk_added(p->disk);
+    sight_err err = disk_lengths(p->disk, DISK_PAGES, &lengths, &n);
+    if (err) return err;
+    for (int32_t i = 0; i < n; i++) note_length(p, lengths[i]);
+    free(lengths);
+    p->added = added;
+    return SIGHT_OK;
+}
+
+void prefix_disk_refresh(prefix_disk *p)
+{
+    if (disk_added(p->disk) != p->added) look_at_lengths(p);
+}
+
 sight_err prefix_disk_create(prefix_disk **out, disk *d, cache_pool *pool, const uint8_t *scope)
 {
     prefix_disk *p = calloc(1, sizeof *p);
@@ -51,10 +70,7 @@ sight_err prefix_disk_create(prefix_disk **out, disk *d, cache_pool *pool, const
     p->disk = d;
     p->pool = pool;
     memcpy(p->scope, scope, sizeof p->scope);
-    int32_t *lengths, n;
-    sight_err err = disk_lengths(d, DISK_PAGES, &lengths, &n);
-    for (int32_t i = 0; !err && i < n; i++) note_length(p, lengths[i]);
-    if (!err) free(lengths);
+    sight_err err = look_at_lengths(p);
     if (err) prefix_disk_destroy(&p);
     else *out = p;
     return err;
@@ -197,6 +213,7 @@ void prefix_disk_save(prefix_disk *p, const sequence *seq, const prefix_prompt *
     prefix_names_init(&names, disk_key(p->disk), p->scope, prompt);
     prefix_names_at(&names, link.name, n);
     if (is_saved(p, &link)) return;
+    prefix_disk_refresh(p);
     const int32_t links = prefix_disk_chain(p, &chain, prompt, 0, n - 1, false);
     if (links) {
         link.from = chain[links - 1].to;

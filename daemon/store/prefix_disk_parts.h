@@ -29,6 +29,8 @@ typedef struct prefix_link {
 int32_t prefix_disk_chain(const prefix_disk *p, prefix_link **out, const prefix_prompt *prompt, int32_t over,
                           int32_t most, bool states);
 
+// Learns of pasts that others have put on the disk.
+void prefix_disk_refresh(prefix_disk *p);
 void prefix_disk_count(prefix_disk *p, bool hit);
 disk_item prefix_disk_item(const prefix_disk *p, disk_kind kind, const prefix_link *link);
 disk *prefix_disk_of(const prefix_disk *p);

@@ -49,6 +49,7 @@ bool prefix_states_read(prefix_states *out, const void *payload, size_t size, in
 prefix_load *prefix_load_begin(prefix_disk *p, const prefix_prompt *prompt, int32_t longer_than)
 {
     prefix_link *links;
+    prefix_disk_refresh(p);
     const int32_t n = prefix_disk_chain(p, &links, prompt, longer_than, prompt->n - 1, true);
     prefix_disk_count(p, n > 0);
     if (!n) return NULL;

@@ -97,6 +97,14 @@ static void few_rows_keep_the_selected_one(void **state)
     assert_true(count_lines(text_of(status, &all)) > count_lines(text_of(status, &look)));
 }
 
+static void replicas_have_a_line(void **state)
+{
+    const overview_look look = {.selected = -1};
+    expect(text_of("{\"replicas\": [{\"replica\": 0, \"running\": 2, \"busy_s\": 75}, {\"replica\": 1, \"running\": 0, "
+                   "\"busy_s\": 0.02}]}", &look),
+           "replicas  0: 2 running, busy for 1 min 15 s; 1: 0 running, busy for 20 ms\n");
+}
+
 static void a_stuck_engine_is_shown(void **state)
 {
     const overview_look look = {.selected = -1};
@@ -141,6 +149,7 @@ int main(void)
         cmocka_unit_test(all_is_there),
         cmocka_unit_test(narrow_terminals_lose_columns),
         cmocka_unit_test(few_rows_keep_the_selected_one),
+        cmocka_unit_test(replicas_have_a_line),
         cmocka_unit_test(a_stuck_engine_is_shown),
         cmocka_unit_test(strange_replies_are_harmless),
         cmocka_unit_test(numbers_are_short),

@@ -8,7 +8,8 @@
 
 #define MIB ((int64_t)1 << 20)
 
-// A model is called by what it needs: "/fake/300" fails with less than 300 MiB; "/fake/bad" fails always.
+// A model is called by what it needs: "/fake/300" fails with less than 300 MiB; "/fake/bad" fails always, "/fake/odd" as the
+// second of replicas.
 typedef struct loader {
     pthread_mutex_t lock;
     pthread_cond_t turned;
@@ -16,6 +17,7 @@ typedef struct loader {
     int64_t all, free; // of any device
     bool held;         // an opening waits
     bool opening;      // and one does
+    bool lone;         // what is opened is the only one left of its replicas
     int opens, closes, changes;
     int64_t given; // bytes, to the last one
     char opened[64];
@@ -56,6 +58,8 @@ static sight_err fake_open(void *arg, engine **out, const model_opening *how)
     snprintf(l->opened, sizeof l->opened, "%s", how->spec->name);
     pthread_mutex_unlock(&l->lock);
     if (atomic_load(how->stop)) return sight_fail(SIGHT_E_CANCELLED, "stopped");
+    if (!strcmp(what, "odd") && how->replica == 1) return sight_fail(SIGHT_E_MODEL, "the second is damaged");
+    if ((how->first != NULL) != (how->replica > 0 && !l->lone)) return sight_fail(SIGHT_E_INTERNAL, "which is first?");
     if (!strcmp(what, "bad")) return sight_fail(SIGHT_E_MODEL, "it is damaged");
     const int64_t needs = atoll(what) * MIB;
     if (how->bytes && how->bytes < needs) return sight_fail(SIGHT_E_MEMORY, "it needs %s MiB", what);
@@ -542,6 +546,90 @@ static void what_there_is_is_told(void **state)
     destroy(&l);
 }
 
+static void replicas_are_opened_together(void **state)
+{
+    loader l;
+    assert_ok(create(&l, "[model a]\nmodel = /fake/100\nload = use\nunload-after = 60\ndevice = cuda:0/cuda:1\n"
+                         "[model b]\nmodel = /fake/100\nload = use\ndevice = cuda:1\n"
+                         "[model odd]\nmodel = /fake/odd\nload = use\ndevice = cuda:2/cuda:3\n"));
+    model_use a, other;
+    assert_ok(use(&l, &a, "a"));
+    assert_int_equal(l.opens, 2);
+    assert_int_equal(l.given, 500 * MIB); // what is left on the second GPU, of each
+    assert_int_equal(models_replicas(l.m, &a), 2);
+    assert_ptr_equal(models_replica(l.m, &a, 0), a.engine);
+    assert_non_null(models_replica(l.m, &a, 1));
+    assert_ptr_not_equal(models_replica(l.m, &a, 1), a.engine);
+    assert_null(models_replica(l.m, &a, 2));
+    assert_null(models_replica(l.m, &a, -1));
+    // None without the others.
+    assert_fails(use(&l, &other, "odd"), SIGHT_E_MODEL, "the second is damaged");
+    assert_int_equal(l.closes, 1);
+    models_end(l.m, &other);
+    json_t *list = models_describe(l.m), *first = json_array_get(list, 0);
+    assert_int_equal(json_array_size(json_object_get(first, "replicas")), 2);
+    assert_null(json_object_get(json_array_get(list, 1), "replicas"));
+    json_decref(list);
+    models_end(l.m, &a);
+    set_now(&l, 1000);
+    models_tick(l.m);
+    wait_for(&l, "a", MODEL_NOT_LOADED);
+    assert_int_equal(l.closes, 3);
+    destroy(&l);
+}
+
+static void a_lost_replica_is_not_given_out(void **state)
+{
+    loader l;
+    assert_ok(create(&l, "[model a]\nmodel = /fake/100\nload = use\nunload-after = 60\ndevice = cuda:0/cuda:1\n"));
+    model_use a;
+    bool news;
+    assert_ok(use(&l, &a, "a"));
+    engine *second = models_replica(l.m, &a, 1);
+    assert_int_equal(models_lose(l.m, &a, 0, &news), 1);
+    assert_true(news);
+    assert_int_equal(models_lose(l.m, &a, 0, &news), 1);
+    assert_false(news);
+    assert_null(models_replica(l.m, &a, 0));
+    assert_ptr_equal(models_replica(l.m, &a, 1), second);
+    models_end(l.m, &a);
+    // Nor is it opened again.
+    set_now(&l, 1000);
+    models_tick(l.m);
+    wait_for(&l, "a", MODEL_NOT_LOADED);
+    l.lone = true;
+    assert_ok(use(&l, &a, "a"));
+    assert_int_equal(l.opens, 3);
+    assert_null(models_replica(l.m, &a, 0));
+    assert_ptr_equal(models_replica(l.m, &a, 1), a.engine);
+    assert_int_equal(models_lose(l.m, &a, 1, &news), 0);
+    models_end(l.m, &a);
+    destroy(&l);
+}
+
+static void replicas_in_one_memory_divide_it(void **state)
+{
+    loader l;
+    model_use a, b;
+    assert_ok(create(&l, "[model a]\nmodel = /fake/100\nload = use\ndevice = cpu/cpu\n"));
+    assert_ok(use(&l, &a, "a"));
+    assert_int_equal(l.given, 500 * MIB);
+    models_end(l.m, &a);
+    destroy(&l);
+    assert_ok(create(&l, "memory = 1000M\n[model a]\nmodel = /fake/100\nload = use\ndevice = cpu/cpu/cpu\nmemory = 60%\n"
+                         "[model b]\nmodel = /fake/100\nload = use\ndevice = cpu\n"));
+    assert_ok(use(&l, &a, "a"));
+    assert_int_equal(l.given, 200 * MIB);
+    assert_ok(use(&l, &b, "b"));
+    assert_int_equal(l.given, 400 * MIB); // what is left
+    models_end(l.m, &a);
+    models_end(l.m, &b);
+    destroy(&l);
+    assert_fails(create(&l, "memory = 1000M\n[model a]\nmodel = /fake/100\ndevice = cpu/cpu\nmemory = 600M\n"
+                            "[model b]\nmodel = /fake/100\ndevice = cpu\nmemory = 500M\n"), SIGHT_E_MEMORY, "a 600, b 500");
+    destroy(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -558,6 +646,9 @@ int main(void)
         cmocka_unit_test(models_that_start_together_must_fit_together),
         cmocka_unit_test(another_configuration_is_taken_over),
         cmocka_unit_test(what_there_is_is_told),
+        cmocka_unit_test(replicas_are_opened_together),
+        cmocka_unit_test(a_lost_replica_is_not_given_out),
+        cmocka_unit_test(replicas_in_one_memory_divide_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

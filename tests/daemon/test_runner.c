@@ -11,6 +11,7 @@
 typedef struct made_up {
     char letter;
     int slices, waits, tokens;
+    atomic_int *until; // its last slice waits for that; NULL: for nothing
     fair_class class;
     double deadline_s;
     int who; // 0: as many as there are letters
@@ -45,6 +46,7 @@ static pipeline_state step(void *arg, int wait_ms)
         m->waits--;
         return PIPELINE_WAITING;
     }
+    if (m->until && m->slices == 1 && !atomic_load(m->until)) return PIPELINE_WAITING;
     atomic_fetch_add(&now_ms, 10);
     note(m->letter);
     return --m->slices ? PIPELINE_READING : PIPELINE_ANSWERING;
@@ -64,9 +66,9 @@ static void answer(void *const *args, pipeline_state *states, double *took_s, in
     note(')');
 }
 
-static const char *run_with(made_up *const *all, int n, double slices_s)
+static const char *run_beside(made_up *const *all, int n, double slices_s, runner_book *book)
 {
-    const runner_work work = {.step = step, .answer = answer, .slices_s = slices_s, .now_s = now_s};
+    const runner_work work = {.step = step, .answer = answer, .slices_s = slices_s, .now_s = now_s, .book = book};
     runner *r;
     memset(order, 0, sizeof order);
     atomic_store(&n_order, 0);
@@ -90,6 +92,11 @@ static const char *run_with(made_up *const *all, int n, double slices_s)
     assert_null(r);
     for (int i = 0; i < n; i++) assert_true(atomic_load(&all[i]->over));
     return order;
+}
+
+static const char *run_with(made_up *const *all, int n, double slices_s)
+{
+    return run_beside(all, n, slices_s, NULL);
 }
 
 // What came after the one that held the thread.
@@ -175,6 +182,31 @@ static void who_waits_for_a_decoder_is_passed_over(void **state)
     assert_string_equal(run(all, 2), "bb(B)(B)a(A)");
 }
 
+// Who uses another engine thread much comes later on this one.
+static void time_counts_on_all_runners(void **state)
+{
+    (void)state;
+    runner_book book;
+    runner *other;
+    atomic_int until = 0;
+    assert_ok(runner_book_init(&book));
+    const runner_work work = {.step = step, .answer = answer, .now_s = now_s, .book = &book};
+    made_up much = {.letter = 'x', .slices = 9, .tokens = 1, .until = &until};
+    made_up little = {.letter = 'y', .slices = 2, .tokens = 1, .until = &until};
+    const runner_claim claims[] = {{.who = &order[1], .client = "x", .client_size = 1, .used_us = &much.used_us},
+                                   {.who = &order[2], .client = "y", .client_size = 1, .used_us = &little.used_us}};
+    assert_ok(runner_create(&other, &work));
+    assert_ok(runner_add(other, &much, &claims[0]));
+    assert_ok(runner_add(other, &little, &claims[1]));
+    while (atomic_load(&much.used_us) < 80000 || atomic_load(&little.used_us) < 10000) sched_yield();
+    made_up a = {.letter = 'a', .slices = 2, .tokens = 1, .who = 1}, b = {.letter = 'b', .slices = 2, .tokens = 1, .who = 2};
+    made_up *const all[] = {&a, &b};
+    assert_string_equal(run_beside(all, 2, 0, &book), "z(Z)bb(B)aa(A)");
+    atomic_store(&until, 1);
+    runner_destroy(&other);
+    runner_book_done(&book);
+}
+
 static void many_come_and_go(void **state)
 {
     (void)state;
@@ -197,6 +229,7 @@ int main(void)
         cmocka_unit_test(urgent_ones_go_first),
         cmocka_unit_test(slices_fill_the_time_between_steps),
         cmocka_unit_test(who_waits_for_a_decoder_is_passed_over),
+        cmocka_unit_test(time_counts_on_all_runners),
         cmocka_unit_test(many_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -292,6 +292,88 @@ static void forecasts(void **state)
     scheduler_destroy(&s);
 }
 
+// Of jobs whose owner is an array: what each replica has kept.
+static int32_t kept_of(void *owner, int replica)
+{
+    return owner ? ((const int32_t *)owner)[replica] : 0;
+}
+
+static void replicas_run_side_by_side(void **state)
+{
+    (void)state;
+    const scheduler_limits l = {.max_jobs = 10, .max_jobs_per_client = 5, .max_bytes = 10000, .max_running = 1};
+    scheduler *s;
+    scheduler_forecast f;
+    assert_ok(scheduler_create(&s, &l));
+    scheduler_ask_kept(s, kept_of);
+    job a = make("A", "1", false), b = make("B", "1", false), c = make("C", "1", false), d = make("D", "1", false);
+    job *const all[] = {&a, &b, &c, &d};
+    for (int i = 0; i < 4; i++) {
+        all[i]->replicas = i < 3 ? 2 : 1;
+        add_priced(s, all[i], FAIR_INTERACTIVE, i == 0 ? 4 : 2);
+    }
+    assert_true(scheduler_foresee(s, &b, &f, 0));
+    assert_true(f.start_s == 0 && f.end_s == 2);
+    assert_true(scheduler_foresee(s, &c, &f, 0));
+    assert_true(f.start_s == 2 && f.end_s == 4);
+    assert_true(scheduler_foresee(s, &d, &f, 0)); // on the first only
+    assert_true(f.start_s == 4 && f.end_s == 6);
+    assert_ptr_equal(scheduler_start_running(s, 0), &a);
+    assert_ptr_equal(scheduler_start_running(s, 0), &b);
+    assert_null(scheduler_start_running(s, 0));
+    assert_int_equal(a.replica, 0);
+    assert_int_equal(b.replica, 1);
+    assert_int_equal(scheduler_retry_after_s(s), 2);
+    scheduler_remove(s, &a, 1);
+    assert_ptr_equal(scheduler_start_running(s, 1), &c);
+    assert_int_equal(c.replica, 0);
+    scheduler_remove(s, &b, 1);
+    assert_null(scheduler_start_running(s, 1)); // d has no replica there
+    scheduler_remove(s, &c, 1);
+    assert_ptr_equal(scheduler_start_running(s, 1), &d);
+    scheduler_destroy(&s);
+}
+
+static void who_has_kept_a_beginning_gets_the_rest(void **state)
+{
+    (void)state;
+    const scheduler_limits l = {.max_jobs = 10, .max_jobs_per_client = 5, .max_bytes = 10000, .max_running = 4};
+    static int32_t second[] = {0, 500}, only_first[] = {0, -1}, none[] = {-1, -1};
+    scheduler *s;
+    assert_ok(scheduler_create(&s, &l));
+    scheduler_ask_kept(s, kept_of);
+    job a = make("A", "1", false), b = make("B", "1", false), c = make("C", "1", false);
+    job *const all[] = {&a, &b, &c};
+    void *const owners[] = {second, only_first, none};
+    for (int i = 0; i < 3; i++) {
+        all[i]->replicas = 2;
+        all[i]->owner = owners[i];
+        all[i]->prompt = 1000;
+        all[i]->model = owners[i];
+        all[i]->model_bytes = 100;
+        add_priced(s, all[i], FAIR_INTERACTIVE, 2);
+        all[i]->memory_bytes = 60;
+    }
+    assert_ptr_equal(scheduler_start_running(s, 0), &a);
+    assert_int_equal(a.replica, 1);
+    assert_true(a.for_kept);
+    assert_ptr_equal(scheduler_start_running(s, 0), &b); // the other one's device has failed
+    assert_int_equal(b.replica, 0);
+    assert_false(b.for_kept);
+    assert_null(scheduler_start_running(s, 0)); // c has none
+    // Memory is each replica's: it goes where it fits.
+    job d = make("D", "1", false);
+    d.replicas = 2;
+    d.owner = second;
+    d.model = second;
+    d.model_bytes = 100;
+    add_priced(s, &d, FAIR_INTERACTIVE, 2);
+    d.memory_bytes = 60;
+    assert_ptr_equal(scheduler_start_running(s, 0), &d);
+    assert_int_equal(d.replica, 0);
+    scheduler_destroy(&s);
+}
+
 // A client at its own limit hears when the first of its own is over, not when anybody's is.
 static void hints_are_about_what_is_full(void **state)
 {
@@ -378,6 +460,8 @@ int main(void)
         cmocka_unit_test(who_is_next),
         cmocka_unit_test(many_requests_bring_no_more),
         cmocka_unit_test(forecasts),
+        cmocka_unit_test(replicas_run_side_by_side),
+        cmocka_unit_test(who_has_kept_a_beginning_gets_the_rest),
         cmocka_unit_test(hints_are_about_what_is_full),
         cmocka_unit_test(jobs_are_found_by_client_and_id),
         cmocka_unit_test(limits_change_under_a_full_queue),
