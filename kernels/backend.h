@@ -126,7 +126,7 @@ typedef struct backend_ops {
 struct kernels {
     threads *pool;
     simd_level level;
-    bool exact;
+    bool exact, no_f8;
     backend_ops ops;
     size_t cache_bytes; // second-level cache of a core; decides how work is cut, not what it gives
     float *scratch;     // [workers][KERNELS_SCRATCH_FLOATS], [KERNELS_SHARED_FLOATS], then low_rank.c's

@@ -115,6 +115,7 @@ sight_err kernels_create(kernels **out, const kernels_options *options)
     if (!k) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
     k->level = level;
     k->exact = options->exact;
+    k->no_f8 = options->no_f8;
     k->cache_bytes = second_cache_bytes();
     k->device = options->device;
     fill_table(&k->ops, level, options->exact);
@@ -191,6 +192,7 @@ sight_err kernels_create_beside(kernels **out, kernels *first)
     if (!k) return sight_fail(SIGHT_E_MEMORY, "no memory for the kernels");
     k->level = first->level;
     k->exact = first->exact;
+    k->no_f8 = first->no_f8;
     k->cache_bytes = first->cache_bytes;
     k->ops = first->ops;
     k->device = first->device;

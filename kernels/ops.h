@@ -42,6 +42,7 @@ typedef struct kernels_options {
     int threads;     // 0 = all processors of this process
     simd_level simd; // SIMD_AUTO, or a level: SIGHT_E_UNSUPPORTED where the processor lacks it
     bool exact;      // products in float32 always (trace); else bf16 products are allowed
+    bool no_f8;      // rows never become E4M3, whatever the weights were published for (a GPU's products)
     device_id device; // zeroed: the CPU. With a GPU threads and simd are for what runs beside it
     int64_t device_bytes; // of a GPU's memory, allocated at once; 0: nearly all that is free
 } kernels_options;

@@ -25,6 +25,7 @@ bool packed_format_check(const packed_format *f, const char **why)
     *why = NULL;
     if (f->bits != 4 && f->bits != 8) *why = "bits";
     else if (f->f8 && f->bits != 8) *why = "f8";
+    else if (f->f8_rows && !f->f8) *why = "f8_rows";
     else if (f->has_table && f->bits != 4) *why = "has_table";
     else if (f->group != 16 && f->group != 32 && f->group != 64 && f->group != 128) *why = "group";
     else if (f->scales == PACKED_TWO_LEVEL && f->per_super < 1) *why = "per_super";

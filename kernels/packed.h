@@ -37,6 +37,8 @@ typedef enum packed_scales { PACKED_FLAT, PACKED_FLAT_F32, PACKED_TWO_LEVEL } pa
 typedef struct packed_format {
     uint8_t bits;   // 4 or 8
     bool f8;        // codes are E4M3 numbers (bits 8)
+    bool f8_rows;   // with f8: they were published for rows of x in E4M3 too, so a chip with such
+                    // products may round them so (kernels/cuda/linear_f8.h)
     bool has_table; // bits 4: value = table[code]
     uint8_t table[16];
     uint8_t offset;

@@ -2,8 +2,17 @@
 
 #ifdef SIGHT_CUDA_SHIM
 
-bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride,
-                      bool add)
+bool cublaslt_product(kernels *k, const cublaslt_call *call)
+{
+    return false;
+}
+
+bool cublaslt_can(kernels *k, const cublaslt_call *call)
+{
+    return false;
+}
+
+bool cublaslt_has_f8(kernels *k)
 {
     return false;
 }
@@ -20,8 +29,17 @@ bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t 
 #define WORKSPACE_BYTES ((size_t)32 << 20) // what NVIDIA advises for its newer GPUs
 #define MAX_PLANS       128
 
+// Scales of 128 inputs: from 12.9 on (cuBLAS documentation, "Scaling factor layouts"), for Hopper alone. Headers
+// before that do not name them.
+#define F8_VERSION       120900
+#define F8_MAJOR         9
+#define DESC_A_SCALES    ((cublasLtMatmulDescAttributes_t)31) // CUBLASLT_MATMUL_DESC_A_SCALE_MODE
+#define DESC_B_SCALES    ((cublasLtMatmulDescAttributes_t)32)
+#define SCALES_OF_128    ((int32_t)4) // CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F
+
 // The library's functions that are used, by name.
 #define FUNCTIONS(F)                                                                               \
+    F(cublasLtGetVersion)                                                                          \
     F(cublasLtCreate)                                                                              \
     F(cublasLtDestroy)                                                                             \
     F(cublasLtMatmul)                                                                              \
@@ -47,7 +65,7 @@ typedef struct library {
 typedef struct shape {
     int64_t M, N, stride, y_stride;
     uint32_t y_alignment, bias_alignment; // bytes; bias: 0 without one
-    int32_t add, more;
+    int32_t add, f8;
 } shape;
 
 typedef struct plan {
@@ -114,20 +132,37 @@ static bool set_preference(const library *l, cublasLtMatmulPreference_t p,
     return l->cublasLtMatmulPreferenceSetAttribute_(p, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
 }
 
+static bool set_scales(const library *l, const plan *p, const float *w, const float *x)
+{
+    return set_product(l, p->product, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof w) &&
+           set_product(l, p->product, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof x);
+}
+
+// Sums that leave the tensor cores now and then (no "fast accumulation") are the default.
+static bool describe_f8(const library *l, const plan *p, const cublaslt_call *call)
+{
+    const int32_t scales = SCALES_OF_128;
+    return set_product(l, p->product, DESC_A_SCALES, &scales, sizeof scales) &&
+           set_product(l, p->product, DESC_B_SCALES, &scales, sizeof scales) &&
+           set_scales(l, p, call->w_scales, call->x_scales);
+}
+
 // The library's matrices are column-major: y turned [M, N] = (w turned) turned, x turned.
-static bool describe(const library *l, plan *p)
+static bool describe(const library *l, plan *p, const cublaslt_call *call)
 {
     const shape *s = &p->shape;
     const cublasOperation_t turned = CUBLAS_OP_T;
     const cublasLtEpilogue_t bias = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t type = s->f8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
     return l->cublasLtMatmulDescCreate_(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
                CUBLAS_STATUS_SUCCESS &&
            set_product(l, p->product, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned) &&
            (!s->bias_alignment ||
             set_product(l, p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias)) &&
-           l->cublasLtMatrixLayoutCreate_(&p->w, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->M,
+           (!s->f8 || describe_f8(l, p, call)) &&
+           l->cublasLtMatrixLayoutCreate_(&p->w, type, (uint64_t)s->stride, (uint64_t)s->M,
                                           s->stride) == CUBLAS_STATUS_SUCCESS &&
-           l->cublasLtMatrixLayoutCreate_(&p->x, CUDA_R_16BF, (uint64_t)s->stride, (uint64_t)s->N,
+           l->cublasLtMatrixLayoutCreate_(&p->x, type, (uint64_t)s->stride, (uint64_t)s->N,
                                           s->stride) == CUBLAS_STATUS_SUCCESS &&
            l->cublasLtMatrixLayoutCreate_(&p->y, CUDA_R_32F, (uint64_t)s->M, (uint64_t)s->N,
                                           s->y_stride) == CUBLAS_STATUS_SUCCESS;
@@ -156,7 +191,7 @@ static bool choose(const library *l, plan *p)
 
 // The plan of that shape, made if need be in place of the one not used for longest. A place's
 // address stays.
-static plan *plan_for(products *all, const shape *s)
+static plan *plan_for(products *all, const shape *s, const cublaslt_call *call)
 {
     plan *oldest = &all->plans[0];
     for (int i = 0; i < MAX_PLANS; i++) {
@@ -170,7 +205,7 @@ static plan *plan_for(products *all, const shape *s)
     drop_plan(&all->lib, oldest);
     oldest->shape = *s;
     oldest->last_used = ++all->uses;
-    oldest->possible = describe(&all->lib, oldest) && choose(&all->lib, oldest);
+    oldest->possible = describe(&all->lib, oldest, call) && choose(&all->lib, oldest);
     return oldest;
 }
 
@@ -204,6 +239,7 @@ typedef struct product_args {
     float *y;
     const void *w, *x;
     const float *bias;
+    const float *w_scales, *x_scales;
     void *workspace;
     const plan *plan;
 } product_args;
@@ -220,6 +256,9 @@ static void launch_product(cudaStream_t stream, const void *args)
                                 sizeof a->bias)) {
         status = CUBLAS_STATUS_INVALID_VALUE;
     }
+    if (a->plan->shape.f8 && !set_scales(l, a->plan, a->w_scales, a->x_scales)) {
+        status = CUBLAS_STATUS_INVALID_VALUE;
+    }
     if (status == CUBLAS_STATUS_SUCCESS) {
         status = l->cublasLtMatmul_(l->handle, a->plan->product, &one, a->w, a->plan->w, a->x,
                                     a->plan->x, &beta, a->y, a->plan->y, a->y, a->plan->y,
@@ -234,25 +273,47 @@ static uint32_t alignment_of(const void *p)
     return (uint32_t)(at & ~(at - 1));
 }
 
-bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride,
-                      bool add)
+// NULL: none.
+static plan *plan_of(kernels *k, products *all, const cublaslt_call *call)
 {
-    products *all = products_of(k);
+    const linear_job *job = call->job;
     // In a step plans would have to outlive it.
-    if (!all || !all->lib.so || cuda_in_step(k)) return false;
+    if (!all || !all->lib.so || cuda_in_step(k)) return NULL;
     const shape s = {
         .M = job->M,
-        .N = N,
-        .stride = stride,
+        .N = call->N,
+        .stride = call->stride,
         .y_stride = job->y_stride,
         .y_alignment = alignment_of(job->y),
         .bias_alignment = job->bias ? alignment_of(job->bias) : 0,
-        .add = add,
+        .add = call->add,
+        .f8 = call->w_scales != NULL,
     };
-    plan *p = plan_for(all, &s);
-    void *workspace = p->possible ? cuda_scratch(k, WORKSPACE_SLOT, WORKSPACE_BYTES) : NULL;
+    plan *p = plan_for(all, &s, call);
+    return p->possible ? p : NULL;
+}
+
+bool cublaslt_can(kernels *k, const cublaslt_call *call)
+{
+    return plan_of(k, products_of(k), call) != NULL;
+}
+
+bool cublaslt_has_f8(kernels *k)
+{
+    const products *all = products_of(k);
+    return cuda_get_chip(k)->major == F8_MAJOR && all && all->lib.so && !cuda_in_step(k) &&
+           all->lib.cublasLtGetVersion_() >= F8_VERSION;
+}
+
+bool cublaslt_product(kernels *k, const cublaslt_call *call)
+{
+    products *all = products_of(k);
+    plan *p = plan_of(k, all, call);
+    void *workspace = p ? cuda_scratch(k, WORKSPACE_SLOT, WORKSPACE_BYTES) : NULL;
     if (!workspace) return false;
-    const product_args a = {all, job->y, job->w, x, job->bias, workspace, p};
+    const linear_job *job = call->job;
+    const product_args a = {all,   job->y, job->w, call->x, job->bias, call->w_scales, call->x_scales,
+                            workspace, p};
     all->status = CUBLAS_STATUS_SUCCESS;
     cuda_launch(k, launch_product, &a, sizeof a); // runs at once: no step is under way
     p->possible = all->status == CUBLAS_STATUS_SUCCESS;

@@ -8,9 +8,21 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/linear.h"
 
-// y[N, y_stride] (+)= x w^T + bias of one job with bf16 rows and weights, as launch_linear_big has
-// it. false: not here, or not this shape; nothing was launched.
-bool cublaslt_product(kernels *k, const linear_job *job, const void *x, int64_t N, int64_t stride,
-                      bool add);
+// One job's product, as launch_linear_big has it; with scales as launch_linear_f8 has it.
+typedef struct cublaslt_call {
+    const linear_job *job;
+    const void *x; // [N, stride], as the weights: bf16, or E4M3
+    int64_t N, stride;
+    bool add;
+    // E4M3: [stride / 128, M] and [stride / 128, N]; M and N are multiples of 4, and there is no bias. NULL: bf16.
+    const float *w_scales, *x_scales;
+} cublaslt_call;
+
+// y[N, y_stride] (+)= x w^T + bias. false: not here, or not this shape; nothing was launched.
+bool cublaslt_product(kernels *k, const cublaslt_call *call);
+// Whether that has an algorithm; nothing is launched.
+bool cublaslt_can(kernels *k, const cublaslt_call *call);
+// Whether the library multiplies E4M3 with a scale for every 128 inputs, on this chip.
+bool cublaslt_has_f8(kernels *k);
 
 #endif

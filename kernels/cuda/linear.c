@@ -6,13 +6,9 @@
 
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/linear_f8.h"
 #include "kernels/cuda/linear_weights.h"
 #include "kernels/memory.h"
-
-// Scratch. Rows in bf16, and weights made into bf16 (or float32), are cut into pieces of so many
-// bytes (cuda_piece_bytes); the second sums of a gated product take twice that at most.
-enum { SLOT_ROWS, SLOT_WEIGHTS, SLOT_WEIGHTS_UP, SLOT_UP, SLOT_RANK };
-#define SMALL_PIECE_BYTES ((int64_t)48 << 10) // so that tests have several
 
 static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 392, "no padding");
 static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 408,
@@ -40,11 +36,6 @@ typedef struct product {
 static bool aligned16(const void *p)
 {
     return (uintptr_t)p % 16 == 0;
-}
-
-static int64_t piece_bytes(const product *p)
-{
-    return cuda_get_chip(p->k)->emulated ? SMALL_PIECE_BYTES : cuda_piece_bytes(p->k);
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -75,16 +66,18 @@ static void set_job(linear_job *job, float *y, const weight *w)
 // ---- kinds: products that one launch can take together ----
 
 #define KIND_PACKED 16
+#define KIND_F8     32 // rows in E4M3 too
 
-static int kind_of(const weight *w)
+static int kind_of(const product *p, const weight *w)
 {
+    if (!p->exact && linear_f8_takes(p->k, w, p->all)) return KIND_F8;
     return w->packed ? KIND_PACKED + linear_packed(w)->kind : (int)w->w.type;
 }
 
-static int run_of(const weight *const *w, int n_w, int most)
+static int run_of(const product *p, const weight *const *w, int n_w, int most)
 {
     int n = 1;
-    while (n < n_w && n < most && kind_of(w[n]) == kind_of(w[0]))
+    while (n < n_w && n < most && kind_of(p, w[n]) == kind_of(p, w[0]))
         n++;
     return n;
 }
@@ -148,7 +141,7 @@ static const void *piece_of(const product *p, const weight *w, int slot, int64_t
 static int64_t piece_rows(const product *p, const weight *w, bool f32)
 {
     if (!w->packed && w->w.type != TENSOR_F16) return w->w.shape[0];
-    const int64_t rows = piece_bytes(p) / (p->K * (f32 ? 4 : 2)) / PACKED_PANEL * PACKED_PANEL;
+    const int64_t rows = linear_piece_bytes(p->k) / (p->K * (f32 ? 4 : 2)) / PACKED_PANEL * PACKED_PANEL;
     return rows > PACKED_PANEL ? rows : PACKED_PANEL;
 }
 
@@ -156,15 +149,18 @@ static int64_t piece_rows(const product *p, const weight *w, bool f32)
 static bool library_takes(const product *p, const linear_args *a)
 {
     const linear_job *job = &a->jobs[0];
-    const int64_t stride = linear_stride(TENSOR_BF16, p->K);
-    if (p->mode != LINEAR_SILU_MUL) {
-        return cublaslt_product(p->k, job, a->x, p->N, stride, p->mode == LINEAR_ADD);
-    }
-    if (!cublaslt_product(p->k, job, a->x, p->N, stride, false)) return false;
+    cublaslt_call call = {.job = job,
+                          .x = a->x,
+                          .N = p->N,
+                          .stride = linear_stride(TENSOR_BF16, p->K),
+                          .add = p->mode == LINEAR_ADD};
+    if (!cublaslt_product(p->k, &call)) return false;
+    if (p->mode != LINEAR_SILU_MUL) return true;
     linear_job up = a->jobs[1];
-    up.y = cuda_scratch(p->k, SLOT_UP, (size_t)(p->N * job->M) * sizeof *up.y);
+    up.y = cuda_scratch(p->k, LINEAR_SLOT_UP, (size_t)(p->N * job->M) * sizeof *up.y);
     up.y_stride = job->M;
-    if (!up.y || !cublaslt_product(p->k, &up, a->x, p->N, stride, false)) return false;
+    call.job = &up;
+    if (!up.y || !cublaslt_product(p->k, &call)) return false;
     const silu_mul_args gate = {job->y, up.y, p->N, job->M, job->y_stride};
     cuda_launch(p->k, launch_silu_mul, &gate, sizeof gate);
     return true;
@@ -182,7 +178,7 @@ static void run_pieces(const product *p, cuda_launcher *launcher, float *y, cons
         linear_args a = {.x = p->x, .n_jobs = n_w};
         for (int i = 0; i < n_w; i++) {
             const void *piece =
-                piece_of(p, w[i], i ? SLOT_WEIGHTS_UP : SLOT_WEIGHTS, first, n, f32);
+                piece_of(p, w[i], i ? LINEAR_SLOT_WEIGHTS_UP : LINEAR_SLOT_WEIGHTS, first, n, f32);
             if (!piece) return;
             a.jobs[i] =
                 (linear_job){piece, w[i]->bias ? w[i]->bias + first : NULL, y + first, n, M};
@@ -218,7 +214,7 @@ static int64_t rows_at_once(const product *p, const weight *w)
 {
     int64_t bytes = linear_stride(TENSOR_BF16, p->K) * 2;
     if (p->mode == LINEAR_SILU_MUL && w->w.shape[0] * 2 > bytes) bytes = w->w.shape[0] * 2;
-    const int64_t fit = piece_bytes(p) / bytes;
+    const int64_t fit = linear_piece_bytes(p->k) / bytes;
     return fit > 128 ? fit / 128 * 128 : 128;
 }
 
@@ -228,7 +224,7 @@ static void rounded_run(const product *whole, float *const *y, const weight *con
     for (int64_t first = 0; first < whole->N; first += most) {
         product p = *whole;
         p.N = least(most, whole->N - first);
-        uint16_t *x = cuda_scratch(p.k, SLOT_ROWS, (size_t)(p.N * stride) * sizeof *x);
+        uint16_t *x = cuda_scratch(p.k, LINEAR_SLOT_ROWS, (size_t)(p.N * stride) * sizeof *x);
         if (!x) return;
         const round_args round = {x, (const float *)whole->x + first * p.K, p.N, p.K, stride};
         cuda_launch(p.k, launch_round, &round, sizeof round);
@@ -250,6 +246,8 @@ static void run_same(const product *p, float *const *y, const weight *const *w, 
         packed_run(p, launch_packed_few, y, w, n_w);
     } else if (few) {
         plain_run(p, launch_linear_few, y, w, n_w);
+    } else if (kind_of(p, w[0]) == KIND_F8) {
+        linear_f8(p->k, y, p->x, p->norm, w, n_w, p->N, p->mode);
     } else if (!is_packed && (p->exact || w[0]->w.type == TENSOR_F32)) {
         plain_run(p, launch_linear_tile, y, w, n_w);
     } else {
@@ -269,7 +267,7 @@ static void gated_apart(const product *whole, float *y, const weight *const *w)
         p.N = least(most, whole->N - first);
         p.x = (const float *)whole->x + first * p.K;
         p.mode = LINEAR_SET;
-        float *up = cuda_scratch(p.k, SLOT_UP, (size_t)(p.N * M) * sizeof *up), *out[] = {y, up};
+        float *up = cuda_scratch(p.k, LINEAR_SLOT_UP, (size_t)(p.N * M) * sizeof *up), *out[] = {y, up};
         if (!up) return;
         for (int i = 0; i < 2; i++) {
             run_same(&p, &out[i], w + i, 1);
@@ -283,18 +281,20 @@ static void gated_apart(const product *whole, float *y, const weight *const *w)
 static void run_products(const product *p, float *const *y, const weight *const *w, int n_w)
 {
     for (int i = 0, n; i < n_w; i += n) {
-        n = run_of(w + i, n_w - i, w[i]->packed ? PACKED_JOBS : LINEAR_JOBS);
+        n = run_of(p, w + i, n_w - i, w[i]->packed ? PACKED_JOBS : LINEAR_JOBS);
         run_same(p, y + i, w + i, n);
     }
 }
 
-// Norms are taken on the way by kernels for few rows.
+// Norms are taken on the way by kernels for few rows, and where rows become E4M3.
 static bool cuda_linear_normed(kernels *k, float *const *y, const float *x, const norm_of *norm,
                                const weight *const *w, int n_w, int64_t N, linear_mode mode)
 {
     const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, norm};
     const bool gated = mode == LINEAR_SILU_MUL;
-    if (N > LINEAR_FEW_ROWS || (gated && kind_of(w[0]) != kind_of(w[1]))) return false;
+    if (gated && kind_of(&p, w[0]) != kind_of(&p, w[1])) return false;
+    for (int i = 0; i < n_w && N > LINEAR_FEW_ROWS; i++)
+        if (kind_of(&p, w[i]) != KIND_F8) return false;
     if (cuda_failed(k)) return true;
     if (gated) run_same(&p, y, w, 2);
     else run_products(&p, y, w, n_w);
@@ -307,7 +307,7 @@ static void cuda_linear(kernels *k, float *const *y, const float *x, const weigh
     const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, NULL};
     if (cuda_failed(k)) return;
     if (mode == LINEAR_SILU_MUL) {
-        if (kind_of(w[0]) != kind_of(w[1]) || w[0]->lora || w[1]->lora)
+        if (kind_of(&p, w[0]) != kind_of(&p, w[1]) || w[0]->lora || w[1]->lora)
             gated_apart(&p, y[0], w);
         else
             run_same(&p, y, w, 2);
@@ -324,7 +324,7 @@ static void cuda_low_rank(kernels *k, float *y, const float *x, const weight *w,
     for (const low_rank *l = w->lora; l && !cuda_failed(k); l = l->next) {
         const weight a = {.w = l->a}, b = {.w = l->b}, *pa = &a, *pb = &b;
         const int64_t r = l->a.shape[0];
-        float *t = cuda_scratch(k, SLOT_RANK, (size_t)(N * r) * sizeof *t);
+        float *t = cuda_scratch(k, LINEAR_SLOT_RANK, (size_t)(N * r) * sizeof *t);
         if (!t) return;
         const product first = {k, x, N, w->w.shape[1], N, (double)l->scale,
                                LINEAR_SET, true, NULL};

@@ -9,6 +9,7 @@
 //   linear_few    N <= 8, any type: float32 arithmetic on float32 rows
 //   linear_mid    N <= 64, bf16: tensor cores, rows rounded to bf16
 //   linear_big    above: tensor cores, rows rounded to bf16 (or cuBLASLt: cublaslt.h)
+//   linear_f8     above, E4M3 weights published for such rows: rows rounded to E4M3 (linear_f8.h)
 //   linear_tile   any N, any type, float32 arithmetic: exact products, float32 weights, low-rank
 //   additions
 // f16 weights become bf16 in scratch for more than 8 rows (packed_unpack does that), packed ones

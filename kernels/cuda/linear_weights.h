@@ -4,6 +4,7 @@
 #define SIGHT_KERNELS_CUDA_LINEAR_WEIGHTS_H
 
 #include "kernels/backend.h"
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/packed.h"
 
 // What weight.packed of a taken weight points to.
@@ -23,6 +24,22 @@ static inline int64_t linear_stride(tensor_type type, int64_t K)
 static inline const packed_matrix *linear_packed(const weight *w)
 {
     return &((const taken_packed *)(const void *)w->packed)->matrix;
+}
+
+// Scratch that products use (cuda_scratch). Rows in the form they are multiplied in, and weights made into another
+// form, are cut into pieces of so many bytes; the second sums of a gated product take twice that at most.
+enum {
+    LINEAR_SLOT_ROWS,
+    LINEAR_SLOT_WEIGHTS,
+    LINEAR_SLOT_WEIGHTS_UP,
+    LINEAR_SLOT_UP,
+    LINEAR_SLOT_RANK
+};
+
+static inline int64_t linear_piece_bytes(const kernels *k)
+{
+    const int64_t small = (int64_t)48 << 10; // so that tests have several
+    return cuda_get_chip(k)->emulated ? small : cuda_piece_bytes(k);
 }
 
 sight_err linear_take_weight(kernels *k, weight *w);

@@ -34,6 +34,26 @@ static __device__ __forceinline__ void mma_tf32(float d[4], const uint32_t a[4],
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// m16n8k32, E4M3, four numbers in a uint32 (lowest index in the lowest byte): a[0] row group, columns 4t .. 4t + 3; a[1]
+// row group + 8; a[2] columns + 16; a[3] both; b[0] rows (k) 4t .. 4t + 3 of column group, b[1] rows + 16. So mma_load
+// gives a's fragments here too: a tile's row is 16 bytes. Chips before sm_89 have none, and of sm_100's nothing uses it
+// (MMA_HAS_F8): kernels leave their work out there, and the host does not launch them.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 890 || __CUDA_ARCH__ / 100 == 10)
+#define MMA_HAS_F8 false
+#else
+#define MMA_HAS_F8 true
+#endif
+
+static __device__ __forceinline__ void mma_f8(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
 // Four 8 x 8 tiles of 16-bit numbers from shared memory: lane l gives the address of row l % 8 of tile l / 8
 // (16 bytes, aligned); r[i] is the lane's pair of tile i: row group, columns 2t, 2t+1. trans: of the tile turned.
 static __device__ __forceinline__ void mma_load(uint32_t r[4], const void *shared)

@@ -174,26 +174,26 @@ static __device__ __forceinline__ float packed_scale(float *shift, const packed_
 
 // ---- products ----
 
-// Which job a panel of a launch belongs to, and its number there.
-static __device__ __forceinline__ int packed_find(const packed_args &a, int64_t *panel)
+// Which job block `b` of a launch belongs to, and its number there; a block takes `rows` outputs.
+static __device__ __forceinline__ int packed_find(const packed_args &a, int64_t *b, int rows)
 {
     int j = 0;
     const int n = a.mode == LINEAR_MODE_SILU_MUL ? 1 : a.n_jobs;
     for (; j < n - 1; j++) {
-        const int64_t panels = (a.jobs[j].w.M + PANEL - 1) / PANEL;
-        if (*panel < panels) break;
-        *panel -= panels;
+        const int64_t blocks = (a.jobs[j].w.M + rows - 1) / rows;
+        if (*b < blocks) break;
+        *b -= blocks;
     }
     return j;
 }
 
-static inline int64_t packed_all_panels(const packed_args *a)
+static inline int64_t packed_blocks(const packed_args *a, int rows)
 {
-    int64_t panels = 0;
+    int64_t blocks = 0;
     const int n = a->mode == LINEAR_MODE_SILU_MUL ? 1 : a->n_jobs;
     for (int j = 0; j < n; j++)
-        panels += (a->jobs[j].w.M + PANEL - 1) / PANEL;
-    return panels;
+        blocks += (a->jobs[j].w.M + rows - 1) / rows;
+    return blocks;
 }
 
 // Output m of row n, as linear_end.

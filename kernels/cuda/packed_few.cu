@@ -110,7 +110,7 @@ static __global__ void __launch_bounds__(PF_WARPS *GPU_WARP, rows == 1 ? 3 : 2)
     __shared__ float parts[2][PF_WARPS][rows][PANEL], squares[PF_WARPS][rows];
     const bool gated = a.mode == LINEAR_MODE_SILU_MUL;
     int64_t panel = blockIdx.x;
-    const packed_job &job = a.jobs[packed_find(a, &panel)];
+    const packed_job &job = a.jobs[packed_find(a, &panel, PANEL)];
     const int warp = (int)threadIdx.x / GPU_WARP;
     pf_panel<kind, rows, normed>(parts[0][warp], squares[warp], a, job.w, panel, warp);
     if (gated) pf_panel<kind, rows, normed>(parts[1][warp], squares[warp], a, a.jobs[1].w, panel, warp);
@@ -134,7 +134,7 @@ static __global__ void __launch_bounds__(PF_WARPS *GPU_WARP, rows == 1 ? 3 : 2)
 
 template <int kind, bool normed> static void pf_launch(cudaStream_t stream, const packed_args *a)
 {
-    const dim3 grid((unsigned)packed_all_panels(a)), block(PF_WARPS * GPU_WARP);
+    const dim3 grid((unsigned)packed_blocks(a, PANEL)), block(PF_WARPS * GPU_WARP);
     if (a->N == 1)
         GPU_LAUNCH((packed_few_kernel<kind, 1, normed>), grid, block, 0, stream, *a);
     else if (a->N == 2)

@@ -82,7 +82,7 @@ static __global__ void __launch_bounds__(MID_THREADS)
     packed_mid_kernel(packed_args a, int64_t stride)
 {
     int64_t panel = blockIdx.x;
-    const packed_job &job = a.jobs[packed_find(a, &panel)];
+    const packed_job &job = a.jobs[packed_find(a, &panel, PANEL)];
     const mid_rows rows = {reinterpret_cast<const uint16_t *>(a.x), a.N, stride};
     float sum[1 + gated][tiles][4] = {};
     pm_panel<kind, tiles>(sum[0], job.w, rows, panel);
@@ -96,7 +96,7 @@ static __global__ void __launch_bounds__(MID_THREADS)
 template <int kind, int tiles> static void pm_rows(cudaStream_t stream, const packed_args *a)
 {
     const int64_t stride = (a->K + 7) / 8 * 8;
-    const dim3 grid((unsigned)packed_all_panels(a)), block(MID_THREADS);
+    const dim3 grid((unsigned)packed_blocks(a, PANEL)), block(MID_THREADS);
     if (a->mode == LINEAR_MODE_SILU_MUL) {
         GPU_LAUNCH((packed_mid_kernel<kind, tiles, true>), grid, block, 0, stream, *a, stride);
     } else {

@@ -14,31 +14,9 @@
 #include "kernels/cuda/rows_vec.h"
 
 #define EACH_THREADS 256
-#define SMALL_ROW 512     // up to here a row is a warp's
-#define SMALL_ROWS 8      // such rows in a block
-#define MOST_THREADS 1024 // of a block that has one row
+#define SMALL_ROWS 8 // short rows in a block
 
 // ---- norms ----
-
-// The sum over all threads of the block (or of the warp, where blocks hold several rows), in an order that
-// depends on their number alone. room [32], not in use by an earlier sum.
-static __device__ float row_sum(float v, float *room)
-{
-    v = gpu_warp_sum(v);
-    if (blockDim.y > 1 || blockDim.x == GPU_WARP) return v;
-    if (threadIdx.x % GPU_WARP == 0) room[threadIdx.x / GPU_WARP] = v;
-    __syncthreads();
-    const uint32_t warps = blockDim.x / GPU_WARP, lane = threadIdx.x % GPU_WARP;
-    return gpu_warp_sum(lane < warps ? room[lane] : 0.0f);
-}
-
-static __device__ __forceinline__ float square_sum(const float v[4], float mean, int64_t left)
-{
-    float sum = 0;
-    for (int i = 0; i < 4; i++)
-        if (i < left) sum += (v[i] - mean) * (v[i] - mean);
-    return sum;
-}
 
 // Threads x share a row, threads y are rows.
 template <bool layer> static __global__ void norm_kernel(norm_args a)
@@ -57,14 +35,14 @@ template <bool layer> static __global__ void norm_kernel(norm_args a)
             rows_load(v, x + d, D - d, wide);
             sum += v[0] + v[1] + (v[2] + v[3]);
         }
-        mean = row_sum(sum, room[0]) / (float)a.D;
+        mean = rows_sum(sum, room[0]) / (float)a.D;
     }
     sum = 0;
     for (int64_t d = first; d < D; d += step) {
         rows_load(v, x + d, D - d, wide);
-        sum += square_sum(v, mean, D - d);
+        sum += rows_squares(v, mean, D - d);
     }
-    const float scale = 1.0f / sqrtf(row_sum(sum, room[1]) / (float)a.D + (float)a.eps);
+    const float scale = 1.0f / sqrtf(rows_sum(sum, room[1]) / (float)a.D + (float)a.eps);
     for (int64_t d = first; d < D; d += step) {
         rows_load(v, x + d, D - d, wide);
         rows_load(w, a.w + d, D - d, wide);
@@ -81,14 +59,12 @@ typedef struct norm_shape {
 static norm_shape norm_dims(const norm_args *a)
 {
     norm_shape s;
-    if (a->D <= SMALL_ROW) {
+    if (a->D <= ROWS_SMALL) {
         s.block = dim3(GPU_WARP, SMALL_ROWS, 1);
         s.grid = dim3((unsigned)((a->N + SMALL_ROWS - 1) / SMALL_ROWS), 1, 1);
         return s;
     }
-    const int64_t warps = (a->D + 4 * GPU_WARP - 1) / (4 * GPU_WARP);
-    const int64_t threads = warps * GPU_WARP < MOST_THREADS ? warps * GPU_WARP : MOST_THREADS;
-    s.block = dim3((unsigned)threads, 1, 1);
+    s.block = dim3((unsigned)rows_threads(a->D), 1, 1);
     s.grid = dim3((unsigned)a->N, 1, 1);
     return s;
 }

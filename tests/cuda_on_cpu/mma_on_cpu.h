@@ -4,6 +4,9 @@
 #define SIGHT_TESTS_MMA_ON_CPU_H
 
 #include "cuda_on_cpu.h"
+#include "kernels/f8.h"
+
+#define MMA_HAS_F8 true
 
 struct shim_product {
     float *d;
@@ -58,6 +61,23 @@ static inline void shim_mma_tf32_together(void **data, uint32_t)
     shim_multiply<8>(data, a, b);
 }
 
+static inline void shim_mma_f8_together(void **data, uint32_t)
+{
+    float a[16 * 32], b[8 * 32];
+    for (int lane = 0; lane < SHIM_WARP; lane++) {
+        const shim_product *p = static_cast<const shim_product *>(data[lane]);
+        const int group = lane / 4, t = lane % 4;
+        for (int i = 0; i < 16; i++) { // A: register i / 4, byte i % 4
+            const int row = group + i / 4 % 2 * 8, column = 4 * t + i % 4 + i / 8 * 16;
+            a[32 * row + column] = f8_to_f32(static_cast<uint8_t>(p->a[i / 4] >> i % 4 * 8));
+        }
+        for (int i = 0; i < 8; i++) {
+            b[32 * group + 4 * t + i % 4 + i / 4 * 16] = f8_to_f32(static_cast<uint8_t>(p->b[i / 4] >> i % 4 * 8));
+        }
+    }
+    shim_multiply<32>(data, a, b);
+}
+
 static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], SHIM_PLACE)
 {
     shim_product p = {d, a, b};
@@ -68,6 +88,12 @@ static inline void mma_tf32(float d[4], const uint32_t a[4], const uint32_t b[2]
 {
     shim_product p = {d, a, b};
     shim_meet(shim_mma_tf32_together, 0xffffffffu, &p, "mma_tf32", place);
+}
+
+static inline void mma_f8(float d[4], const uint32_t a[4], const uint32_t b[2], SHIM_PLACE)
+{
+    shim_product p = {d, a, b};
+    shim_meet(shim_mma_f8_together, 0xffffffffu, &p, "mma_f8", place);
 }
 
 struct shim_tiles {
