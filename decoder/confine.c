@@ -92,12 +92,17 @@ static void measure(confine *c)
     fclose(f);
 }
 
-static void limit(int what, double most)
+static void limit_between(int what, double soft, double hard)
 {
     const rlim_t most_known = (rlim_t)1 << 62;
-    const rlim_t value = most < (double)most_known ? (rlim_t)most : most_known;
-    const struct rlimit r = {value, value};
+    const struct rlimit r = {soft < (double)most_known ? (rlim_t)soft : most_known,
+                             hard < (double)most_known ? (rlim_t)hard : most_known};
     setrlimit(what, &r);
+}
+
+static void limit(int what, double most)
+{
+    limit_between(what, most, most);
 }
 
 // Memory that is the child's alone counts as data; what it maps of slots and files counts only in the address space,
@@ -113,7 +118,8 @@ static void set_limits(const confine *c, const confine_limits *l)
     }
     limit(RLIMIT_FSIZE, 0); // their reports may go to a file
 #endif
-    limit(RLIMIT_CPU, ceil(l->cpu_s));
+    // SIGXCPU names the limit; at the hard one the kernel sends a SIGKILL like any other.
+    limit_between(RLIMIT_CPU, ceil(l->cpu_s), ceil(l->cpu_s) + 1);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_NOFILE, 16);
     limit(RLIMIT_MEMLOCK, 0);

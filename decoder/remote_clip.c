@@ -71,6 +71,16 @@ static sight_err hear_state(session *s, video *v)
     return err;
 }
 
+static sight_err run_open(video *v, const job *j, int fd, bool *killed)
+{
+    session *s = NULL;
+    sight_err err = session_begin(&s, v->limits.decoders, j, &fd, 1, v->name, v->limits.stop, v->limits.stop_arg);
+    if (!err) err = hear_state(s, v);
+    *killed = err && s && s->killed;
+    session_end(&s);
+    return err;
+}
+
 sight_err remote_clip_open(video *v, const video_range *range)
 {
     if (v->from.bytes && v->from.size > (uint64_t)v->limits.max_bytes) {
@@ -79,8 +89,7 @@ sight_err remote_clip_open(video *v, const video_range *range)
     }
     int fd;
     int64_t size;
-    bool own;
-    session *s = NULL;
+    bool own, killed = true;
     job *j = malloc(sizeof *j);
     if (!j) return sight_fail(SIGHT_E_MEMORY, "no memory to open '%s'", v->name);
     sight_err err = medium_file(&fd, &size, &own, v);
@@ -88,9 +97,7 @@ sight_err remote_clip_open(video *v, const video_range *range)
         fill_job(j, JOB_CLIP_OPEN, v, size);
         j->start_s = range->start_s;
         j->end_s = range->end_s;
-        err = session_begin(&s, v->limits.decoders, j, &fd, 1, v->name, v->limits.stop, v->limits.stop_arg);
-        if (!err) err = hear_state(s, v);
-        session_end(&s);
+        for (int i = 0; killed && i < SESSION_TRIES; i++) err = run_open(v, j, fd, &killed);
         if (own) close(fd);
     }
     free(j);
@@ -300,13 +307,16 @@ static int64_t slot_size(const video *v, int32_t width, int32_t height, bool raw
     return (bytes + PAGE - 1) / PAGE * PAGE;
 }
 
-static sight_err run_session(clip_reading *r, const video *v, const job *j, const int *fds, char **warning)
+// *again: it may be tried once more, as the sink has had nothing.
+static sight_err run_session(clip_reading *r, const video *v, const job *j, const int *fds, char **warning, bool *again)
 {
     sight_err err = session_begin(&r->s, v->limits.decoders, j, fds, 3, v->name, v->limits.stop, v->limits.stop_arg);
+    *again = false;
     if (err) return err;
     slots_set_socket(r->slots, r->s->child.socket);
     err = hear_frames(r);
     if (!err) err = take_warning(warning, r->s);
+    *again = err && r->s->killed && r->next == 0;
     slots_set_socket(r->slots, -1);
     session_end(&r->s);
     return err;
@@ -338,7 +348,9 @@ sight_err remote_clip_read(const video *v, const int64_t *indices, int32_t n, in
     err = state_file(&state, &j->state_bytes, v, indices, n);
     if (!err) err = slots_create(&r.slots, j->slots, bytes);
     if (!err) {
-        err = run_session(&r, v, j, (const int[]){medium, r.slots->memory->fd, state}, warning);
+        const int fds[] = {medium, r.slots->memory->fd, state};
+        bool again = true;
+        for (int i = 0; again && i < SESSION_TRIES; i++) err = run_session(&r, v, j, fds, warning, &again);
         slots_unref(r.slots);
     }
     if (state >= 0) close(state);

@@ -56,22 +56,30 @@ static sight_err hear_frame(session *s, int32_t width, int32_t height)
     return good ? hear_done(s) : session_nonsense(s);
 }
 
+static sight_err run_probe(image_info *info, const job *j, int fd, const char *what, const image_limits *limits, bool *killed)
+{
+    session *s = NULL;
+    sight_err err = session_begin(&s, limits->decoders, j, &fd, 1, what, limits->stop, limits->stop_arg);
+    if (!err) err = hear_picture(s, info);
+    if (!err) err = hear_done(s);
+    *killed = err && s && s->killed;
+    session_end(&s);
+    return err;
+}
+
 sight_err remote_picture_probe(image_info *out, const void *bytes, size_t size, const char *what,
                                const image_limits *limits)
 {
     int fd;
     image_info info;
-    session *s = NULL;
+    bool killed = true;
     sight_err err = check_bytes(bytes, size, what, limits);
     job *j = err ? NULL : malloc(sizeof *j);
     if (!err && !j) err = sight_fail(SIGHT_E_MEMORY, "no memory to read '%s'", what);
     if (!err) err = shared_copy(&fd, bytes, size);
     if (!err) {
         fill_job(j, JOB_PICTURE_PROBE, size, what, limits);
-        err = session_begin(&s, limits->decoders, j, &fd, 1, what, limits->stop, limits->stop_arg);
-        if (!err) err = hear_picture(s, &info);
-        if (!err) err = hear_done(s);
-        session_end(&s);
+        for (int i = 0; killed && i < SESSION_TRIES; i++) err = run_probe(&info, j, fd, what, limits, &killed);
         close(fd);
     }
     free(j);
@@ -85,12 +93,14 @@ static void drop_memory(void *place)
     shared_unref(&memory);
 }
 
-static sight_err run_read(image_info *info, const job *j, const int *fds, const char *what, const image_limits *limits)
+static sight_err run_read(image_info *info, const job *j, const int *fds, const char *what, const image_limits *limits,
+                          bool *killed)
 {
     session *s = NULL;
     sight_err err = session_begin(&s, limits->decoders, j, fds, 2, what, limits->stop, limits->stop_arg);
     if (!err) err = hear_picture(s, info);
     if (!err) err = hear_frame(s, j->width, j->height);
+    *killed = err && s && s->killed;
     session_end(&s);
     return err;
 }
@@ -99,6 +109,7 @@ sight_err remote_picture_read(frame **out, image_info *source, const void *bytes
                               int32_t width, int32_t height, const image_limits *limits)
 {
     int fd;
+    bool killed = true;
     shared *memory = NULL;
     image_info info;
     frame *f = NULL;
@@ -114,7 +125,8 @@ sight_err remote_picture_read(frame **out, image_info *source, const void *bytes
         j->n = j->slots = 1;
         j->slot_bytes = (int64_t)width * height * 3;
         err = shared_create(&memory, (size_t)j->slot_bytes);
-        if (!err) err = run_read(&info, j, (const int[]){fd, memory->fd}, what, limits);
+        const int fds[] = {fd, memory ? memory->fd : -1};
+        for (int i = 0; memory && killed && i < SESSION_TRIES; i++) err = run_read(&info, j, fds, what, limits, &killed);
         close(fd);
     }
     free(j);

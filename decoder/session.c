@@ -87,6 +87,7 @@ static sight_err fail_ended(session *s)
 {
     const int status = decoders_wait_status(&s->child);
     s->end = DECODER_CRASHED;
+    s->killed = status < 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     if (status < 0) return sight_fail(SIGHT_E_MEDIA, "the decoder was ended from outside while reading '%s'", s->name);
     if (WIFSIGNALED(status)) return fail_signal(s, WTERMSIG(status));
     return sight_fail(SIGHT_E_MEDIA, "the decoder ended without a word (%d) while reading '%s'", WEXITSTATUS(status),

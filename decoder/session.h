@@ -1,5 +1,7 @@
 // decoder/session.h - one job with one child: sending it, hearing the replies, naming whatever goes wrong.
 //
+// A child that is killed from outside (SIGKILL of an administrator, or of a kernel that is short of memory; its keeper's end) is no
+// fault of the medium: the same job may be given to one more child (SESSION_TRIES), as long as nothing was handed on.
 // A session ends its child at once when it is stopped, when the child is silent for too long and when it talks nonsense.
 // Threads: one at a time; session_answer from any.
 #ifndef SIGHT_DECODER_SESSION_H
@@ -7,6 +9,9 @@
 
 #include "decoder/decoders_parts.h"
 #include "decoder/job.h"
+
+// How many children a job is given to, at most.
+#define SESSION_TRIES 2
 
 typedef struct session {
     decoders *decoders;
@@ -18,6 +23,7 @@ typedef struct session {
     reply_message reply;
     double waited_s; // for it, so far
     bool ready;      // it has said so
+    bool killed;     // somebody outside has ended it: no fault of the medium's
     decoder_event end;
 } session;
 

@@ -65,6 +65,12 @@ static void *idle(void *arg)
     return arg;
 }
 
+static void *spin(void *arg)
+{
+    for (;;) continue;
+    return arg;
+}
+
 static long long exhaust(void)
 {
     long long mib = 0;
@@ -113,8 +119,23 @@ static void do_system(const char *what)
     if (!strcmp(what, "crash")) raise(SIGSEGV);
     if (!strcmp(what, "fault")) *(volatile int *)(uintptr_t)strtoul("8", NULL, 10) = 1;
     if (!strcmp(what, "leave")) _exit(3);
-    while (!strcmp(what, "spin")) continue;
+    pthread_t other;
+    if (!strcmp(what, "spin-twice")) pthread_create(&other, NULL, spin, NULL);
+    while (!strncmp(what, "spin", 4)) continue;
+    if (!strcmp(what, "hang")) prctl(PR_SET_NAME, "hanging");
     while (!strcmp(what, "hang")) poll(NULL, 0, 1000);
+}
+
+// The first of two children that get the same slot hangs, the second finds its mark there.
+static void hang_once(int slot)
+{
+    char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, slot, 0);
+    if (p == MAP_FAILED) _exit(7);
+    if (!*p) {
+        *p = 1;
+        do_system("hang");
+    }
+    picture(), frame_of(0, 0, 16, 16), done();
 }
 
 static void do_lies(const char *what)
@@ -153,6 +174,7 @@ static void misbehave(int socket, uint32_t layers)
     if (job_receive(socket, &j, sizeof j, fds, &n, 0) != (long)sizeof j || n < 1) _exit(9);
     if (pread(fds[0], what, sizeof what - 1, 0) < 1) _exit(8);
     do_system(what);
+    if (!strcmp(what, "hang-once")) hang_once(fds[1]);
     do_lies(what);
 }
 
@@ -243,6 +265,7 @@ static void test_times(void **state)
     assert_says_within(60, 0.3, "hang", "silent for 0.3 s, the limit (decoder-timeout), while reading 'a.png'");
     assert_says_within(1, 60, "alive", "reading 'a.png' took over 1 s of waiting, the limit (decoder-seconds)");
     assert_says_within(1, 60, "spin", "the limit (decoder-seconds)"); // the kernel's second or the daemon's
+    assert_says_within(1, 60, "spin-twice", "the limit (decoder-seconds)"); // the kernel's, where there are two processors
 }
 
 static void test_ends(void **state)
@@ -373,43 +396,119 @@ static void wait_until_buried(int64_t keeper, long pid)
     assert_false(there);
 }
 
-static void test_killed_from_outside(void **state)
+// Whether it has got so far as to hang.
+static bool is_hanging(long pid)
+{
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%ld/comm", pid);
+    FILE *f = fopen(path, "r");
+    if (!f) return false;
+    if (!fgets(name, sizeof name, f)) name[0] = 0;
+    fclose(f);
+    return !strcmp(name, "hanging\n");
+}
+
+// Waits until a child other than `before` hangs; 0: none does.
+static long wait_until_hanging(long before)
+{
+    for (int i = 0; i < 4000; i++) {
+        long pids[16];
+        const int n = children_of(decoders_get_status(patient).keeper_pid, pids, 16);
+        for (int k = 0; k < n; k++) {
+            if (pids[k] != before && is_hanging(pids[k])) return pids[k];
+        }
+        usleep(2500);
+    }
+    return 0;
+}
+
+static bool tells_of_children(void)
 {
     long pids[16];
+    return children_of(decoders_get_status(patient).keeper_pid, pids, 16) >= 0;
+}
+
+static void test_killed_from_outside(void **state)
+{
+    if (!tells_of_children()) skip();
     question q = {.what = "hang"};
     pthread_t t;
-    const int64_t keeper = decoders_get_status(patient).keeper_pid;
+    const int64_t crashed = decoders_get_status(patient).crashed;
     assert_int_equal(pthread_create(&t, NULL, ask_apart, &q), 0);
-    wait_until_working(1);
-    int n = children_of(keeper, pids, 16);
-    if (n < 1) { // this kernel does not tell of children
-        atomic_store(&q.stop, true);
-        pthread_join(t, NULL);
-        skip();
-    }
-    for (int i = 0; i < n; i++) kill((pid_t)pids[i], SIGKILL);
+    const long first = wait_until_hanging(0);
+    assert_true(first > 0);
+    assert_int_equal(kill((pid_t)first, SIGKILL), 0);
+    const long second = wait_until_hanging(first); // one more has the job
+    assert_true(second > 0);
+    assert_int_equal(kill((pid_t)second, SIGKILL), 0);
     pthread_join(t, NULL);
     assert_int_equal(q.err, SIGHT_E_MEDIA);
     assert_string_equal(q.line, "the decoder ended on signal 9 while reading 'b.png'");
-    // The one that waited is dead too, and nobody notices.
+    assert_int_equal(decoders_get_status(patient).crashed, crashed + 2);
+    // Those that wait are killed too, and nobody notices.
+    long pids[16];
+    const int64_t keeper = decoders_get_status(patient).keeper_pid;
+    const int n = children_of(keeper, pids, 16);
+    for (int i = 0; i < n; i++) kill((pid_t)pids[i], SIGKILL);
     for (int i = 0; i < n; i++) wait_until_buried(keeper, pids[i]);
     question next = {.what = "good"};
     ask_apart(&next);
     assert_int_equal(next.err, SIGHT_OK);
 }
 
-static void test_keeper_killed(void **state)
+static void test_killed_once(void **state)
 {
-    question q = {.what = "hang"}, next = {.what = "good"};
+    if (!tells_of_children()) skip();
+    question q = {.what = "hang-once"};
     pthread_t t;
     assert_int_equal(pthread_create(&t, NULL, ask_apart, &q), 0);
-    wait_until_working(1);
+    const long first = wait_until_hanging(0);
+    assert_true(first > 0);
+    assert_int_equal(kill((pid_t)first, SIGKILL), 0);
+    pthread_join(t, NULL);
+    if (q.err) fail_msg("%s", q.line);
+    assert_int_equal(decoders_get_status(patient).working, 0);
+}
+
+static void *open_apart(void *arg)
+{
+    question *q = arg;
+    const video_limits limits = {.decoders = patient, .stop = is_stopped, .stop_arg = q};
+    video *v = NULL;
+    q->err = video_open(&v, "b.mp4", q->what, strlen(q->what), NULL, &limits);
+    snprintf(q->line, sizeof q->line, "%s", sight_error());
+    video_close(&v);
+    return NULL;
+}
+
+static void test_opening_killed(void **state)
+{
+    if (!tells_of_children()) skip();
+    question q = {.what = "hang"};
+    pthread_t t;
+    long pid = 0;
+    assert_int_equal(pthread_create(&t, NULL, open_apart, &q), 0);
+    for (int i = 0; i < 2; i++) {
+        pid = wait_until_hanging(pid);
+        assert_true(pid > 0);
+        assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
+    }
+    pthread_join(t, NULL);
+    assert_int_equal(q.err, SIGHT_E_MEDIA);
+    assert_string_equal(q.line, "the decoder ended on signal 9 while reading 'b.mp4'");
+}
+
+static void test_keeper_killed(void **state)
+{
+    if (!tells_of_children()) skip();
+    question q = {.what = "hang-once"}, next = {.what = "good"};
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, ask_apart, &q), 0);
+    assert_true(wait_until_hanging(0) > 0);
     const int64_t keeper = decoders_get_status(patient).keeper_pid;
     kill((pid_t)keeper, SIGKILL);
     pthread_join(t, NULL);
-    assert_int_equal(q.err, SIGHT_E_MEDIA);
-    ask_apart(&next);
-    if (next.err) fail_msg("%s", next.line);
+    if (q.err) fail_msg("%s", q.line); // a child of the next keeper has read it
     assert_true(decoders_get_status(patient).keeper_pid != keeper);
     ask_apart(&next);
     assert_int_equal(next.err, SIGHT_OK);
@@ -573,6 +672,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_keeper_stopped),
         cmocka_unit_test_setup_teardown(test_cancel, open_patient, close_patient),
         cmocka_unit_test_setup_teardown(test_killed_from_outside, open_patient, close_patient),
+        cmocka_unit_test_setup_teardown(test_killed_once, open_patient, close_patient),
+        cmocka_unit_test_setup_teardown(test_opening_killed, open_patient, close_patient),
         cmocka_unit_test_setup_teardown(test_keeper_killed, open_patient, close_patient),
     };
     return cmocka_run_group_tests(tests, open_children, close_children);

@@ -441,6 +441,51 @@ static void test_frames_outlive_children(void **state)
     assert_int_equal(kill((pid_t)s.keeper_pid, 0), -1); // and nothing is left of the keeper
 }
 
+typedef struct killer {
+    int64_t keeper;
+    int32_t next;
+    bool killed;
+} killer;
+
+static sight_err kill_at_first(void *arg, int32_t number, frame *f)
+{
+    killer *k = arg;
+    assert_int_equal(number, k->next++);
+    frame_unref(&f);
+    if (k->killed) return SIGHT_OK;
+    char path[64];
+    long pid;
+    snprintf(path, sizeof path, "/proc/%lld/task/%lld/children", (long long)k->keeper, (long long)k->keeper);
+    FILE *list = fopen(path, "r");
+    while (list && fscanf(list, "%ld", &pid) == 1) k->killed |= kill((pid_t)pid, SIGKILL) == 0;
+    if (list) fclose(list);
+    return SIGHT_OK;
+}
+
+// Frames that were handed on cannot be taken back, so a child that is killed among them is not replaced.
+static void test_killed_while_reading(void **state)
+{
+    if (!clips_possible()) skip();
+    char *path = clips_make(test_folder(), 64, 48, 60, "10", "-c:v libx264 -pix_fmt yuv420p", "k.mp4");
+    if (!path) skip();
+    const video_limits there = {.decoders = children};
+    int64_t asked[60];
+    for (int i = 0; i < 60; i++) asked[i] = i;
+    video *v;
+    char *warning = NULL;
+    assert_ok(video_open(&v, path, NULL, 0, NULL, &there));
+    killer k = {.keeper = decoders_get_status(children).keeper_pid};
+    sight_err err = video_read(v, asked, 60, 64, 48, kill_at_first, &k, &warning);
+    if (k.killed) { // where the kernel tells of children
+        assert_int_equal(err, SIGHT_E_MEDIA);
+        assert_non_null(strstr(sight_error(), "the decoder ended on signal 9"));
+        assert_in_range(k.next, 1, 8); // those that were on their way
+    }
+    free(warning);
+    video_close(&v);
+    free(path);
+}
+
 static void test_program_missing(void **state)
 {
     decoders *own = NULL;
@@ -457,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_made_clips),    cmocka_unit_test(test_repeats),
         cmocka_unit_test(test_planes),        cmocka_unit_test(test_hundred_media),
         cmocka_unit_test(test_frames_outlive_children), cmocka_unit_test(test_program_missing),
+        cmocka_unit_test(test_killed_while_reading),
     };
     return cmocka_run_group_tests(tests, open_children, close_children);
 }
