@@ -9,6 +9,7 @@
 #include "daemon/answer.h"
 #include "daemon/batch.h"
 #include "daemon/calls.h"
+#include "daemon/media/request_media.h"
 #include "daemon/stages.h"
 #include "ipc/text.h"
 #include "text/draft.h"
@@ -122,8 +123,10 @@ static void on_call_delta(void *arg, json_t *body)
 
 static void report_error(pipeline *r, sight_err err)
 {
-    report(r, SIGHT_ERROR, json_pack("{s:s, s:o}", "code", sight_err_name(err), "message",
-                                     text_json(sight_error())));
+    const char *about = request_media_blame(err); // planning has had all else that could lack
+    json_t *body = json_pack("{s:s, s:o}", "code", sight_err_name(err), "message", text_json(sight_error()));
+    if (body && about) json_object_set_new(body, "about", json_string(about));
+    report(r, SIGHT_ERROR, body);
 }
 
 static json_t *timings(const pipeline *r)

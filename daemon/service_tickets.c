@@ -27,7 +27,7 @@ void tickets_refuse(service *s, const server_message *m, sight_err code, const c
                    int retry_after_s)
 {
     const char *id = m->request.id[0] ? m->request.id : "-";
-    char *json = ticket_error_json(code, line, retry_after_s);
+    char *json = ticket_error_json(code, code == SIGHT_E_PERMISSION ? "right" : NULL, line, retry_after_s);
     if (json) tickets_say(s, &m->from, id, SIGHT_ERROR, json);
     free(json);
     account_refused(s->metrics, m, s->asking, code, line);
@@ -71,7 +71,7 @@ static void send_event(service *s, ticket *t, sight_event_kind kind, const char 
 
 static void send_error(service *s, ticket *t, sight_err code, const char *line)
 {
-    char *json = ticket_error_json(code, line, 0);
+    char *json = ticket_error_json(code, NULL, line, 0);
     if (json) send_event(s, t, SIGHT_ERROR, json);
     free(json);
 }

@@ -63,19 +63,20 @@ void ticket_destroy(ticket **p)
     *p = NULL;
 }
 
-static json_t *describe_error(sight_err code, const char *line, int retry_after_s)
+static json_t *describe_error(sight_err code, const char *about, const char *line, int retry_after_s)
 {
     json_t *body = json_pack("{s:s, s:o}", "code", sight_err_name(code), "message",
                              text_json(line));
+    if (body && about) json_object_set_new(body, "about", json_string(about));
     if (body && retry_after_s) {
         json_object_set_new(body, "retry_after_s", json_integer(retry_after_s));
     }
     return body;
 }
 
-char *ticket_error_json(sight_err code, const char *line, int retry_after_s)
+char *ticket_error_json(sight_err code, const char *about, const char *line, int retry_after_s)
 {
-    json_t *body = describe_error(code, line, retry_after_s);
+    json_t *body = describe_error(code, about, line, retry_after_s);
     char *json = body ? json_dumps(body, TICKET_JSON) : NULL;
     json_decref(body);
     return json;
@@ -130,7 +131,7 @@ static void on_event(void *arg, sight_event_kind kind, const json_t *body)
     if (t->broken || !route_event(t->route, kind, body, &sure, send_body, t)) return;
     t->broken = true;
     atomic_store(&t->cancel, true);
-    json_t *error = describe_error(SIGHT_E_MEMORY, sight_error(), 0);
+    json_t *error = describe_error(SIGHT_E_MEMORY, NULL, sight_error(), 0);
     send_body(t, SIGHT_ERROR, error);
     json_decref(error);
 }
@@ -167,6 +168,7 @@ static sight_err choose_model(void *arg, const char *name, const generation_conf
     ticket *t = arg;
     sight_err err = t->use.entry ? SIGHT_OK : begin_use(t, name);
     if (!err) err = models_take(t->models, &t->use);
+    if (err) t->about = "model";
     if (err) return err;
     t->model = t->use.engine;
     t->waits = !t->model;
@@ -190,6 +192,7 @@ static sight_err read_request(ticket *t)
                                    .choose_arg = t};
     t->waits = false;
     sight_err err = request_parse(&t->asked, &source, &t->limits, NULL);
+    if (err == SIGHT_E_PERMISSION && !t->about) t->about = "right";
     if (!err) {
         free(t->asked->model); // was chosen
         t->asked->model = NULL;
@@ -197,6 +200,7 @@ static sight_err read_request(ticket *t)
         t->asked->cancel = &t->cancel;
         request_take_files(t->asked, &t->files);
         err = open_files(t, t->asked);
+        t->about = request_media_blame(err);
     }
     return err;
 }
@@ -205,7 +209,7 @@ static void put_error(ticket *t, sight_err err, const char *line)
 {
     t->failed = true;
     if (err == SIGHT_E_CANCELLED && atomic_load(&t->cancel)) return; // whoever cancelled it says how it ends
-    json_t *body = describe_error(err, line, 0);
+    json_t *body = describe_error(err, t->about, line, 0);
     put(t, OUTBOX_EVENT, SIGHT_ERROR, body);
     json_decref(body);
 }
@@ -224,12 +228,16 @@ static void fail_plan(ticket *t, sight_err err)
 void ticket_plan(void *arg)
 {
     ticket *t = arg;
+    t->about = NULL;
     sight_err err = read_request(t);
     if (!err && request_wants_fetching(t->asked)) {
         put(t, OUTBOX_WANTS, SIGHT_ALIVE, NULL);
         return;
     }
-    if (!err) err = task_create(&t->task, t->model, &t->asked, &t->limits);
+    if (!err) {
+        err = task_create(&t->task, t->model, &t->asked, &t->limits);
+        t->about = request_media_blame(err);
+    }
     if (err && !t->waits) {
         fail_plan(t, err);
     } else if (!err && t->job.plan_only) {
@@ -251,6 +259,7 @@ static void end_fetching(void *arg)
 {
     ticket *t = arg;
     metrics_observe_at(t->metrics, METRIC_STAGE_SECONDS, BY_STAGE_FETCH, 0, clock_now_s() - t->fetch_s);
+    t->about = request_media_blame(t->fetch.err);
     if (t->fetch.err) put_error(t, t->fetch.err, t->fetch.line);
     put(t, t->fetch.err ? OUTBOX_PLANNED : OUTBOX_FETCHED, SIGHT_ALIVE, NULL);
 }

@@ -47,6 +47,7 @@ typedef struct ticket {
     route *route;   // NULL: one model was asked for
     bool again;     // another model is to be asked: ticket_next
     bool broken;    // what is to be decided cannot be kept
+    const char *about; // what planning failed for: "medium", "model", "right"; NULL: something else
     request_limits limits; // the server's, narrowed by those of who asks
     outbox *outbox;
     metrics *metrics; // may be NULL
@@ -107,7 +108,7 @@ pipeline_state ticket_step(void *arg, int wait_ms);
 void ticket_answer(void *const *args, pipeline_state *states, double *took_s, int n);
 
 // JSON texts (malloc; NULL: no memory).
-char *ticket_error_json(sight_err code, const char *line, int retry_after_s); // 0: no hint
+char *ticket_error_json(sight_err code, const char *about, const char *line, int retry_after_s); // about NULL: nothing to name; 0: no hint
 char *ticket_loading_json(int percent);       // progress
 char *ticket_cancelled_json(const ticket *t); // the done of an ask that never ran
 

@@ -57,6 +57,7 @@ int cli_fail(sight_err code, const char *sentence)
 int cli_fail_asking(sight_err code, bool connecting)
 {
     int status = cli_fail(code, sight_error());
+    if (code == SIGHT_E_PERMISSION) return EXIT_DENIED;
     bool unreachable = connecting && (code == SIGHT_E_NOT_FOUND || code == SIGHT_E_TIMEOUT);
     return unreachable || code == SIGHT_E_IO ? EXIT_NO_SERVER : status;
 }

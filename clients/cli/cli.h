@@ -21,6 +21,7 @@ enum {
     EXIT_MODEL = 4,     // a checkpoint that cannot be loaded
     EXIT_NO_SERVER = 5, // no sightd to ask, or it went away
     EXIT_LIMIT = 6,     // over a ceiling, or the queue is full
+    EXIT_DENIED = 7,    // a right that who asks lacks, or a server that does not let them in
     EXIT_CANCELLED = 130,
 };
 

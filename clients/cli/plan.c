@@ -4,6 +4,7 @@
 
 #include "clients/cli/cli.h"
 #include "clients/cli/question.h"
+#include "clients/cli/stream.h"
 
 #define FRAMES_PER_LINE 8
 
@@ -84,14 +85,15 @@ static sight_err run(question *q, char **media, int n_media, bool *no_server)
 {
     sight_client *c = NULL;
     json_t *user = NULL, *messages = NULL;
-    char *request = NULL, *reply = NULL;
+    char *request = NULL, *reply = NULL, id[SIGHT_ID_SIZE];
     sight_err err = question_message(q, &user, media, n_media, "");
     if (!err && !(messages = json_pack("[o]", user))) {
         err = sight_fail(SIGHT_E_MEMORY, "no memory for the request");
     }
     if (!err) err = question_request(q, &request, messages);
     if (!err) *no_server = (err = connect_open(&c, &q->connect)) != SIGHT_OK;
-    if (!err) err = sight_client_call(c, &reply, SIGHT_PLAN, request, q->parts, q->n_parts, 60000);
+    if (!err) err = sight_client_plan(c, id, request, q->parts, q->n_parts);
+    if (!err) err = stream_wait(c, &reply, id, 60000);
     if (!err) err = show(q, reply);
     sight_client_close(&c);
     free(reply);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "clients/cli/terminal.h"
 
 static volatile sig_atomic_t interrupted; // the stop flag of this program
@@ -125,14 +126,16 @@ static void show_done(stream *s, const json_t *body)
     free(timings);
 }
 
-// Files are all that a server looks for or opens for a request: when it cannot, the medium is bad,
-// which is not the same as a server that is gone.
+// What the server could not find, open or read is bad: a medium, or a model (of a name that it does not have, the request). None of
+// it is a server that is gone.
 static sight_err error_of(const json_t *body)
 {
+    const char *about = text_of(body, "about");
     sight_err code = sight_err_parse(text_of(body, "code"));
-    if (code == SIGHT_E_IO || code == SIGHT_E_NOT_FOUND || code == SIGHT_E_PERMISSION) {
-        code = SIGHT_E_MEDIA;
-    }
+    const bool lacks = code == SIGHT_E_IO || code == SIGHT_E_NOT_FOUND || code == SIGHT_E_PERMISSION;
+    if (lacks && !strcmp(about, "medium")) code = SIGHT_E_MEDIA;
+    else if (lacks && !strcmp(about, "model")) code = code == SIGHT_E_NOT_FOUND ? SIGHT_E_ARGUMENT : SIGHT_E_MODEL;
+    else if (code == SIGHT_E_IO) code = SIGHT_E_INTERNAL;
     return sight_fail(code, "%s", text_of(body, "message"));
 }
 
@@ -205,4 +208,32 @@ sight_err stream_show(sight_client *c, const char *id, const stream_options *opt
     sigaction(SIGINT, &before, NULL);
     terminal_clear();
     return err;
+}
+
+// The reply, once it is there.
+static sight_err take_reply(char **reply, const sight_event *e)
+{
+    if (e->kind == SIGHT_DONE) {
+        *reply = strdup(e->json);
+        return *reply ? SIGHT_OK : sight_fail(SIGHT_E_MEMORY, "no memory for a reply");
+    }
+    json_t *body = json_loadb(e->json, e->json_size, 0, NULL);
+    if (!body) return sight_fail(SIGHT_E_PROTOCOL, "the server sent an event that is no JSON");
+    sight_err err = error_of(body);
+    json_decref(body);
+    return err;
+}
+
+sight_err stream_wait(sight_client *c, char **reply, const char *id, int timeout_ms)
+{
+    const double end_s = clock_now_s() + timeout_ms * 1e-3;
+    for (;;) {
+        sight_event e;
+        const double left_s = end_s - clock_now_s();
+        if (left_s <= 0) return sight_fail(SIGHT_E_TIMEOUT, "sightd did not answer in %d s", timeout_ms / 1000);
+        sight_err err = sight_client_next(c, &e, (int)(left_s * 1000) + 1);
+        if (err == SIGHT_E_TIMEOUT) continue; // or a signal
+        if (err) return err;
+        if (!strcmp(e.id, id) && (e.kind == SIGHT_DONE || e.kind == SIGHT_ERROR)) return take_reply(reply, &e);
+    }
 }

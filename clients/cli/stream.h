@@ -16,8 +16,11 @@ typedef struct stream_options {
     buf *answer;   // collects the answer channel; NULL: not wanted
 } stream_options;
 
-// Reads events of request `id` to its end. SIGHT_E_CANCELLED after Ctrl-C; the error event's code
-// and sentence; SIGHT_E_IO when the server went away.
+// Reads events of request `id` to its end. SIGHT_E_CANCELLED after Ctrl-C; the error event's sentence with its code, where that is
+// about a medium SIGHT_E_MEDIA, about a model SIGHT_E_ARGUMENT (there is none of that name) or SIGHT_E_MODEL; SIGHT_E_IO when the
+// server went away.
 sight_err stream_show(sight_client *c, const char *id, const stream_options *options);
+// Waits for its end and shows nothing; *reply (malloc) is the JSON of its done. The same codes; SIGHT_E_TIMEOUT.
+sight_err stream_wait(sight_client *c, char **reply, const char *id, int timeout_ms);
 
 #endif

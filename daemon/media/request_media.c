@@ -377,6 +377,12 @@ sight_err request_open_media(request *q, const request_limits *limits)
     return SIGHT_OK;
 }
 
+const char *request_media_blame(sight_err code)
+{
+    const bool medium = code == SIGHT_E_MEDIA || code == SIGHT_E_IO || code == SIGHT_E_NOT_FOUND || code == SIGHT_E_PERMISSION;
+    return medium ? "medium" : NULL;
+}
+
 bool request_wants_fetching(const request *q)
 {
     for (int32_t i = 0; i < q->n_media; i++) {

@@ -40,6 +40,9 @@ void request_keep_files(media_files *out, const request *r);
 void request_take_files(request *r, media_files *f);
 void media_files_done(media_files *f);
 
+// For the error event's "about": "medium" where opening, fetching or reading media ends with that code because of one; NULL: of something else.
+const char *request_media_blame(sight_err code);
+
 // Whether a medium named by URL has not been fetched yet.
 bool request_wants_fetching(const request *r);
 

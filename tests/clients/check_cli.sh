@@ -37,6 +37,9 @@ attached=$("$sight" ask -q --attach "$clip" "What moves?" </dev/null)
 [ "$answer" = "$attached" ] || { echo "FAILED: '$answer' and attached '$attached'"; failed=$((failed + 1)); }
 chatted=$(printf 'What moves?\n/quit\n' | "$sight" chat -q "$clip")
 [ "$answer" = "$chatted" ] || { echo "FAILED: '$answer' and in a chat '$chatted'"; failed=$((failed + 1)); }
+expect 2 "there is no model 'nobody'" "$sight" ask --use nobody "$clip" "What moves?"
+expect 2 "there is no model 'nobody'" "$sight" plan --use nobody "$clip"
+expect 3 "text.mp4" "$sight" plan "$folder/text.mp4"
 expect 0 '"event": "done"' "$sight" ask --json "$clip" "What moves?"
 expect 0 "8 frames" "$sight" plan "$clip"
 expect 0 "4 frames" "$sight" plan --frames 4 "$clip"

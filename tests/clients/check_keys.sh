@@ -72,8 +72,9 @@ expect 0 "" "$sight" ask -q "${to[@]}" --key door.key_secret -n 5 "What moves?"
 # Files of this machine go along, the server's own need a right.
 expect 3 "/no/such.png" "$sight" ask "${to[@]}" --key door.key_secret /no/such.png "what?"
 expect 0 "" "$sight" ask -q "${to[@]}" --key door.key_secret -n 5 "$model/demo/clip-1.mp4" "What moves?"
-expect 3 "lacks the right 'ask'" "$sight" ask "${to[@]}" --key away.key_secret "What moves?"
-expect 1 "with keys only" "$sight" ask --endpoint "tcp://127.0.0.1:$port" hello
+expect 7 "lacks the right 'plan'" "$sight" plan "${to[@]}" --key door.key_secret "$model/demo/clip-1.mp4"
+expect 7 "lacks the right 'ask'" "$sight" ask "${to[@]}" --key away.key_secret "What moves?"
+expect 7 "with keys only" "$sight" ask --endpoint "tcp://127.0.0.1:$port" hello
 expect 2 "without the server's public one" "$sight" ask --endpoint "tcp://127.0.0.1:$port" --key door.key_secret hello
 export SIGHT_ENDPOINT=tcp://127.0.0.1:$port SIGHT_KEY=$folder/door.key_secret SIGHT_SERVER_KEY=$keys/server.key
 expect 0 "idle" "$sight" status
@@ -83,7 +84,7 @@ for _ in $(seq 100); do
     "$sight" status >/dev/null 2>&1 || break
     sleep 0.1
 done
-expect 1 "does not know this key" "$sight" status
+expect 7 "does not know this key" "$sight" status
 
 [ "$failed" = 0 ] && echo "sight keys does what it says"
 exit $((failed > 0))

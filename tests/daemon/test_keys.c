@@ -232,7 +232,7 @@ static void a_key_has_its_rights_and_ceilings(void **state)
     make_key(&k, "one", one, 2, true);
     start(&k, GOLDEN "/model");
     sight_client *c = connect_as(&k, "little");
-    refused(c, HELLO, "permission", "the key 'little' may not ask: it lacks the right 'ask'");
+    refused(c, HELLO, "permission right", "the key 'little' may not ask: it lacks the right 'ask'");
     char *reply;
     assert_ok(sight_client_call(c, &reply, SIGHT_PLAN, HELLO, NULL, 0, 30000));
     free(reply);
@@ -241,7 +241,7 @@ static void a_key_has_its_rights_and_ceilings(void **state)
     c = connect_as(&k, "some");
     refused(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"max_tokens\": 7}", "argument", "1 to 6");
     refused(c, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": "
-               "\"" GOLDEN "/cases/image-200x130/a.png\"}]}]}", "permission", "the key 'some' may not name media by path");
+               "\"" GOLDEN "/cases/image-200x130/a.png\"}]}]}", "permission right", "the key 'some' may not name media by path");
     sight_event_kind kind;
     json_t *done = ask_to_end(c, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", &kind); // no max_tokens: its ceiling
     assert_int_equal(kind, SIGHT_DONE);
@@ -316,7 +316,7 @@ static void rights_change_while_connected(void **state)
         json_decref(ask_to_end(c, HELLO, &kind));
         pause_ms(50);
     }
-    refused(c, HELLO, "permission", "may not ask");
+    refused(c, HELLO, "permission right", "may not ask");
     sight_client_close(&c);
     daemon_stop(&k.r);
 }

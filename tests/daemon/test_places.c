@@ -66,12 +66,12 @@ static void media_are_read_below_roots_only(void **state)
     answered(c, "media/a.png", base);
     snprintf(url, sizeof url, "file://%s", picture);
     answered(c, url, NULL);
-    refused(c, other, "permission", "media-root");
-    refused(c, "/nonexistent/a.png", "permission", "media-root");
+    refused(c, other, "permission medium", "media-root");
+    refused(c, "/nonexistent/a.png", "permission medium", "media-root");
     snprintf(url, sizeof url, "file://%s", other);
-    refused(c, url, "permission", "media-root");
+    refused(c, url, "permission medium", "media-root");
     assert_int_equal(unlink(picture) | symlink("../a.png", picture), 0);
-    refused(c, picture, "permission", "media-root");
+    refused(c, picture, "permission medium", "media-root");
     sight_client_close(&c);
     daemon_stop(&r);
     free(picture);
@@ -87,7 +87,7 @@ static void tcp_names_no_paths(void **state)
     daemon_start(&r, args);
     snprintf(r.endpoint, sizeof r.endpoint, "%s", endpoint);
     sight_client *c = daemon_connect(&r);
-    refused(c, GOLDEN "/cases/image-200x130/a.png", "permission", "it lacks the right 'paths'");
+    refused(c, GOLDEN "/cases/image-200x130/a.png", "permission right", "it lacks the right 'paths'");
     sight_client_close(&c);
     daemon_stop(&r);
 }
@@ -163,13 +163,13 @@ static void media_are_fetched_when_turned_on(void **state)
     json_decref(a);
     json_decref(b);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/nothing", w.port);
-    refused(c, url, "not_found", "/nothing' is not there (status 404)");
+    refused(c, url, "not_found medium", "/nothing' is not there (status 404)");
     snprintf(url, sizeof url, "http://127.0.0.1:%d/ok", w.port);
-    refused(c, url, "media", "'ok'"); // "hello" is no picture
+    refused(c, url, "media medium", "'ok'"); // "hello" is no picture
     snprintf(url, sizeof url, "http://127.0.0.1:%d/to/http://localhost:%d/ok", w.port, w.port);
     snprintf(says, sizeof says, "'localhost' port %d is not among the server's url-hosts", w.port);
-    refused(c, url, "permission", says);
-    refused(c, "http://example.org/a.png", "permission", "'example.org' port 80 is not among");
+    refused(c, url, "permission medium", says);
+    refused(c, "http://example.org/a.png", "permission right", "'example.org' port 80 is not among");
     refused(c, "rtsp://camera/1", "unsupported", "only http:// and https://");
     refused(c, "http://u@127.0.0.1/", "argument", "names a user");
     assert_int_equal(count_requests(c), 0);
@@ -253,7 +253,7 @@ static void loopback_is_not_public(void **state)
     skip_without_libcurl(&r, &w);
     sight_client *c = daemon_connect(&r);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/file", w.port);
-    refused(c, url, "permission", "'127.0.0.1' is at an address that is loopback (see url-private)");
+    refused(c, url, "permission medium", "'127.0.0.1' is at an address that is loopback (see url-private)");
     assert_int_equal(atomic_load(&w.asked), 0);
     sight_client_close(&c);
     daemon_stop(&r);

@@ -140,12 +140,12 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
     const struct {
         const char *type, *path, *code, *says;
     } media[] = {
-        {"image", "/nonexistent/a.png", "not_found", "/nonexistent/a.png"},
-        {"video", "/nonexistent/a.mp4", "not_found", "/nonexistent/a.mp4"},
-        {"image", "/tmp", "io", "folder"},
-        {"image", empty, "media", "empty"},
-        {"video", text, "media", "text.mp4"},
-        {"image", text, "media", "text.mp4"},
+        {"image", "/nonexistent/a.png", "not_found medium", "/nonexistent/a.png"},
+        {"video", "/nonexistent/a.mp4", "not_found medium", "/nonexistent/a.mp4"},
+        {"image", "/tmp", "io medium", "folder"},
+        {"image", empty, "media medium", "empty"},
+        {"video", text, "media medium", "text.mp4"},
+        {"image", text, "media medium", "text.mp4"},
         {"image", "http://localhost/a.png", "unsupported", "fetches nothing"},
     };
     for (size_t i = 0; i < sizeof media / sizeof *media; i++) {
@@ -163,7 +163,7 @@ static void wrong_requests_get_a_sentence_and_the_daemon_serves_on(void **state)
                  "argument", "NaN");
     expect_error(c,
                  "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"model\": \"other\"}",
-                 "not_found", "there is no model 'other'");
+                 "not_found model", "there is no model 'other'");
     expect_error(c, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}",
                  "argument", "says where it is");
     char *deep = malloc(20001);
