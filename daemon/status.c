@@ -71,7 +71,8 @@ static json_t *describe_job(const status_view *v, const job *j)
                           identity_name(j->who), "verb", j->plan_only ? "plan" : "ask", "state",
                           job_state_name(j->state), "place", scheduler_place(v->queue, j, v->now_s), "age_s",
                           v->now_s - j->arrived_s, "bytes", (json_int_t)j->bytes);
-    if (o && t->model && j->state != JOB_PLANNING) json_object_set_new(o, "model", json_string(engine_model_name(t->model)));
+    // The state first: while a worker plans, the model is the worker's.
+    if (o && j->state != JOB_PLANNING && t->model) json_object_set_new(o, "model", json_string(engine_model_name(t->model)));
     if (o && j->state >= JOB_READY) add_progress(o, t, v->now_s);
     add_price(o, t);
     return o;

@@ -361,7 +361,7 @@ static void settings_change_while_it_runs(void **state)
 // come back.
 static void a_stop_lets_what_runs_end(void **state)
 {
-    static const char *const one[] = {"--max-running", "1", "--grace", "60", NULL};
+    static const char *const one[] = {"--max-running", "1", "--grace", "600", NULL};
     running r;
     start(&r, endless, one);
     sight_client *c = daemon_connect(&r);
