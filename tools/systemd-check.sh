@@ -119,7 +119,7 @@ check "a wrong setting fails the reload" fails systemctl reload sightd
 check "and the daemon goes on" answers root "How are you?"
 
 # ---- dying ----
-settings "store = /var/lib/sightd/store"
+settings "store = /var/lib/sightd/store" "grace = 120" # an emulated processor takes long
 pid=$(show MainPID)
 systemctl kill -s KILL sightd
 check "kill -9: started again" again "$pid"
