@@ -224,71 +224,31 @@ static void pack_weights(float *out, const void *w, tensor_type type, int64_t K,
 
 // ---- tile form ----
 
-// R rows times 32 outputs. stack holds the sums that wait for their partner in the tree.
-INLINE void tile_rows(float *out, const float *x, const float *w, int64_t J, const int R)
+#define UNITS 2
+
+INLINE void tile_lane(__m512 sum[TILE][2], const float *x, const float *w, int64_t steps, const int R)
 {
-    _Alignas(64) float stack[5][TILE * PANEL];
-    int top = 0;
-    for (int i = 0; i < LINEAR_LANES; i++) {
-        int p = lane_order(i);
-        const float *xp = x + p * J * 2 * TILE, *wp = w + p * J * 2 * PANEL;
-        __m512 sum[TILE][2];
-#pragma GCC unroll 14
-        for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-        for (int64_t s = 0; s < 2 * J; s++, xp += TILE, wp += PANEL) {
-            // The panel comes from the second cache; x from there or further.
-            _mm_prefetch((const char *)(wp + 16 * PANEL), _MM_HINT_T0);
-            _mm_prefetch((const char *)(wp + 16 * PANEL + 16), _MM_HINT_T0);
-            _mm_prefetch((const char *)(xp + 16 * TILE), _MM_HINT_T0);
-            __m512 w0 = _mm512_load_ps(wp), w1 = _mm512_load_ps(wp + 16);
-#pragma GCC unroll 14
-            for (int r = 0; r < R; r++) {
-                __m512 b = _mm512_set1_ps(xp[r]);
-                sum[r][0] = _mm512_fmadd_ps(b, w0, sum[r][0]);
-                sum[r][1] = _mm512_fmadd_ps(b, w1, sum[r][1]);
-            }
-        }
-        for (int bit = i; bit & 1; bit >>= 1) {
-            const float *partner = stack[--top];
-#pragma GCC unroll 14
-            for (int r = 0; r < R; r++) {
-                sum[r][0] = _mm512_add_ps(_mm512_load_ps(partner + r * PANEL), sum[r][0]);
-                sum[r][1] = _mm512_add_ps(_mm512_load_ps(partner + r * PANEL + 16), sum[r][1]);
-            }
-        }
-        float *place = i + 1 < LINEAR_LANES ? stack[top++] : out;
+    for (int64_t s = 0; s < steps; s++, x += TILE, w += PANEL) {
+        // The panel comes from the second cache; x from there or further.
+        _mm_prefetch((const char *)(w + 16 * PANEL), _MM_HINT_T0);
+        _mm_prefetch((const char *)(w + 16 * PANEL + 16), _MM_HINT_T0);
+        _mm_prefetch((const char *)(x + 16 * TILE), _MM_HINT_T0);
+        __m512 w0 = _mm512_load_ps(w), w1 = _mm512_load_ps(w + 16);
 #pragma GCC unroll 14
         for (int r = 0; r < R; r++) {
-            _mm512_store_ps(place + r * PANEL, sum[r][0]);
-            _mm512_store_ps(place + r * PANEL + 16, sum[r][1]);
+            __m512 b = _mm512_set1_ps(x[r]);
+            sum[r][0] = _mm512_fmadd_ps(b, w0, sum[r][0]);
+            sum[r][1] = _mm512_fmadd_ps(b, w1, sum[r][1]);
         }
     }
 }
 
-static void tile_product(float *out, const float *x, const float *w, int64_t J, int64_t rows)
-{
-    switch ((rows + 1) / 2) {
-    case 1: tile_rows(out, x, w, J, 2); break;
-    case 2: tile_rows(out, x, w, J, 4); break;
-    case 3: tile_rows(out, x, w, J, 6); break;
-    case 4: tile_rows(out, x, w, J, 8); break;
-    case 5: tile_rows(out, x, w, J, 10); break;
-    case 6: tile_rows(out, x, w, J, 12); break;
-    default: tile_rows(out, x, w, J, TILE); break;
-    }
-}
-
-static void finish(float *y, int64_t y_stride, const float *a, const float *b, int64_t in_stride,
-                   const float *bias_a, const float *bias_b, int64_t rows, int64_t cols,
-                   linear_mode mode)
-{
-    linear_finish(y, y_stride, a, b, in_stride, bias_a, bias_b, rows, cols, mode);
-}
+#include "kernels/cpu/linear_tile512.h"
 
 static const linear_kernels avx512_kernels = {
     .tile = TILE,
     .panel = PANEL,
-    .units = 2,
+    .units = UNITS,
     .dot_rows = 16,
     .lane_rows = lane_rows,
     .dot = dot,
@@ -296,7 +256,7 @@ static const linear_kernels avx512_kernels = {
     .pack_rows = pack_rows,
     .pack_weights = pack_weights,
     .tile_product = tile_product,
-    .finish = finish,
+    .finish = linear_finish,
 };
 
 void linear_avx512_fill(backend_ops *ops)

@@ -145,73 +145,34 @@ static void pack_weights(float *out, const void *w, tensor_type type, int64_t K,
 
 // ---- tile form ----
 
-// R rows times 32 outputs. stack holds the sums that wait for their partner in the tree.
-INLINE void tile_rows(float *out, const float *x, const float *w, int64_t J, const int R)
+#define UNITS 1
+
+INLINE void tile_lane(__m512 sum[TILE][2], const float *x, const float *w, int64_t steps, const int R)
 {
-    _Alignas(64) float stack[5][TILE * PANEL];
-    int top = 0;
-    for (int i = 0; i < LINEAR_LANES; i++) {
-        const float *xp = x + lane_order(i) * J * TILE, *wp = w + lane_order(i) * J * PANEL;
-        __m512 sum[TILE][2];
-#pragma GCC unroll 14
-        for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-        for (int64_t j = 0; j < J; j++, xp += TILE, wp += PANEL) {
-            __m512i w0 = _mm512_load_si512(wp), w1 = _mm512_load_si512(wp + 16);
-#pragma GCC unroll 14
-            for (int r = 0; r < R; r++) {
-                __m512i pairs = _mm512_castps_si512(_mm512_set1_ps(xp[r]));
-                sum[r][0] = add_pairs(sum[r][0], pairs, w0);
-                sum[r][1] = add_pairs(sum[r][1], pairs, w1);
-            }
-        }
-        for (int bit = i; bit & 1; bit >>= 1) {
-            const float *partner = stack[--top];
-#pragma GCC unroll 14
-            for (int r = 0; r < R; r++) {
-                sum[r][0] = _mm512_add_ps(_mm512_load_ps(partner + r * PANEL), sum[r][0]);
-                sum[r][1] = _mm512_add_ps(_mm512_load_ps(partner + r * PANEL + 16), sum[r][1]);
-            }
-        }
-        float *place = i + 1 < LINEAR_LANES ? stack[top++] : out;
+    for (int64_t s = 0; s < steps; s++, x += TILE, w += PANEL) {
+        __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 16);
 #pragma GCC unroll 14
         for (int r = 0; r < R; r++) {
-            _mm512_store_ps(place + r * PANEL, sum[r][0]);
-            _mm512_store_ps(place + r * PANEL + 16, sum[r][1]);
+            __m512i pairs = _mm512_castps_si512(_mm512_set1_ps(x[r]));
+            sum[r][0] = add_pairs(sum[r][0], pairs, w0);
+            sum[r][1] = add_pairs(sum[r][1], pairs, w1);
         }
     }
 }
 
-static void tile_product(float *out, const float *x, const float *w, int64_t J, int64_t rows)
-{
-    switch ((rows + 1) / 2) {
-    case 1: tile_rows(out, x, w, J, 2); break;
-    case 2: tile_rows(out, x, w, J, 4); break;
-    case 3: tile_rows(out, x, w, J, 6); break;
-    case 4: tile_rows(out, x, w, J, 8); break;
-    case 5: tile_rows(out, x, w, J, 10); break;
-    case 6: tile_rows(out, x, w, J, 12); break;
-    default: tile_rows(out, x, w, J, TILE); break;
-    }
-}
-
-static void finish(float *y, int64_t y_stride, const float *a, const float *b, int64_t in_stride,
-                   const float *bias_a, const float *bias_b, int64_t rows, int64_t cols,
-                   linear_mode mode)
-{
-    linear_finish(y, y_stride, a, b, in_stride, bias_a, bias_b, rows, cols, mode);
-}
+#include "kernels/cpu/linear_tile512.h"
 
 static const linear_kernels bf16_kernels = {
     .tile = TILE,
     .panel = PANEL,
-    .units = 1,
+    .units = UNITS,
     .dot_rows = 16,
     .lane_rows = lane_rows,
     .dot = dot,
     .pack_rows = pack_rows,
     .pack_weights = pack_weights,
     .tile_product = tile_product,
-    .finish = finish,
+    .finish = linear_finish,
 };
 
 void linear_avx512bf16_fill(backend_ops *ops)

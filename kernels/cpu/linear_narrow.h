@@ -273,13 +273,6 @@ static void tile_product(float *out, const float *x, const float *w, int64_t J, 
     else tile_rows(out, x, w, J, TILE);
 }
 
-static void finish(float *y, int64_t y_stride, const float *a, const float *b, int64_t in_stride,
-                   const float *bias_a, const float *bias_b, int64_t rows, int64_t cols,
-                   linear_mode mode)
-{
-    linear_finish(y, y_stride, a, b, in_stride, bias_a, bias_b, rows, cols, mode);
-}
-
 static const linear_kernels narrow_kernels = {
     .tile = TILE,
     .panel = PANEL,
@@ -290,5 +283,5 @@ static const linear_kernels narrow_kernels = {
     .pack_rows = pack_rows,
     .pack_weights = pack_weights,
     .tile_product = tile_product,
-    .finish = finish,
+    .finish = linear_finish,
 };

@@ -63,6 +63,41 @@ static inline uint32_t output_slack_up(float f)
     return (v.u + 0xffff) & 0xffff0000;
 }
 
+// ---- the second look ----
+
+// What it finds of row m: sums of the codes' products, of |scale| X and of |scale| E, in units of the row's.
+static inline void output_put_second(const output_look *look, const output_planes *p, int64_t m, float sum, float norm,
+                                     float error)
+{
+    const output_tail tail = output_tail_of(p, m);
+    look->value[m] += tail.unit * sum;
+    look->bound[m] = OUTPUT_LEAST_BOUND + tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
+}
+
+// Group g's codes in its line of a record times q [OUTPUT_GROUP].
+typedef int32_t output_group_dot(const uint8_t *line, int64_t g, const int8_t *q);
+
+// output_kernels.refine group by group; dot is the level's own, inlined.
+static inline __attribute__((always_inline)) void
+output_refine_groups(const output_look *look, const output_planes *p, const output_x *x, const int32_t *ids, int64_t n,
+                     output_group_dot *dot)
+{
+    const int64_t groups = output_groups(p->K);
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *line = output_record(p, ids[i]);
+        const int8_t *scale = (const int8_t *)line + output_width(p->K) / 2;
+        float sum = 0, norm = 0, error = 0;
+        for (int64_t g = 0; g < groups; g++) {
+            const float u = scale[g];
+            const int32_t d = dot(line + g / 4 * 64, g, x->q + g * OUTPUT_GROUP);
+            sum += ((float)d + x->offset[g]) * x->scale[g] * u;
+            norm += fabsf(u) * x->norm[g];
+            error += fabsf(u) * x->error[g];
+        }
+        output_put_second(look, p, ids[i], sum, norm, error);
+    }
+}
+
 // ---- making a row, compiled with each level's flags ----
 
 #define OUTPUT_LANES 8 // of sums, so that compilers make vector code

@@ -10,11 +10,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-static void make_row(const output_planes *to, int64_t m, const float *row, uint8_t *room)
-{
-    output_make_row(to, m, row, room);
-}
-
 INLINE int8x16_t low_halves(uint8x16_t v)
 {
     return vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15)));
@@ -107,30 +102,19 @@ INLINE int8x16_t record_codes(const uint8_t *line, int64_t g, int half)
     return g % 4 / 2 ? high_halves(v) : low_halves(v);
 }
 
+INLINE int32_t group_dot(const uint8_t *line, int64_t g, const int8_t *q)
+{
+    int32x4_t dots = ARM_DOT(vdupq_n_s32(0), record_codes(line, g, 0), vld1q_s8(q));
+    dots = ARM_DOT(dots, record_codes(line, g, 1), vld1q_s8(q + 16));
+    return vaddvq_s32(dots);
+}
+
 static void refine(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n)
 {
-    const int64_t groups = output_groups(p->K);
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t *line = output_record(p, ids[i]);
-        const int8_t *scale = (const int8_t *)line + output_width(p->K) / 2;
-        const output_tail tail = output_tail_of(p, ids[i]);
-        float sum = 0, norm = 0, error = 0;
-        for (int64_t g = 0; g < groups; g++) {
-            const int8_t *q = x->q + g * OUTPUT_GROUP;
-            const float u = scale[g];
-            int32x4_t dots = ARM_DOT(vdupq_n_s32(0), record_codes(line + g / 4 * 64, g, 0), vld1q_s8(q));
-            dots = ARM_DOT(dots, record_codes(line + g / 4 * 64, g, 1), vld1q_s8(q + 16));
-            sum += ((float)vaddvq_s32(dots) + x->offset[g]) * x->scale[g] * u;
-            norm += fabsf(u) * x->norm[g];
-            error += fabsf(u) * x->error[g];
-        }
-        look->value[ids[i]] += tail.unit * sum;
-        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                              tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
-    }
+    output_refine_groups(look, p, x, ids, n, group_dot);
 }
 
-static const output_kernels arm_kernels = {make_row, scan, refine, 2};
+static const output_kernels arm_kernels = {output_make_row, scan, refine, 2};
 
 #endif

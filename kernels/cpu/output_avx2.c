@@ -9,11 +9,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-static void make_row(const output_planes *to, int64_t m, const float *row, uint8_t *room)
-{
-    output_make_row(to, m, row, room);
-}
-
 INLINE __m256i low_halves(__m256i v)
 {
     return _mm256_and_si256(v, _mm256_set1_epi8(15));
@@ -157,15 +152,12 @@ static void refine(const output_look *look, const output_planes *p, const output
                    const int32_t *ids, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        const output_tail tail = output_tail_of(p, ids[i]);
         const sums l = look_at(p, output_record(p, ids[i]), x);
-        look->value[ids[i]] += tail.unit * l.sum;
-        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                              tail.unit * (tail.norm_slack * l.norm + tail.error_slack * l.error);
+        output_put_second(look, p, ids[i], l.sum, l.norm, l.error);
     }
 }
 
-static const output_kernels avx2_kernels = {make_row, scan, refine, 2};
+static const output_kernels avx2_kernels = {output_make_row, scan, refine, 2};
 
 void output_avx2_fill(backend_ops *ops)
 {

@@ -9,11 +9,6 @@
 #define MAX_ROWS 4 // of x at once
 #define AHEAD 4096 // bytes
 
-static void make_row(const output_planes *to, int64_t m, const float *row, uint8_t *room)
-{
-    output_make_row(to, m, row, room);
-}
-
 INLINE __m512i low_halves(__m512i v)
 {
     return _mm512_and_si512(v, _mm512_set1_epi8(15));
@@ -163,16 +158,13 @@ static void refine(const output_look *look, const output_planes *p, const output
     for (int64_t i = 0; i < n; i++) {
         const char *next = (const char *)output_record(p, ids[i + 2 < n ? i + 2 : i]);
         for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(next + b, _MM_HINT_T0);
-        const output_tail tail = output_tail_of(p, ids[i]);
         const sums l = look_at(p, output_record(p, ids[i]), x);
-        const float norm = _mm512_reduce_add_ps(l.norm), error = _mm512_reduce_add_ps(l.error);
-        look->value[ids[i]] += tail.unit * _mm512_reduce_add_ps(l.sum);
-        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                              tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
+        output_put_second(look, p, ids[i], _mm512_reduce_add_ps(l.sum), _mm512_reduce_add_ps(l.norm),
+                          _mm512_reduce_add_ps(l.error));
     }
 }
 
-static const output_kernels vnni_kernels = {make_row, scan, refine, 4};
+static const output_kernels vnni_kernels = {output_make_row, scan, refine, 4};
 
 void output_avx512vnni_fill(backend_ops *ops)
 {

@@ -1,11 +1,6 @@
 // The output layer's looks in portable C: what the other forms are tested against.
 #include "kernels/cpu/output.h"
 
-static void make_row(const output_planes *to, int64_t m, const float *row, uint8_t *room)
-{
-    output_make_row(to, m, row, room);
-}
-
 // Row r of a panel's line times the bytes of its two quads.
 static int32_t line_dot(const uint8_t *line, const int8_t *q)
 {
@@ -51,33 +46,22 @@ static void scan(const output_look *looks, const output_planes *p, int64_t panel
     }
 }
 
+static inline int32_t group_dot(const uint8_t *line, int64_t g, const int8_t *q)
+{
+    const uint8_t *codes = line + g % 2 * OUTPUT_GROUP;
+    const int shift = g % 4 / 2 * 4;
+    int32_t dot = 0;
+    for (int j = 0; j < OUTPUT_GROUP; j++) dot += (codes[j] >> shift & 15) * q[j];
+    return dot;
+}
+
 static void refine(const output_look *look, const output_planes *p, const output_x *x,
                    const int32_t *ids, int64_t n)
 {
-    const int64_t groups = output_groups(p->K);
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t *line = output_record(p, ids[i]);
-        const int8_t *scale = (const int8_t *)line + output_width(p->K) / 2;
-        const output_tail tail = output_tail_of(p, ids[i]);
-        float sum = 0, norm = 0, error = 0;
-        for (int64_t g = 0; g < groups; g++) {
-            const uint8_t *codes = line + g / 4 * 64 + g % 2 * OUTPUT_GROUP;
-            const int shift = g % 4 / 2 * 4;
-            int32_t dot = 0;
-            for (int j = 0; j < OUTPUT_GROUP; j++) {
-                dot += (codes[j] >> shift & 15) * x->q[g * OUTPUT_GROUP + j];
-            }
-            sum += ((float)dot + x->offset[g]) * x->scale[g] * (float)scale[g];
-            norm += fabsf((float)scale[g]) * x->norm[g];
-            error += fabsf((float)scale[g]) * x->error[g];
-        }
-        look->value[ids[i]] += tail.unit * sum;
-        look->bound[ids[i]] = OUTPUT_LEAST_BOUND +
-                              tail.unit * (tail.norm_slack * norm + tail.error_slack * error);
-    }
+    output_refine_groups(look, p, x, ids, n, group_dot);
 }
 
-static const output_kernels plain_kernels = {make_row, scan, refine, 1};
+static const output_kernels plain_kernels = {output_make_row, scan, refine, 1};
 
 void output_plain_fill(backend_ops *ops)
 {

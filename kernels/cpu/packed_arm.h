@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/packed.h"
+#include "kernels/cpu/packed_rows.h"
 
 #define VR 4
 #define SIGNED 1
@@ -57,11 +57,6 @@ static inline fvec bytes_to_float(const char *p, bool is_signed)
 
 // ---- rows to int8 ----
 
-typedef struct int8_block {
-    int8x16_t q[2];
-    float dx;
-} int8_block;
-
 static inline int8x16_t sixteen(const float *x, float inverse)
 {
     int16x4_t half[4];
@@ -81,50 +76,19 @@ static inline int8_block to_int8(const float *x)
         finite = vandq_u32(finite, vcltq_f32(a, vdupq_n_f32(INFINITY)));
         size = vmaxq_f32(size, a);
     }
-    int8_block out = {{vdupq_n_s8(0), vdupq_n_s8(0)}, 0};
+    int8_block out = {{0}, 0, {0, 0}};
     const bool whole = vminvq_u32(finite) == UINT32_MAX;
     const float largest = vmaxvq_f32(size);
     if (!whole) out.dx = NAN;
     if (!whole || largest < 0x1p-100f) return out;
     out.dx = largest / 127.0f;
     const float inverse = 127.0f / largest;
-    for (int i = 0; i < 2; i++) out.q[i] = sixteen(x + 16 * i, inverse);
+    for (int i = 0; i < 2; i++) {
+        const int8x16_t q = sixteen(x + 16 * i, inverse);
+        vst1q_s8(out.q + 16 * i, q);
+        out.sums[i] = vaddlvq_s8(q);
+    }
     return out;
-}
-
-static inline void put_block(char *to, const int8_block *v, int r, int tile, packed_x_form form)
-{
-    int32_t quads[8];
-    float *dx = (float *)(void *)(to + tile * PACKED_BLOCK);
-    int32_t *start = (int32_t *)(void *)(dx + tile);
-    float *low = (float *)(void *)(start + form.steps * tile);
-    vst1q_s32(quads, vreinterpretq_s32_s8(v->q[0]));
-    vst1q_s32(quads + 4, vreinterpretq_s32_s8(v->q[1]));
-    for (int i = 0; i < 8; i++) memcpy(to + (i * tile + r) * 4, &quads[i], 4);
-    const int32_t sums[2] = {vaddlvq_s8(v->q[0]), vaddlvq_s8(v->q[1])};
-    dx[r] = v->dx;
-    for (int s = 0; s < form.steps; s++) {
-        const int32_t sum = form.steps == 2 ? sums[s] : sums[0] + sums[1];
-        start[s * tile + r] = form.bias * sum;
-        low[s * tile + r] = v->dx * (float)sum;
-    }
-}
-
-static void pack_rows(void *out, const float *x, int64_t K, int rows, int tile, packed_x_form form)
-{
-    const int64_t blocks = packed_blocks(K);
-    char *to = out;
-    for (int64_t b = 0; b < blocks; b++, to += packed_x_block(tile, form.steps)) {
-        const int64_t k = b * PACKED_BLOCK, left = K - k;
-        for (int r = 0; r < tile; r++) {
-            float last[PACKED_BLOCK] = {0};
-            const float *from = last;
-            if (r < rows && left >= PACKED_BLOCK) from = x + r * K + k;
-            else if (r < rows) memcpy(last, x + r * K + k, (size_t)left * sizeof *last);
-            const int8_block v = to_int8(from);
-            put_block(to, &v, r, tile, form);
-        }
-    }
 }
 
 #endif
