@@ -22,7 +22,7 @@ static const char *const suffixes[PART_COUNT] = {
     [PART_G_IDX] = ".g_idx",
 };
 
-// Of activations and of the KV cache, which are computed without them.
+// Of activations, whose scales are found as they come, and of the KV cache, which is computed without them.
 static const char *const of_inputs[] = {".input_scale", ".input_global_scale", ".input_zero_point",
                                         ".output_scale", ".output_zero_point"};
 static const char *const of_cache[] = {".k_scale",      ".v_scale",      ".q_scale",     ".prob_scale",

@@ -37,7 +37,7 @@ sight_err form_fp8(form_matrix *f, form_source *s)
     const form_part part = form_has(s, PART_SCALE_INV) ? PART_SCALE_INV : PART_SCALE;
     int64_t group = s->scheme->group, rows = s->scheme->rows;
     if (group < 0) guess_scope(s, part, &group, &rows);
-    f->s.format = (packed_format){.bits = 8, .f8 = true};
+    f->s.format = (packed_format){.bits = 8, .f8 = true, .f8_rows = s->scheme->f8_inputs};
     sight_err err = form_take(s, &codes, PART_WEIGHT, "F8_E4M3", s->M, s->K);
     if (!err) err = form_take_scales(f, s, part, "BF16 F16 F32", group, rows, false);
     if (err) return err;

@@ -7,7 +7,7 @@
 // Of free memory, what weights may take so that caches, pictures and other programs have the rest.
 #define ROOM_SHARE 0.6
 
-static const char *const names[] = {"auto", "stored", "bf16", "int8", "int4"};
+static const char *const names[] = {"auto", "stored", "bf16", "int8", "int4", "fp8"};
 
 const char *weights_form_name(weights_form form)
 {
@@ -22,7 +22,7 @@ sight_err weights_form_parse(weights_form *out, const char *name)
         return SIGHT_OK;
     }
     return sight_fail(SIGHT_E_ARGUMENT,
-                      "weights is '%.40s', must be auto, stored, bf16, int8 or int4", name);
+                      "weights is '%.40s', must be auto, stored, bf16, int8, int4 or fp8", name);
 }
 
 // ---- which ----
@@ -73,7 +73,9 @@ bool plan_matrix(const weight *w, int64_t *M, int64_t *K)
 static bool plan_quantised(const weight *w, weights_form form, packed_format *f)
 {
     if (w->stored) *f = w->stored->format;
-    else if ((form != WEIGHTS_INT8 && form != WEIGHTS_INT4) || stays_plain(w->name)) return false;
+    else if (form < WEIGHTS_INT8 || stays_plain(w->name)) return false;
+    else if (form == WEIGHTS_FP8 && stays_8_bits(w->name)) return false; // as published FP8 models have them
+    else if (form == WEIGHTS_FP8) *f = packed_format_fp8();
     else if (form == WEIGHTS_INT8 || stays_8_bits(w->name)) *f = packed_format_int8();
     else *f = packed_format_int4();
     return true;

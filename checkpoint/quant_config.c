@@ -52,7 +52,8 @@ static sight_err read_bits_and_group(quant_scheme *s, const json_fields *f, cons
 
 // ---- one method after the other ----
 
-// Hugging Face transformers, integrations/finegrained_fp8.py: w = weight * weight_scale_inv, by blocks.
+// Hugging Face transformers, integrations/finegrained_fp8.py: w = weight * weight_scale_inv, by blocks. Activations
+// are E4M3 always ("dynamic", in groups of 128, unless the file has their scales: "static").
 static sight_err read_fp8(quant_config *c, const json_fields *f)
 {
     const char *fmt = "e4m3";
@@ -61,7 +62,7 @@ static sight_err read_fp8(quant_config *c, const json_fields *f)
     if (err) return err;
     const json_t *block = json_object_get(f->object, "weight_block_size");
     c->method = QUANT_FP8;
-    c->scheme = (quant_scheme){QUANT_F8, 8, -1, -1, true};
+    c->scheme = (quant_scheme){QUANT_F8, 8, -1, -1, true, true};
     if (!block || json_is_null(block)) return SIGHT_OK;
     for (size_t i = 0; i < 2; i++) {
         const json_t *side = json_array_get(block, i);
@@ -77,8 +78,9 @@ static sight_err read_fp8(quant_config *c, const json_fields *f)
 }
 
 // Model Optimizer's export (modelopt/torch/export/convert_hf_config.py): one algorithm, or one per layer.
-static sight_err check_algorithm(const json_fields *f, const char *name)
+static sight_err check_algorithm(quant_config *c, const json_fields *f, const char *name)
 {
+    if (ONE_OF(name, "FP8_PB_WO")) c->scheme.f8_inputs = false; // weights alone
     if (ONE_OF(name, "NVFP4", "W4A16_NVFP4", "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "NONE")) {
         return SIGHT_OK;
     }
@@ -90,10 +92,10 @@ static sight_err read_modelopt(quant_config *c, const json_fields *f)
     const char *algorithm = "NONE";
     sight_err err = json_get_string(f, &algorithm, "quant_algo");
     c->method = QUANT_MODELOPT;
-    c->scheme = (quant_scheme){QUANT_F8, 8, -1, -1, true};
+    c->scheme = (quant_scheme){QUANT_F8, 8, -1, -1, true, true};
     c->overrides = true;
     if (err) return err;
-    if (strcasecmp(algorithm, "MIXED_PRECISION")) return check_algorithm(f, algorithm);
+    if (strcasecmp(algorithm, "MIXED_PRECISION")) return check_algorithm(c, f, algorithm);
     const char *layer;
     json_t *v;
     json_object_foreach(json_object_get(f->object, "quantized_layers"), layer, v) {
@@ -102,7 +104,7 @@ static sight_err read_modelopt(quant_config *c, const json_fields *f)
             return sight_fail(f->code, "%s: quantized_layers: '%.200s' has no quant_algo", f->what,
                               layer);
         }
-        err = check_algorithm(f, name);
+        err = check_algorithm(c, f, name);
         if (err) return err;
     }
     return SIGHT_OK;

@@ -2,8 +2,8 @@
 //
 // Read from `quantization_config` (or the older `compression_config`) of config.json, of its text_config, or
 // from hf_quant_config.json (ModelOpt). A method, format or number that cannot be run as stored is refused
-// by name here; whether the tensors are what it says is form.c's work. What it says about activations is not
-// used: they are always computed as docs/KERNELS.md says.
+// by name here; whether the tensors are what it says is form.c's work. Of what it says about activations
+// only one thing counts: whether they are E4M3 beside E4M3 weights, since a GPU may then round them so (docs/GPU.md).
 // Threads: any, once read.
 #ifndef SIGHT_CHECKPOINT_QUANT_CONFIG_H
 #define SIGHT_CHECKPOINT_QUANT_CONFIG_H
@@ -37,6 +37,7 @@ typedef struct quant_scheme {
     int32_t group;  // inputs that share a scale; 0: all of a row
     int32_t rows;   // outputs that share a scale; 0: all (with group 0: one scale of the tensor)
     bool symmetric; // no zero points, or all in the middle
+    bool f8_inputs; // QUANT_F8: the published program rounds activations to E4M3 too, whatever their scales
 } quant_scheme;
 
 typedef struct quant_config quant_config;

@@ -126,6 +126,12 @@ static sight_err read_kind(quant_scheme *s, const weight_args *a, const json_fie
     return SIGHT_OK;
 }
 
+static bool is_f8(const json_t *args)
+{
+    const char *type = json_string_value(json_object_get(args, "type"));
+    return type && strcmp(type, "float") == 0 && json_integer_value(json_object_get(args, "num_bits")) == 8;
+}
+
 // A group without weights (of the KV cache, of activations alone) is passed over.
 static sight_err read_group(quant_config *c, const json_fields *outer, const char *name,
                             const json_t *group, const char *format)
@@ -144,6 +150,7 @@ static sight_err read_group(quant_config *c, const json_fields *outer, const cha
     if (!err) err = read_strategy(&g->scheme, &a, &f);
     if (!err) err = read_kind(&g->scheme, &a, &f);
     if (err) return err;
+    g->scheme.f8_inputs = g->scheme.kind == QUANT_F8 && is_f8(json_object_get(group, "input_activations"));
     return quant_patterns_create(&g->targets, json_object_get(group, "targets"), what, "targets");
 }
 

@@ -10,6 +10,7 @@ typedef enum weights_form {
     WEIGHTS_BF16,   // everything bf16, quantised matrices multiplied out
     WEIGHTS_INT8,   // plain matrices 8 bits, sensitive ones as stored
     WEIGHTS_INT4,   // plain matrices 4 bits, sensitive ones 8 bits or as stored
+    WEIGHTS_FP8,    // plain matrices of the text in E4M3, for GPUs that multiply it; others as stored
     WEIGHTS_COUNT
 } weights_form;
 

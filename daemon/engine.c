@@ -29,6 +29,16 @@ sight_err engine_options_device(engine_options *o, const char *word, const char 
     return SIGHT_OK;
 }
 
+sight_err engine_options_fp8(engine_options *o, const char *word, const char *what)
+{
+    const bool off = strcmp(word, "off") == 0;
+    if (!off && strcmp(word, "auto")) {
+        return sight_fail(SIGHT_E_ARGUMENT, "%s is '%.40s', must be auto or off", what, word);
+    }
+    o->no_f8 = off;
+    return SIGHT_OK;
+}
+
 sight_err engine_open(engine **out, const engine_options *options)
 {
     if (!options->model == !options->shape) {

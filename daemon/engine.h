@@ -43,6 +43,7 @@ typedef struct engine_options {
     int threads;         // 0: all processors of this process
     simd_level simd;
     bool exact;              // products in float32 always
+    bool no_f8;              // rows never in E4M3, even where the model was published so
     weights_options weights; // form and cache; its threads are those above
     tensor_type kv_type;     // TENSOR_BF16, TENSOR_I8 or TENSOR_F32
     int64_t context_tokens;  // 0: what the checkpoint says, less when memory does not allow it;
@@ -72,6 +73,8 @@ typedef struct engine_options {
 engine_options engine_options_default(void);
 // Sets device and others by a word, as device_parse_list reads it.
 sight_err engine_options_device(engine_options *o, const char *word, const char *what);
+// Sets no_f8 by "auto" or "off"; what: the option's name.
+sight_err engine_options_fp8(engine_options *o, const char *word, const char *what);
 // As `sight trace` runs: exact products, float32 keys and values, weights as stored.
 engine_options engine_options_exact(void);
 

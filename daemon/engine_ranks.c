@@ -7,8 +7,8 @@ sight_err engine_ranks_kernels(kernels **out, const engine_options *o, device_id
 {
     // Beside the GPUs of the other ranks nothing runs on the processor.
     const int threads = first || device.kind == DEVICE_CPU ? o->threads : 1;
-    kernels_options ko = {.threads = threads, .simd = o->simd, .exact = o->exact, .device = device,
-                          .device_bytes = o->device_bytes};
+    kernels_options ko = {.threads = threads, .simd = o->simd, .exact = o->exact, .no_f8 = o->no_f8,
+                          .device = device, .device_bytes = o->device_bytes};
     if (device.kind != DEVICE_CPU && !o->device_bytes && o->device_percent) {
         device_info info;
         sight_err err = device_describe(&info, device);

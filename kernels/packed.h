@@ -118,8 +118,10 @@ float packed_get_scale(const packed *p, int64_t m, int64_t g, float *shift);
 // that are closer together near zero. Both two-level.
 packed_format packed_format_int8(void);
 packed_format packed_format_int4(void);
-// Rows w [n, K] in one of these formats; scales are searched for the least squared error.
-// importance [K] weighs the inputs (NULL: all alike).
+// E4M3, 8.25 bits a weight, groups of 128, flat: the greatest of a group is the greatest number. For rows in E4M3.
+packed_format packed_format_fp8(void);
+// Rows w [n, K] in one of these formats; scales of whole numbers are searched for the least squared error,
+// where importance [K] weighs the inputs (NULL: all alike).
 void packed_quantise(packed_rows *out, const packed_format *f, const float *w, int64_t n,
                      int64_t K, const float *importance);
 

@@ -172,7 +172,7 @@ int cli_bench(int argc, char **argv)
         {"model", 'm', ARG_TEXT, &model, "DIR|NAME", "a checkpoint instead", 0, 0},
         {"mmproj", 0, ARG_TEXT, &mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
         {"lora", 0, ARG_LIST, &lora, "DIR[:SCALE]", "a LoRA adapter (PEFT); may be given again", 0, 0},
-        {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8 or int4", 0, 0},
+        {"weights", 'w', ARG_TEXT, &weights, "FORM", "auto, stored, bf16, int8, int4 or fp8", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
         {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto, cuda:N, or cuda:N,M", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},

@@ -112,7 +112,7 @@ int cli_compare(int argc, char **argv)
         {"model", 'm', ARG_TEXT, &first.model, "DIR|NAME", "the checkpoint", 0, 0},
         {"mmproj", 0, ARG_TEXT, &first.mmproj, "FILE", "a GGUF model's vision file, or none", 0, 0},
         {"against", 'a', ARG_TEXT, &first.weights, "FORM", "of the first (default stored)", 0, 0},
-        {"weights", 'w', ARG_TEXT, &second.weights, "FORM", "of the second: stored, bf16, int8 or int4",
+        {"weights", 'w', ARG_TEXT, &second.weights, "FORM", "of the second: stored, bf16, int8, int4 or fp8",
          0, 0},
         {"with", 0, ARG_TEXT, &with, "DIR|NAME", "another checkpoint as the second", 0, 0},
         {"with-mmproj", 0, ARG_TEXT, &with_mmproj, "FILE", "its vision file", 0, 0},

@@ -45,7 +45,7 @@ bool question_args(question *q, const char *command, const char *positional, con
         CONNECT_ARGS(&q->connect),
         {"threads", 't', ARG_COUNT, &q->connect.threads, "N", "of a daemon started for this", 1, 256},
         {"weights", 'w', ARG_TEXT, &q->connect.weights, "FORM",
-         "of a daemon started for this: auto, stored, bf16, int8 or int4", 0, 0},
+         "of a daemon started for this: auto, stored, bf16, int8, int4 or fp8", 0, 0},
         {"device", 'd', ARG_TEXT, &q->connect.device, "WORD",
          "of a daemon started for this: auto, cpu, cuda or cuda:N", 0, 0},
         {"use", 'u', ARG_TEXT, &q->use, "NAME", "the server's model or router of that name", 0, 0},

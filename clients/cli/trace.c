@@ -17,7 +17,7 @@ int cli_trace(int argc, char **argv)
         {"request", 'r', ARG_TEXT, &path, "FILE", "the request, JSON; media paths start beside it", 0, 0},
         {"out", 'o', ARG_TEXT, &out, "FILE", "the safetensors file to write", 0, 0},
         {"device", 'd', ARG_TEXT, &device, "NAME", "cpu (default), auto, cuda:N, or cuda:N,M", 0, 0},
-        {"weights", 'w', ARG_TEXT, &weights, "FORM", "stored, bf16, int8 or int4", 0, 0},
+        {"weights", 'w', ARG_TEXT, &weights, "FORM", "stored, bf16, int8, int4 or fp8", 0, 0},
         {"simd", 0, ARG_TEXT, &simd, "LEVEL", "auto, plain, avx2, avx512, avx512bf16 or neon", 0, 0},
         {"threads", 't', ARG_COUNT, &threads, "N", "default: all processors", 1, 256},
     };

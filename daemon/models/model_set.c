@@ -21,7 +21,7 @@ static const setting model_settings[] = {
     {"load", TEXT, AT(load), 0, 0, "WHEN", "start (default), or use: with the first request for it"},
     {"unload-after", SECONDS, AT(unload_after_s), 0, NO_LIMIT, "S", "without use; 0: never"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16, int8 or f32"},
-    {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4"},
+    {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4, fp8"},
     {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS", "0: the model's"},
     {"rope-factor", REAL, AT(engine.rope_factor), 0, 16, "F", "how far positions are stretched"},
     {"step-rows", INT64, AT(engine.step_rows), 0, 65536, "N", "prompt tokens read at once"},
@@ -192,7 +192,7 @@ static sight_err make_key(model_spec *m)
     if (!f) return sight_fail(SIGHT_E_MEMORY, "no memory for settings");
     for (size_t i = 0; i < N_MODEL_SETTINGS; i++) settings_print(f, m, &model_settings[i]);
     const engine_options *e = &m->engine;
-    fprintf(f, "%s %d %d %d %d %d %d %lld\n", m->cache ? m->cache : "", e->threads, (int)e->simd, e->exact,
+    fprintf(f, "%s %d %d %d %d %d %d %d %lld\n", m->cache ? m->cache : "", e->threads, (int)e->simd, e->exact, e->no_f8,
             (int)e->kv_type, (int)e->weights.form, m->at_start, (long long)e->picture_pixels);
     if (fclose(f)) {
         free(text);

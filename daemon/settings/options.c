@@ -50,9 +50,10 @@ static const setting settings[] = {
      "for a clip's frames; 0: half the processors"},
     {"simd", TEXT, AT(simd), 0, 0, "LEVEL", "auto, plain, avx2, avx512, avx512bf16, neon"},
     {"kv", TEXT, AT(kv), 0, 0, "FORM", "keys and values in bf16, int8 or f32"},
-    {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4"},
+    {"weights", TEXT, AT(weights), 0, 0, "FORM", "auto, stored, bf16, int8, int4, fp8"},
     {"cache", TEXT, AT(cache), 0, 0, "FOLDER", "for prepared weights; none: keep none"},
     {"exact", FLAG, AT(engine.exact), 0, 0, NULL, "products in float32 always"},
+    {"fp8", TEXT, AT(fp8), 0, 0, "WORD", "activations in FP8 on a GPU, where the model was published so: auto, off"},
     {"context", INT64, AT(engine.context_tokens), 0, NO_LIMIT, "TOKENS",
      "0: the model's; past it positions are stretched"},
     {"rope-factor", REAL, AT(engine.rope_factor), 0, 16, "F",
@@ -353,6 +354,10 @@ sight_err options_check(options *o)
     }
     if (o->weights) {
         sight_err err = weights_form_parse(&o->engine.weights.form, o->weights);
+        if (err) return err;
+    }
+    if (o->fp8) {
+        sight_err err = engine_options_fp8(&o->engine, o->fp8, "fp8");
         if (err) return err;
     }
     o->engine.weights.cache = o->cache;

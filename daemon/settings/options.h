@@ -28,7 +28,7 @@ typedef struct options {
     gate_options gate;
     char *device;   // as written, checked when read; NULL: auto. Looked for when the model is opened
     char *device_memory;       // as written
-    char *simd, *kv, *weights; // as written, checked when read
+    char *simd, *kv, *weights, *fp8; // as written, checked when read
     char *drafts;              // as written
     char *cache; // folder of prepared weights, "none"; NULL: the default one
     char *store; // folder of what is kept over restarts; NULL: none

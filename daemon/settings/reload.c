@@ -35,7 +35,7 @@ static const char *const live[] = {
     "url-ca",
     // Of models: those that are no longer as they are configured are replaced once nobody uses them.
     "model", "mmproj", "lora", "default-model", "device", "device-memory", "memory", "threads", "simd", "kv", "weights", "cache",
-    "exact", "context", "rope-factor", "step-rows", "reuse", "reuse-memory", "feature-memory",
+    "exact", "fp8", "context", "rope-factor", "step-rows", "reuse", "reuse-memory", "feature-memory",
 };
 
 bool reload_is_live(const char *name)

@@ -57,7 +57,7 @@ sight_err scope_of(uint8_t out[SIPHASH_BYTES], engine *e, const engine_options *
     buf_init(&b);
     buf_printf(&b, "numbers %d, %s, %s\n", NUMBERS_VERSION, SIGHT_VERSION, engine_weights(e));
     sight_err err = add_weights(&b, e, o);
-    buf_printf(&b, "kv %d exact %d rows %lld rope %d %.17g %lld\n", (int)o->kv_type, o->exact,
+    buf_printf(&b, "kv %d exact %d f8 %d rows %lld rope %d %.17g %lld\n", (int)o->kv_type, o->exact, !o->no_f8,
                (long long)text_model_max_rows(engine_text(e)), t->rope.yarn, t->rope.factor, (long long)t->max_positions);
     add_machine(&b, e);
     if (!err && buf_failed(&b)) err = sight_fail(SIGHT_E_MEMORY, "no memory for the name of a model");

@@ -345,6 +345,65 @@ static void where_it_stands(void **state)
     assert_null(c);
 }
 
+// Whether activations are E4M3 beside E4M3 weights.
+static void activations(void **state)
+{
+#define CT(inputs) "{\"quant_method\": \"compressed-tensors\", \"format\": \"float-quantized\", \"config_groups\": {\"g\": " \
+    "{\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\"}" inputs "}}}"
+#define MO(algorithms) "{\"quant_method\": \"modelopt\", " algorithms "}"
+    static const struct {
+        const char *config;
+        bool f8;
+    } all[] = {
+        {"{\"quant_method\": \"fp8\", \"activation_scheme\": \"dynamic\", \"weight_block_size\": [128, 128]}", true},
+        {"{\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"}", true},
+        {"{\"quant_method\": \"fbgemm_fp8\"}", true},
+        {CT(""), false},
+        {CT(", \"input_activations\": null"), false},
+        {CT(", \"input_activations\": {\"num_bits\": 8, \"type\": \"float\", \"dynamic\": true}"), true},
+        {CT(", \"input_activations\": {\"num_bits\": 8, \"type\": \"float\", \"dynamic\": false}"), true},
+        {CT(", \"input_activations\": {\"num_bits\": 8, \"type\": \"int\"}"), false},
+        {CT(", \"input_activations\": {\"num_bits\": 4, \"type\": \"float\"}"), false},
+        {CT(", \"input_activations\": [8, \"float\"]"), false},
+        {MO("\"quant_algo\": \"FP8\""), true},
+        {MO("\"quant_algo\": \"FP8_PER_CHANNEL_PER_TOKEN\""), true},
+        {MO("\"quant_algo\": \"FP8_PB_WO\""), false},
+        {MO("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"a\": {\"quant_algo\": \"FP8\"}}"), true},
+        {MO("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"a\": {\"quant_algo\": \"FP8_PB_WO\"}, "
+            "\"b\": {\"quant_algo\": \"FP8\"}}"), false},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char text[1024];
+        quant_config *c = NULL;
+        bool ignored;
+        snprintf(text, sizeof text, "{\"quantization_config\": %s}", all[i].config);
+        assert_ok(quant_config_parse(&c, text, strlen(text), NULL, 0));
+        const quant_scheme *s = quant_config_scheme(c, "model.layers.0.mlp.up_proj", &ignored);
+        if (!s) fail_msg("no scheme in %s", text);
+        if (s->f8_inputs != all[i].f8) fail_msg("activations in E4M3: %d of %s", s->f8_inputs, text);
+        quant_config_free(&c);
+    }
+}
+
+// What the config says reaches the matrix.
+static void activations_of_a_matrix(void **state)
+{
+    static const char *const names[] = {"qwen-fp8", "ct-fp8-channel"};
+    for (int i = 0; i < 2; i++) {
+        quantised_copy q = quantised_load(names[i]);
+        checkpoint *c = NULL;
+        tensor_view v;
+        const packed *p = NULL;
+        assert_ok(checkpoint_open(&c, quantised_write(&q)));
+        assert_ok(checkpoint_prepare(c, &(prepare_options){.form = WEIGHTS_STORED}));
+        assert_ok(checkpoint_matrix(c, &v, &p, DOWN ".weight"));
+        assert_true(p->format.f8);
+        assert_int_equal(p->format.f8_rows, i == 0);
+        checkpoint_close(&c);
+        quantised_free(&q);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,7 +412,8 @@ int main(void)
         cmocka_unit_test(impossible_numbers),   cmocka_unit_test(inputs_out_of_order),
         cmocka_unit_test(lists_of_modules),     cmocka_unit_test(modelopt_file),
         cmocka_unit_test(methods),              cmocka_unit_test(groups),
-        cmocka_unit_test(where_it_stands),
+        cmocka_unit_test(where_it_stands),      cmocka_unit_test(activations),
+        cmocka_unit_test(activations_of_a_matrix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

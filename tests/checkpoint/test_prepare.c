@@ -229,7 +229,7 @@ static void choice(void **state)
         assert_ok(weights_form_parse(&form, weights_form_name((weights_form)i)));
         assert_int_equal(form, i);
     }
-    assert_fails(weights_form_parse(&form, "int5"), SIGHT_E_ARGUMENT, "stored, bf16, int8 or int4");
+    assert_fails(weights_form_parse(&form, "int5"), SIGHT_E_ARGUMENT, "stored, bf16, int8, int4 or fp8");
 }
 
 // ---- the prepared file ----

@@ -48,6 +48,7 @@ static void wrong_settings_are_named(void **state)
         {"--max-pixels", "1Q", "--max-pixels"},   {"--model", "", "--model is empty"},
         {"--kv", "int3", "int8 or f32"},          {"--log", "loud", "log is 'loud'"},
         {"--exact=maybe", NULL, "yes or no"},     {"--simd", "mmx", "mmx"},
+        {"--fp8", "on", "fp8 is 'on', must be auto or off"},
         {"--max-frames", "0x10", "--max-frames"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -110,11 +111,17 @@ static void words_are_taken(void **state)
     assert_ok(read_args(&o, "--allow-paths=no", "--kv=int8"));
     assert_int_equal(o.engine.kv_type, TENSOR_I8);
     options_done(&o);
+    assert_ok(read_args(&o, "--fp8=off", "--weights=fp8"));
+    assert_true(o.engine.no_f8 && o.engine.weights.form == WEIGHTS_FP8);
+    options_done(&o);
+    assert_ok(read_args(&o, "--fp8=auto", "--kv=int8"));
+    assert_false(o.engine.no_f8);
+    options_done(&o);
     assert_ok(read_args(&o, "--weights=int4", "--cache=/c"));
     assert_int_equal(o.engine.weights.form, WEIGHTS_INT4);
     assert_string_equal(o.engine.weights.cache, "/c");
     options_done(&o);
-    assert_fails(read_args(&o, "--weights=int5", "--exact"), SIGHT_E_ARGUMENT, "int8 or int4");
+    assert_fails(read_args(&o, "--weights=int5", "--exact"), SIGHT_E_ARGUMENT, "int4 or fp8");
     options_done(&o);
 }
 

@@ -228,6 +228,31 @@ static void rows_in_parts_are_the_same(void **state)
     matrix_done(&m);
 }
 
+// Off by 2^-4 of a weight at most, or 2^-10 of the scale where that is more: as rows of x in linear_f8.h.
+static void fp8_is_as_near_as_its_steps(void **state)
+{
+    static const int64_t widths[] = {1, 127, 128, 129, 500};
+    test_random r = {19};
+    const packed_format f = packed_format_fp8();
+    for (int i = 0; i < 5; i++) {
+        matrix m;
+        matrix_init(&m, &r, 19, widths[i]);
+        for (int64_t k = 0; k < m.K; k++) m.w[k] = 0, m.w[m.K + k] = 1e-35f, m.w[2 * m.K + k] *= 1e30f;
+        matrix_quantise(&m, &f, NULL);
+        float *row = malloc((size_t)m.K * 4), shift;
+        for (int64_t j = 0; j < m.M; j++) {
+            packed_get_row(&m.p, row, j);
+            for (int64_t k = 0; k < m.K; k++) {
+                const float w = m.w[j * m.K + k], scale = packed_get_scale(&m.p, j, k / 128, &shift);
+                const double allowed = fmax(fabs(w) / 16, scale / 1024.0) * 1.000001 + (j == 1 ? 1e-35 : 0);
+                assert_true(fabs((double)row[k] - w) <= allowed);
+            }
+        }
+        free(row);
+        matrix_done(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +262,7 @@ int main(void)
         cmocka_unit_test(importance_moves_the_error),
         cmocka_unit_test(levels_agree_to_the_bit),
         cmocka_unit_test(rows_in_parts_are_the_same),
+        cmocka_unit_test(fp8_is_as_near_as_its_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
