@@ -37,6 +37,16 @@ static void tell_memory(const engine *e, bool chosen)
              (double)m.states / mib, (double)m.vision / mib, (double)m.budget / mib);
 }
 
+// What the first of several replicas has said is not said again.
+static void tell_warnings(const engine *e, const engine *first)
+{
+    for (int i = 0; engine_warning(e, i); i++) {
+        bool said = false;
+        for (int k = 0; first && engine_warning(first, k); k++) said |= !strcmp(engine_warning(e, i), engine_warning(first, k));
+        if (!said) log_line(LOG_WARNING, "%s", engine_warning(e, i));
+    }
+}
+
 // A build without CUDA is silent about GPUs, unless one was asked for.
 static void tell_device(engine *e, const char *word)
 {
@@ -124,7 +134,7 @@ static sight_err open_model(void *arg, engine **out, const model_opening *how)
     if (err) return err;
     if (how->first) engine_agree(how->first, *out);
     if (how->replicas > 1) log_line(LOG_INFO, "replica %d of %d:", how->replica, how->replicas);
-    for (int i = 0; engine_warning(*out, i); i++) log_line(LOG_WARNING, "%s", engine_warning(*out, i));
+    tell_warnings(*out, how->first);
     tell_device(*out, how->spec->device);
     tell_memory(*out, e.weights.form == WEIGHTS_AUTO);
     measure_engine(*out); // nobody else has it yet

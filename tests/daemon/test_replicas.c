@@ -79,13 +79,13 @@ static char endless[256];
 #define TWENTY   "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
 #define LONG     TWENTY TWENTY TWENTY TWENTY TWENTY TWENTY TWENTY TWENTY
 
-static running start(const char *device, const char *more)
+static running start(const char *device, const char *before)
 {
     running r;
     char text[1024];
     daemon_prepare(&r);
-    snprintf(text, sizeof text, "threads = 1\nmemory = 600M\ndevice = %s\n[model golden]\nmodel = " GOLDEN "/model\n%s"
-             "[model endless]\nmodel = %s\n", device, more, endless);
+    snprintf(text, sizeof text, "threads = 1\nmemory = 600M\ndevice = %s\n%s[model golden]\nmodel = " GOLDEN "/model\n"
+             "[model endless]\nmodel = %s\n", device, before, endless);
     char *file = test_write(r.folder, "sightd.conf", text, strlen(text));
     const char *const args[] = {"--config", file, NULL};
     daemon_spawn(&r, args);
@@ -272,6 +272,27 @@ static void features_are_shared(void **state)
     daemon_stop(&r);
 }
 
+// What one has read and written down the other brings back.
+static void the_folder_is_shared(void **state)
+{
+    char before[256], busy[SIGHT_ID_SIZE];
+    snprintf(before, sizeof before, "max-running = 1\nstore = %s/store\n", test_folder());
+    running r = start("cpu/cpu", before);
+    sight_client *c = daemon_connect(&r);
+    json_t *done = answer(c, ASK("[" TEXT(LONG) "," IMAGE "," TEXT("what is it") "]", GREEDY));
+    assert_int_equal(usage(done, "reused_tokens"), 0);
+    json_decref(done);
+    assert_int_equal(told(c, 0, "begun_for_load"), 1);
+    occupy(c, busy); // where the past is; it has room for one
+    done = answer(c, ASK("[" TEXT(LONG) "," IMAGE "," TEXT("and what else") "]", GREEDY));
+    assert_int_equal(told(c, 1, "begun_for_load"), 1);
+    assert_true(usage(done, "reused_tokens") > 0);
+    json_decref(done);
+    cancel(c, busy);
+    sight_client_close(&c);
+    daemon_stop(&r);
+}
+
 static void both_are_told_when_it_stops(void **state)
 {
     running r = start("cpu/cpu", "");
@@ -345,6 +366,7 @@ int main(void)
         cmocka_unit_test(two_run_at_once_and_a_third_waits),
         cmocka_unit_test(a_conversation_stays),
         cmocka_unit_test(features_are_shared),
+        cmocka_unit_test(the_folder_is_shared),
         cmocka_unit_test(both_are_told_when_it_stops),
         cmocka_unit_test(a_replica_more),
     };

@@ -196,8 +196,10 @@ static void time_counts_on_all_runners(void **state)
     const runner_claim claims[] = {{.who = &order[1], .client = "x", .client_size = 1, .used_us = &much.used_us},
                                    {.who = &order[2], .client = "y", .client_size = 1, .used_us = &little.used_us}};
     assert_ok(runner_create(&other, &work));
+    pthread_mutex_lock(&gate); // neither is far ahead when the other comes
     assert_ok(runner_add(other, &much, &claims[0]));
     assert_ok(runner_add(other, &little, &claims[1]));
+    pthread_mutex_unlock(&gate);
     while (atomic_load(&much.used_us) < 80000 || atomic_load(&little.used_us) < 10000) sched_yield();
     made_up a = {.letter = 'a', .slices = 2, .tokens = 1, .who = 1}, b = {.letter = 'b', .slices = 2, .tokens = 1, .who = 2};
     made_up *const all[] = {&a, &b};
