@@ -10,7 +10,7 @@
 #   build        with SIGHT_CUDA=ON, for this GPU alone
 #   tests        ctest -L gpu: kernels against plain C, golden cases and greedy text through the whole pipeline
 #   sanitizer    tests of kernels again under compute-sanitizer: memcheck, then racecheck
-#   bench        sight bench of made-up weights, 0.8b 2b 4b 9b, in bf16 and int4
+#   bench        sight bench of made-up weights, 0.8b 2b 4b 9b, in bf16 and int4; 4b and 9b in FP8 too
 #   clip         a 1080p clip of 60 s at 2 fps through the daemon, the bundled model, on the GPU and on the CPU
 #   transformers bench/against_transformers.py, 0.8b and 4b
 # A machine where FFmpeg, ZeroMQ and the like cannot be installed builds against a folder that --pack made on one
@@ -170,7 +170,7 @@ stage_sanitizer() {
     local comma=""
     printf '{' >"$work/json"
     for tool in memcheck racecheck; do
-        for test in rows pick delta attention linear packed frames; do
+        for test in rows pick delta attention linear linear_f8 packed frames; do
             local program=$build/tests/test_${test}_cuda
             [ -x "$program" ] || continue
             timeout 45 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 5 "$program" >"$work/log" 2>&1
@@ -186,7 +186,9 @@ stage_bench() {
     local comma="" works=prefill_512,prefill_2048,prefill_8192,decode,decode_4096,batch8_decode,batch32_decode,vision_640x480,vision_1920x1080
     printf '{' >"$work/json"
     for shape in 0.8b 2b 4b 9b; do
-        for form in bf16 int4; do
+        local forms="bf16 int4"
+        case $shape in 4b | 9b) forms+=" fp8" ;; esac
+        for form in $forms; do
             timeout 90 "$build/sight" bench --device cuda:0 --shape $shape --weights $form --only $works --json \
                 >"$work/one" 2>"$work/log" || printf '{"failed": %s}' "$(quoted <"$work/log")" >"$work/one"
             printf '%s"%s %s": %s' "$comma" $shape $form "$(cat "$work/one")" >>"$work/json"
