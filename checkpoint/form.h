@@ -7,6 +7,8 @@
 #ifndef SIGHT_CHECKPOINT_FORM_H
 #define SIGHT_CHECKPOINT_FORM_H
 
+#include <string.h>
+
 #include "checkpoint/checkpoint_parts.h"
 #include "checkpoint/expect.h"
 #include "checkpoint/quant_config.h"
@@ -88,6 +90,14 @@ sight_err form_read_scales(const form_matrix *f, packed_rows *rows, int64_t firs
 
 // What one half-byte of E2M1 is, doubled, plus 12: packed's table.
 void form_set_e2m1(packed_format *f);
+
+// Word i of a tensor of 32-bit words, which may stand anywhere in its file.
+static inline uint32_t form_word(const void *words, int64_t i)
+{
+    uint32_t w;
+    memcpy(&w, (const char *)words + 4 * i, 4);
+    return w;
+}
 
 sight_err form_fp8(form_matrix *f, form_source *s);
 sight_err form_nvfp4(form_matrix *f, form_source *s); // and MXFP4

@@ -2,7 +2,6 @@
 // half-byte i the output order[i] of them; scales [groups, M]. w = (q - zero) * scale
 // (AutoAWQ, awq/utils/packing_utils.py).
 #include <stdio.h>
-#include <string.h>
 
 #include "checkpoint/form.h"
 
@@ -11,20 +10,13 @@ static const uint8_t shifts[] = {0, 16, 4, 20, 8, 24, 12, 28}; // where output j
 
 #define SAME_ZEROS 0x88888888u // eight zero points of 8: symmetric weights
 
-static uint32_t word_at(const void *words, int64_t i)
-{
-    uint32_t w;
-    memcpy(&w, (const char *)words + 4 * i, 4);
-    return w;
-}
-
 // first is a multiple of 16, so words are whole; the last rows may end within one.
 static sight_err read_rows(const stored *s, packed_rows *rows, int64_t first, int64_t n)
 {
     const form_matrix *f = (const form_matrix *)s;
     for (int64_t k = 0; k < s->K; k++) {
         for (int64_t j = 0; j < n; j += 8) {
-            const uint32_t w = word_at(f->codes, k * f->code_step + (first + j) / 8);
+            const uint32_t w = form_word(f->codes, k * f->code_step + (first + j) / 8);
             uint8_t *to = rows->codes + j * s->K + k;
             for (int i = 0; i < 8; i++) to[order[i] * s->K] = w >> (4 * i) & 15;
         }
@@ -34,7 +26,7 @@ static sight_err read_rows(const stored *s, packed_rows *rows, int64_t first, in
 
 static uint8_t zero_at(const form_matrix *f, int64_t m, int64_t group)
 {
-    return word_at(f->zeros.data, group * f->code_step + m / 8) >> shifts[m % 8] & 15;
+    return form_word(f->zeros.data, group * f->code_step + m / 8) >> shifts[m % 8] & 15;
 }
 
 // Groups as the config says them, or as the scales count them where it has exceptions.
@@ -61,7 +53,7 @@ sight_err form_awq(form_matrix *f, form_source *s)
     }
     if (err) return err;
     f->zero = zero_at;
-    f->check_zero = s->scheme->symmetric && word_at(f->zeros.data, 0) == SAME_ZEROS;
+    f->check_zero = s->scheme->symmetric && form_word(f->zeros.data, 0) == SAME_ZEROS;
     form_choose_planes(f, 8);
     f->codes = codes.data;
     f->s.read = read_rows;

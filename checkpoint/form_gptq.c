@@ -3,16 +3,8 @@
 // w = (q - zero) * scale. The format's first version stores zero - 1 in the same bits, so the one stored for
 // 0 is all ones (AutoGPTQ, auto_gptq/nn_modules/qlinear; GPTQModel calls the other version gptq_v2).
 #include <stdio.h>
-#include <string.h>
 
 #include "checkpoint/form.h"
-
-static uint32_t word_at(const void *words, int64_t i)
-{
-    uint32_t w;
-    memcpy(&w, (const char *)words + 4 * i, 4);
-    return w;
-}
 
 static sight_err read_rows(const stored *s, packed_rows *rows, int64_t first, int64_t n)
 {
@@ -21,7 +13,7 @@ static sight_err read_rows(const stored *s, packed_rows *rows, int64_t first, in
     const uint32_t mask = (1u << f->bits) - 1;
     for (int64_t k = 0; k < s->K; k += per_word) {
         for (int64_t i = 0; i < n; i++) {
-            uint32_t w = word_at(f->codes, k / per_word * s->M + first + i);
+            uint32_t w = form_word(f->codes, k / per_word * s->M + first + i);
             uint8_t *to = rows->codes + i * s->K + k;
             for (int64_t j = 0; j < per_word; j++, w >>= f->bits) to[j] = (uint8_t)(w & mask);
         }
@@ -33,7 +25,7 @@ static uint8_t zero_at(const form_matrix *f, int64_t m, int64_t group)
 {
     const int64_t per_word = 32 / f->bits;
     const uint32_t mask = (1u << f->bits) - 1;
-    const uint32_t w = word_at(f->zeros.data, group * f->code_step + m / per_word);
+    const uint32_t w = form_word(f->zeros.data, group * f->code_step + m / per_word);
     return (uint8_t)(((w >> (m % per_word * f->bits)) + (f->less_one ? 1 : 0)) & mask);
 }
 
@@ -57,11 +49,11 @@ static sight_err check_order(const form_matrix *f, form_source *s)
     if (!form_has(s, PART_G_IDX)) return SIGHT_OK;
     sight_err err = form_take(s, &v, PART_G_IDX, "I32", s->K, 1);
     for (int64_t k = 0; k < s->K && !err; k++) {
-        if ((int32_t)word_at(v.data, k) == k / f->inputs) continue;
+        if ((int32_t)form_word(v.data, k) == k / f->inputs) continue;
         return form_fail(s, SIGHT_E_UNSUPPORTED,
                          "inputs in an order of their own (desc_act: g_idx[%lld] is %d, not %lld) are not "
                          "supported",
-                         (long long)k, (int32_t)word_at(v.data, k), (long long)(k / f->inputs));
+                         (long long)k, (int32_t)form_word(v.data, k), (long long)(k / f->inputs));
     }
     return err;
 }

@@ -2,6 +2,7 @@
 // plain C, fast ones against double, where they may be off by what rounding in their precision
 // gives.
 #include "cuda/pair.h"
+#include "kernels/errors.h"
 #include "kernels/fused.h"
 #include "kernels/tensor.h"
 
@@ -223,11 +224,6 @@ static void causal_run(causal *c, bool device)
     op_attention(device ? c->s->gpu : c->s->cpu, seqs, c->S, c->H, c->G, c->C, c->scale);
 }
 
-static double bf16_of(double x)
-{
-    return (double)bf16_to_f32(f32_to_bf16((float)x));
-}
-
 // In double; bf16: with queries, keys, values and weights rounded, everything else exact.
 static void causal_formula(causal *c, double *out, bool bf16)
 {
@@ -265,22 +261,6 @@ static void causal_formula(causal *c, double *out, bool bf16)
 }
 
 // ---- errors ----
-
-typedef struct error_size {
-    double rms, largest;
-} error_size;
-
-static error_size error_of(const double *x, const double *reference, int64_t n)
-{
-    error_size e = {0};
-    for (int64_t i = 0; i < n; i++) {
-        const double d = fabs(x[i] - reference[i]);
-        e.rms += d * d / (double)n;
-        if (!(d <= e.largest)) e.largest = isnan(d) ? (double)INFINITY : d;
-    }
-    e.rms = sqrt(e.rms);
-    return e;
-}
 
 static double *doubles(int64_t n)
 {

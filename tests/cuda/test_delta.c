@@ -3,6 +3,7 @@
 #include "cuda/pair.h"
 
 #include "kernels/backend.h"
+#include "kernels/head_order.h"
 
 typedef struct both {
     sides exact, fast; // the same CPU side
@@ -500,19 +501,6 @@ static void delta_goes_in_rounds(void **state)
     for (int i = 0; i < 16; i++)
         lengths[i] = i == 3 ? 600 : 16;
     apart_check(&b->fast, lengths, 16, sizes);
-}
-
-// Rows of `heads` runs of n numbers each, value heads from grouped to tiled order.
-static void tile_heads(float *y, const float *x, int64_t rows, int64_t row, const delta_shape *s,
-                       int64_t n)
-{
-    const int64_t heads = s->value_heads, per_key = heads / s->key_heads;
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t v = 0; v < heads; v++) {
-            const int64_t grouped = v % s->key_heads * per_key + v / s->key_heads;
-            memcpy(y + i * row + v * n, x + i * row + grouped * n, (size_t)n * sizeof *y);
-        }
-    }
 }
 
 // The same heads in the other order give the same bits, head by head.

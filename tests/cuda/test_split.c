@@ -110,43 +110,52 @@ static void a_group_of_gpus_answers_as_the_cpu(void **state)
 }
 
 #ifdef SIGHT_CUDA_SHIM
+// A case on GPUs that are one rank each.
+typedef struct ranks {
+    checkpoint *c;
+    golden_case g;
+    collective *group;
+    device d[RANKS];
+} ranks;
+
+static void open_ranks(ranks *r)
+{
+    *r = (ranks){.c = golden_open("hybrid")};
+    golden_load(&r->g, "hybrid", "text", checkpoint_config(r->c));
+    open_gpus(r->d, &r->group, r->c, &r->g);
+}
+
+static void close_ranks(ranks *r)
+{
+    collective_destroy(&r->group);
+    for (int i = 0; i < RANKS; i++) close_device(&r->d[i]);
+    golden_free(&r->g);
+    checkpoint_close(&r->c);
+}
+
 static void what_a_link_says_is_told(void **state)
 {
-    checkpoint *c = golden_open("hybrid");
-    collective *group = NULL;
-    golden_case g;
-    device d[RANKS];
-    golden_load(&g, "hybrid", "text", checkpoint_config(c));
-    open_gpus(d, &group, c, &g);
+    ranks r;
+    open_ranks(&r);
     fails_with = 3;
-    run_devices(d);
+    run_devices(r.d);
     fails_with = 0;
     for (int i = 0; i < RANKS; i++) {
-        assert_int_equal(d[i].err, SIGHT_E_INTERNAL);
-        assert_non_null(strstr(d[i].error, "the link is down"));
-        assert_int_equal(sequence_length(d[i].s), 0);
+        assert_int_equal(r.d[i].err, SIGHT_E_INTERNAL);
+        assert_non_null(strstr(r.d[i].error, "the link is down"));
+        assert_int_equal(sequence_length(r.d[i].s), 0);
     }
-    collective_destroy(&group);
-    for (int i = 0; i < RANKS; i++) close_device(&d[i]);
-    golden_free(&g);
-    checkpoint_close(&c);
+    close_ranks(&r);
 }
 
 static void after_an_end_nothing_is_asked(void **state)
 {
-    checkpoint *c = golden_open("hybrid");
-    collective *group = NULL;
-    golden_case g;
-    device d[RANKS];
-    golden_load(&g, "hybrid", "text", checkpoint_config(c));
-    open_gpus(d, &group, c, &g);
-    collective_end(group);
-    run_devices(d);
-    for (int i = 0; i < RANKS; i++) assert_int_equal(d[i].err, SIGHT_E_INTERNAL);
-    collective_destroy(&group);
-    for (int i = 0; i < RANKS; i++) close_device(&d[i]);
-    golden_free(&g);
-    checkpoint_close(&c);
+    ranks r;
+    open_ranks(&r);
+    collective_end(r.group);
+    run_devices(r.d);
+    for (int i = 0; i < RANKS; i++) assert_int_equal(r.d[i].err, SIGHT_E_INTERNAL);
+    close_ranks(&r);
 }
 
 // Wherever a GPU fails, everybody hears of it: no rank waits for another, and what failed first is told.

@@ -1,5 +1,6 @@
 // kv_write, causal attention over pages and attention inside spans: every level against plain C,
 // plain C against double.
+#include "kernels/errors.h"
 #include "kernels/levels.h"
 #include "kernels/tensor.h"
 
@@ -117,30 +118,6 @@ static void kv_write_makes_bytes(void **state)
     paged_free(&first);
     guarded_free(k);
     guarded_free(v);
-}
-
-// ---- errors ----
-
-static double bf16_of(double x)
-{
-    return bf16_to_f32(f32_to_bf16((float)x));
-}
-
-// Root of the mean square, and the largest error.
-typedef struct error_size {
-    double rms, largest;
-} error_size;
-
-static error_size error_of(const double *x, const double *reference, int64_t n)
-{
-    error_size e = {0};
-    for (int64_t i = 0; i < n; i++) {
-        const double d = fabs(x[i] - reference[i]);
-        e.rms += d * d / (double)n;
-        if (!(d <= e.largest)) e.largest = isnan(d) ? INFINITY : d;
-    }
-    e.rms = sqrt(e.rms);
-    return e;
 }
 
 // ---- causal ----

@@ -1,4 +1,5 @@
 // What a Gated DeltaNet layer adds: the convolution with its tail, the gates and the delta rule.
+#include "kernels/head_order.h"
 #include "kernels/levels.h"
 
 // ---- convolution ----
@@ -317,19 +318,6 @@ static void delta_keeps_sequences_apart(void **state)
     }
     delta_case_free(&a);
     delta_case_free(&b);
-}
-
-// Rows of `heads` runs of n numbers each, value heads from grouped to tiled order.
-static void tile_heads(float *y, const float *x, int64_t rows, int64_t row, const delta_shape *s,
-                       int64_t n)
-{
-    const int64_t heads = s->value_heads, per_key = heads / s->key_heads;
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t v = 0; v < heads; v++) {
-            const int64_t grouped = v % s->key_heads * per_key + v / s->key_heads;
-            memcpy(y + i * row + v * n, x + i * row + grouped * n, (size_t)n * sizeof *y);
-        }
-    }
 }
 
 // The same heads in the other order give the same bits, head by head.
