@@ -90,7 +90,7 @@ check "a picture, read by a confined child: '$truth'" gives "^$truth" root "$med
 sight status --json | tr -d ' ' >/tmp/status
 check "children have seccomp and Landlock" grep -q '"seccomp":true,"landlock":true' /tmp/status
 check "none of them crashed" grep -q '"crashed":0,"timed_out":0' /tmp/status
-check "status has a line" is "$(show StatusText | cut -d, -f1)" "0 running"
+check "status has a line" grep -q " running, " <(show StatusText) # perhaps that of some seconds ago
 check "by default nobody else reaches the socket" fails ask alice $service "How are you?"
 
 # ---- others ----
