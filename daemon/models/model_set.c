@@ -16,7 +16,7 @@ static const setting model_settings[] = {
     {"mmproj", TEXT, AT(mmproj), 0, 0, "FILE", "a GGUF model's vision file, or none"},
     {"lora", LIST, AT(lora), 0, 0, "FOLDER[:SCALE]", "an adapter; may be given again"},
     {"memory", TEXT, AT(memory), 0, 0, "BYTES|N%", "its share of the machine's memory"},
-    {"device", TEXT, AT(device), 0, 0, "WORD", "auto, cpu, cuda or cuda:N"},
+    {"device", TEXT, AT(device), 0, 0, "WORD", "as --device"},
     {"device-memory", TEXT, AT(device_memory), 0, 0, "BYTES|N%", "its share of the GPU's memory"},
     {"load", TEXT, AT(load), 0, 0, "WHEN", "start (default), or use: with the first request for it"},
     {"unload-after", SECONDS, AT(unload_after_s), 0, NO_LIMIT, "S", "without use; 0: never"},
