@@ -6,7 +6,7 @@
 #define STEP_SEGMENTS 64
 // On a GPU products of more rows come from other kernels, which round otherwise (kernels/cuda/linear.h): then an answer
 // would depend on how many others there are.
-#define DEVICE_ROWS 8
+#define DEVICE_ROWS 64
 
 typedef struct batch {
     draft *const *drafts;

@@ -10,11 +10,11 @@
 #include "kernels/cuda/linear_weights.h"
 #include "kernels/memory.h"
 
-static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 392, "no padding");
-static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 408,
+static_assert(sizeof(linear_job) == 40 && sizeof(linear_args) == 400, "no padding");
+static_assert(sizeof(packed_matrix) == 72 && sizeof(packed_job) == 88 && sizeof(packed_args) == 416,
               "no padding");
 static_assert(sizeof(unpack_args) == 120 && sizeof(packed_embed_args) == 104, "no padding");
-static_assert(sizeof(round_args) == 40 && sizeof(silu_mul_args) == 40 && sizeof(embed_args) == 56,
+static_assert(sizeof(cut_args) == 72 && sizeof(round_args) == 40 && sizeof(silu_mul_args) == 40 && sizeof(embed_args) == 56,
               "no padding");
 static_assert((int)LINEAR_F32 == (int)TENSOR_F32 && (int)LINEAR_BF16 == (int)TENSOR_BF16 &&
                   (int)LINEAR_F16 == (int)TENSOR_F16 && LINEAR_MODE_ADD == (int)LINEAR_ADD &&
@@ -24,13 +24,14 @@ static_assert((int)LINEAR_F32 == (int)TENSOR_F32 && (int)LINEAR_BF16 == (int)TEN
 // One call of the table's entry.
 typedef struct product {
     kernels *k;
-    const void *x; // float32, or bf16 where rows were rounded
+    const void *x; // float32, or bf16 where rows were rounded, or cut (cut_args)
+    const float *scales; // of cut rows that were normed
     int64_t N, K;
     int64_t all; // rows of the whole call, of which N are a piece: they choose the kernel
     double alpha;
     linear_mode mode;
     bool exact; // float32 arithmetic
-    const norm_of *norm; // of few rows; NULL: none
+    const norm_of *norm; // of at most LINEAR_MID_ROWS; NULL: none
 } product;
 
 static bool aligned16(const void *p)
@@ -51,6 +52,7 @@ static void launch(const product *p, cuda_launcher *launcher, linear_args *a, in
     a->stride = stride;
     a->alpha = p->alpha;
     a->norm = p->norm ? p->norm->w : NULL;
+    a->scales = p->scales;
     a->eps = p->norm ? (double)p->norm->eps : 0;
     a->type = type;
     a->mode = (int32_t)p->mode;
@@ -71,7 +73,8 @@ static void set_job(linear_job *job, float *y, const weight *w)
 static int kind_of(const product *p, const weight *w)
 {
     if (!p->exact && linear_f8_takes(p->k, w, p->all)) return KIND_F8;
-    return w->packed ? KIND_PACKED + linear_packed(w)->kind : (int)w->w.type;
+    if (!w->packed) return (int)w->w.type;
+    return KIND_PACKED + linear_packed(w)->kind + PACKED_KINDS * linear_packed(w)->scales;
 }
 
 static int run_of(const product *p, const weight *const *w, int n_w, int most)
@@ -100,6 +103,7 @@ static void packed_run(const product *p, cuda_launcher *launcher, float *const *
 {
     packed_args a = {.x = p->x, .N = p->N, .K = p->K, .n_jobs = n_w, .mode = (int32_t)p->mode};
     a.norm = p->norm ? p->norm->w : NULL;
+    a.scales = p->scales;
     a.eps = p->norm ? (double)p->norm->eps : 0;
     a.kind = linear_packed(w[0])->kind;
     a.wide = p->K % 4 == 0 && aligned16(p->x) && (!p->norm || aligned16(p->norm->w));
@@ -191,21 +195,12 @@ static void run_pieces(const product *p, cuda_launcher *launcher, float *y, cons
 
 // ---- rows in bf16 ----
 
-// One kind of weights. few: LINEAR_MID_ROWS at most.
-static void rounded_products(const product *p, float *const *y, const weight *const *w, int n_w,
-                             bool few)
+// One kind of weights.
+static void rounded_products(const product *p, float *const *y, const weight *const *w, int n_w)
 {
-    if (few && w[0]->packed) {
-        packed_run(p, launch_packed_mid, y, w, n_w);
-        return;
-    }
-    if (few && w[0]->w.type == TENSOR_BF16) {
-        plain_run(p, launch_linear_mid, y, w, n_w);
-        return;
-    }
     const int step = p->mode == LINEAR_SILU_MUL ? 2 : 1;
     for (int i = 0; i < n_w; i += step)
-        run_pieces(p, few ? launch_linear_mid : launch_linear_big, y[i], w + i, false);
+        run_pieces(p, launch_linear_big, y[i], w + i, false);
 }
 
 // Rows to take at once: those whose bf16 form (and gated, whose second sums) fits a piece of
@@ -233,22 +228,68 @@ static void rounded_run(const product *whole, float *const *y, const weight *con
         for (int i = 0; i < n_w; i++) {
             at[i] = p.mode == LINEAR_SILU_MUL && i ? NULL : y[i] + first * w[i]->w.shape[0];
         }
-        rounded_products(&p, at, w, n_w, whole->all <= LINEAR_MID_ROWS);
+        rounded_products(&p, at, w, n_w);
     }
+}
+
+// ---- up to 64 rows ----
+
+// In float32 arithmetic: weights are read for every 8 rows.
+static void few_run(const product *whole, float *const *y, const weight *const *w, int n_w)
+{
+    for (int64_t first = 0; first < whole->N; first += LINEAR_FEW_ROWS) {
+        product p = *whole;
+        p.N = least(LINEAR_FEW_ROWS, whole->N - first);
+        p.x = (const float *)whole->x + first * p.K;
+        float *at[LINEAR_JOBS];
+        for (int i = 0; i < n_w; i++)
+            at[i] = p.mode == LINEAR_SILU_MUL && i ? NULL : y[i] + first * w[i]->w.shape[0];
+        if (w[0]->packed)
+            packed_run(&p, launch_packed_few, at, w, n_w);
+        else
+            plain_run(&p, launch_linear_few, at, w, n_w);
+    }
+}
+
+// Cuts rows beforehand, and norms them. false: no memory, which is kept.
+static bool cut_rows(product *p, bool packed_lanes)
+{
+    const int64_t fours = (p->K + 31) / 32 * 8;
+    void *y = cuda_scratch(p->k, LINEAR_SLOT_ROWS, (size_t)(p->N * fours) * 16);
+    float *scales = cuda_scratch(p->k, LINEAR_SLOT_SCALES, LINEAR_MID_ROWS * sizeof *scales);
+    if (!y || !scales) return false;
+    const cut_args cut = {.y = y, .scales = scales, .x = p->x, .norm = p->norm ? p->norm->w : NULL, .N = p->N,
+                          .K = p->K, .fours = fours, .eps = p->norm ? (double)p->norm->eps : 0,
+                          .packed = packed_lanes};
+    cuda_launch(p->k, launch_cut, &cut, sizeof cut);
+    p->x = y;
+    p->scales = p->norm ? scales : NULL;
+    p->norm = NULL;
+    return true;
+}
+
+// On the tensor cores.
+static void mid_run(const product *whole, float *const *y, const weight *const *w, int n_w)
+{
+    product p = *whole;
+    if (p.N > LINEAR_RAW_ROWS && !cut_rows(&p, w[0]->packed)) return;
+    if (w[0]->packed)
+        packed_run(&p, launch_packed_mid, y, w, n_w);
+    else
+        plain_run(&p, launch_linear_mid, y, w, n_w);
 }
 
 // ---- the choice ----
 
 static void run_same(const product *p, float *const *y, const weight *const *w, int n_w)
 {
-    const bool few = p->all <= LINEAR_FEW_ROWS, is_packed = w[0]->packed;
-    if (few && is_packed) {
-        packed_run(p, launch_packed_few, y, w, n_w);
-    } else if (few) {
-        plain_run(p, launch_linear_few, y, w, n_w);
+    const bool is_packed = w[0]->packed, exact = p->exact || (!is_packed && w[0]->w.type == TENSOR_F32);
+    if (p->all <= LINEAR_MID_ROWS) {
+        if (exact) few_run(p, y, w, n_w);
+        else mid_run(p, y, w, n_w);
     } else if (kind_of(p, w[0]) == KIND_F8) {
         linear_f8(p->k, y, p->x, p->norm, w, n_w, p->N, p->mode);
-    } else if (!is_packed && (p->exact || w[0]->w.type == TENSOR_F32)) {
+    } else if (!is_packed && exact) {
         plain_run(p, launch_linear_tile, y, w, n_w);
     } else {
         const int step = p->mode == LINEAR_SILU_MUL ? 2 : 1;
@@ -286,14 +327,16 @@ static void run_products(const product *p, float *const *y, const weight *const 
     }
 }
 
-// Norms are taken on the way by kernels for few rows, and where rows become E4M3.
+// Norms are taken on the way by kernels for up to LINEAR_MID_ROWS, and where rows become E4M3.
 static bool cuda_linear_normed(kernels *k, float *const *y, const float *x, const norm_of *norm,
                                const weight *const *w, int n_w, int64_t N, linear_mode mode)
 {
-    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, norm};
+    const product p = {.k = k, .x = x, .N = N, .K = w[0]->w.shape[1], .all = N, .alpha = 1, .mode = mode,
+                       .exact = k->exact, .norm = norm};
     const bool gated = mode == LINEAR_SILU_MUL;
     if (gated && kind_of(&p, w[0]) != kind_of(&p, w[1])) return false;
-    for (int i = 0; i < n_w && N > LINEAR_FEW_ROWS; i++)
+    if (N <= LINEAR_MID_ROWS && p.K > LINEAR_CUT_MOST_K) return false;
+    for (int i = 0; i < n_w && N > LINEAR_MID_ROWS; i++)
         if (kind_of(&p, w[i]) != KIND_F8) return false;
     if (cuda_failed(k)) return true;
     if (gated) run_same(&p, y, w, 2);
@@ -304,7 +347,8 @@ static bool cuda_linear_normed(kernels *k, float *const *y, const float *x, cons
 static void cuda_linear(kernels *k, float *const *y, const float *x, const weight *const *w,
                         int n_w, int64_t N, linear_mode mode)
 {
-    const product p = {k, x, N, w[0]->w.shape[1], N, 1, mode, k->exact, NULL};
+    const product p = {.k = k, .x = x, .N = N, .K = w[0]->w.shape[1], .all = N, .alpha = 1, .mode = mode,
+                       .exact = k->exact};
     if (cuda_failed(k)) return;
     if (mode == LINEAR_SILU_MUL) {
         if (kind_of(&p, w[0]) != kind_of(&p, w[1]) || w[0]->lora || w[1]->lora)
@@ -326,9 +370,10 @@ static void cuda_low_rank(kernels *k, float *y, const float *x, const weight *w,
         const int64_t r = l->a.shape[0];
         float *t = cuda_scratch(k, LINEAR_SLOT_RANK, (size_t)(N * r) * sizeof *t);
         if (!t) return;
-        const product first = {k, x, N, w->w.shape[1], N, (double)l->scale,
-                               LINEAR_SET, true, NULL};
-        const product second = {k, t, N, r, N, 1, LINEAR_ADD, true, NULL};
+        const product first = {.k = k, .x = x, .N = N, .K = w->w.shape[1], .all = N, .alpha = (double)l->scale,
+                               .mode = LINEAR_SET, .exact = true};
+        const product second = {.k = k, .x = t, .N = N, .K = r, .all = N, .alpha = 1, .mode = LINEAR_ADD,
+                                .exact = true};
         run_same(&first, &t, &pa, 1);
         run_same(&second, &y, &pb, 1);
     }

@@ -110,10 +110,10 @@ static __device__ __forceinline__ void linear_end(const linear_args &a, const li
                                                   int64_t n, int64_t m, float sum, float up)
 {
     float *y = job.y + n * job.y_stride + m;
-    float v = (float)a.alpha * sum + (job.bias ? job.bias[m] : 0.0f);
+    float v = fmaf((float)a.alpha, sum, job.bias ? job.bias[m] : 0.0f);
     if (a.mode == LINEAR_MODE_SILU_MUL) {
         const float *bias = a.jobs[1].bias;
-        v = linear_silu(v) * ((float)a.alpha * up + (bias ? bias[m] : 0.0f));
+        v = linear_silu(v) * fmaf((float)a.alpha, up, bias ? bias[m] : 0.0f);
     } else if (a.mode == LINEAR_MODE_ADD) {
         v += *y;
     }

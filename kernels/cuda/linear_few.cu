@@ -1,4 +1,4 @@
-// kernels/cuda/linear_few.cu - products of 1 to 8 rows: decoding, drafts being checked.
+// kernels/cuda/linear_few.cu - products of 1 to 8 rows in float32 arithmetic: exact results, float32 weights, low-rank additions.
 //
 // Must move the weights once, M K bytes times their size; x is small and stays in the first-level
 // cache (read again by each group of R outputs), y smaller. 2 N M K operations in float32. Bound by

@@ -1,7 +1,7 @@
-// kernels/cuda/linear_rows.cu - what stands beside products: rows rounded to bf16, the gate of two
-// products, rows of a table. All are bound by memory; a number takes 6 bytes (round), 12
-// (silu_mul), 6 to 8 (embed).
-#include "kernels/cuda/linear_dev.h"
+// kernels/cuda/linear_rows.cu - what stands beside products: rows rounded to bf16, or cut and normed for 9 to 64 of them, the
+// gate of two products, rows of a table. All are bound by memory; a number takes 6 bytes (round), 8 (cut; with its norm's
+// weight 12), 12 (silu_mul), 6 to 8 (embed).
+#include "kernels/cuda/linear_mid.h"
 
 #define ROWS_THREADS 256
 
@@ -27,6 +27,46 @@ extern "C" void launch_round(cudaStream_t stream, const void *args)
     const bool wide = a->K % 4 == 0 && (uintptr_t)a->x % 16 == 0;
     GPU_LAUNCH(round_kernel, dim3(rows_blocks(a->N * (a->stride / 8))), dim3(ROWS_THREADS), 0,
                stream, *a, wide);
+}
+
+// What lane `lane % 4` of warp `lane / 4` of a product would find of a row's squares, from those of each four inputs.
+static __device__ float cut_lane_squares(const cut_args &a, const float *squares, int lane)
+{
+    const int t = lane % 4;
+    float sum = 0;
+    for (int64_t at = (int64_t)(lane / 4) * MID_FOURS; at < a.fours; at += MID_WARPS * MID_FOURS) {
+        sum = __fadd_rn(sum, squares[at + (a.packed ? t : 2 * t)]);
+        sum = __fadd_rn(sum, squares[at + (a.packed ? t + 4 : 2 * t + 1)]);
+    }
+    return sum;
+}
+
+// A block is a row. Sums are those of mid_finish.
+static __global__ void __launch_bounds__(ROWS_THREADS) cut_kernel(cut_args a, bool wide)
+{
+    GPU_DYNAMIC_SHARED(float, squares); // [fours], with a norm
+    const int64_t n = blockIdx.x;
+    for (int64_t i = threadIdx.x; i < a.fours; i += blockDim.x) {
+        float v[4];
+        linear_row<4>(v, a.x + n * a.K, 4 * i, a.K, wide);
+        if (a.norm) squares[i] = mid_norm(v, a.norm, 4 * i, a.K, wide);
+        reinterpret_cast<uint4 *>(a.y)[n * a.fours + i] = mid_cut(v);
+    }
+    __syncthreads();
+    if (!a.norm || threadIdx.x >= GPU_WARP) return;
+    const float part = mid_four_lanes(cut_lane_squares(a, squares, (int)threadIdx.x));
+    float all = 0;
+    for (int i = 0; i < MID_WARPS; i++)
+        all += __shfl_sync(GPU_ALL_LANES, part, 4 * i);
+    if (threadIdx.x == 0) a.scales[n] = linear_norm_scale(all, a.K, a.eps);
+}
+
+extern "C" void launch_cut(cudaStream_t stream, const void *args)
+{
+    const cut_args *a = (const cut_args *)args;
+    const bool wide = a->K % 4 == 0 && (uintptr_t)a->x % 16 == 0 && (uintptr_t)a->norm % 16 == 0;
+    const size_t bytes = a->norm ? (size_t)a->fours * sizeof(float) : 0;
+    GPU_LAUNCH(cut_kernel, dim3((unsigned)a->N), dim3(ROWS_THREADS), bytes, stream, *a, wide);
 }
 
 static __global__ void silu_mul_kernel(silu_mul_args a)

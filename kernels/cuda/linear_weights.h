@@ -33,7 +33,8 @@ enum {
     LINEAR_SLOT_WEIGHTS,
     LINEAR_SLOT_WEIGHTS_UP,
     LINEAR_SLOT_UP,
-    LINEAR_SLOT_RANK
+    LINEAR_SLOT_RANK,
+    LINEAR_SLOT_SCALES
 };
 
 static inline int64_t linear_piece_bytes(const kernels *k)

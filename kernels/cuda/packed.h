@@ -43,13 +43,12 @@ typedef struct packed_job {
     float *y;          // [N, M]
 } packed_job;
 
-// As linear_args; all jobs are of one kind.
+// As linear_args; all jobs are of one kind, and of one form of scales.
 typedef struct packed_args {
     packed_job jobs[PACKED_JOBS];
-    const void
-        *x; // [N, K] float32; packed_mid: [N, K to the next multiple of 8] bf16, zeros past K
+    const void *x;     // [N, K] float32; packed_mid above LINEAR_RAW_ROWS: as cut_args has it
     int64_t N, K;
-    const float *norm; // as in linear_args
+    const float *norm, *scales; // as in linear_args
     double eps;
     int32_t n_jobs, mode, kind, wide;
 } packed_args;
@@ -75,7 +74,7 @@ typedef struct widen_args { // bf16 [n, stride] of f16 of the same shape
     int64_t n;
 } widen_args;
 
-void launch_packed_few(cudaStream_t stream, const void *args); // N <= 8
+void launch_packed_few(cudaStream_t stream, const void *args); // N <= 8, float32 arithmetic
 void launch_packed_mid(cudaStream_t stream, const void *args); // N <= 64
 void launch_packed_unpack(cudaStream_t stream, const void *args);
 void launch_packed_embed(cudaStream_t stream, const void *args);

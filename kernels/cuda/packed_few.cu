@@ -1,4 +1,4 @@
-// kernels/cuda/packed_few.cu - products of 1 to 8 rows with packed weights: decoding.
+// kernels/cuda/packed_few.cu - products of 1 to 8 rows with packed weights in float32 arithmetic: exact results.
 //
 // Must move the codes and scales once (4.5 to 8.5 bits a weight) and is bound by that for one row
 // in 8 bits; in 4 bits the integer units, which turn codes into floats (1.5 to 2.5 operations a

@@ -9,7 +9,9 @@
 #include "kernels/cuda/pool.h"
 
 #define CUDA_MAX_BESIDE 4
-#define CUDA_MAX_GRAPHS 48
+// Steps of 1 to 64 rows are lists of their own each, and of a length two where lengths pass a bound (coarse_chunks of
+// attention.c): as many as come and go with a batch, so that none is made twice. A graph of some 200 kernels is a few hundred KiB.
+#define CUDA_MAX_GRAPHS 160
 #define CUDA_RING_PARTS 3
 #define CUDA_LANDING_BYTES ((size_t)1 << 20)
 #define CUDA_WRITE_BYTES ((size_t)2 << 20) // pieces in which large writes go

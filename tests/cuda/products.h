@@ -2,8 +2,8 @@
 // and the three modes.
 //
 // What is allowed is derived from what a kernel is said to do: float32 sums of K products are off
-// by at most K last places of the sum of magnitudes; where rows (and packed weights) are rounded to
-// bf16, so are the answer's.
+// by at most K last places of the sum of magnitudes; rows that are cut in two bf16 numbers by 2^-17 of
+// themselves; where rows (and packed weights) are rounded to bf16, so are the answer's.
 #ifndef TESTS_CUDA_PRODUCTS_H
 #define TESTS_CUDA_PRODUCTS_H
 
@@ -17,7 +17,7 @@ typedef struct matrix {
     int64_t M, K;
     float *values; // [M, K], as the host reads them
     float *bias;   // [M] or NULL
-    bool rounded;  // numbers become bf16 for more than 8 rows
+    bool rounded;  // numbers become bf16 for more than 64 rows
     bool shifted;  // packed with minima: a chip's fused multiply-add may round the last place
                    // otherwise
     bool exact;    // float32 arithmetic whatever the number of rows
@@ -75,8 +75,12 @@ typedef struct answer {
     double sum, allowed;
 } answer;
 
-static inline answer answer_of(const matrix *m, const float *x, int64_t row, bool bf16)
+// What a product does to its numbers.
+typedef enum products_way { WAY_FLOAT, WAY_CUT, WAY_BF16 } products_way;
+
+static inline answer answer_of(const matrix *m, const float *x, int64_t row, products_way way)
 {
+    const bool bf16 = way == WAY_BF16;
     double sum = m->bias ? m->bias[row] : 0, scale = fabs(sum), largest = 0;
     for (int64_t k = 0; k < m->K; k++) {
         float w = m->values[row * m->K + k];
@@ -87,10 +91,11 @@ static inline answer answer_of(const matrix *m, const float *x, int64_t row, boo
         scale += fabs(t) + (m->shifted ? 2.56 * fabs(x[k]) : 0);
         largest = fmax(largest, fabs(t));
     }
-    // Tensor cores cut their sums off: twice the error of rounding.
-    const double each = bf16 ? ldexp(1, -23) : ldexp(1, -24);
-    return (answer){sum,
-                    scale * each * (double)(m->K + 8) + (bf16 && m->shifted ? largest / 256 : 0)};
+    // Tensor cores cut their sums off: twice the error of rounding. Of cut rows (and f16 weights) low parts are added too: up to four terms.
+    const double each = way == WAY_FLOAT ? ldexp(1, -24) : ldexp(1, -23);
+    const double terms = (double)(m->K + 8) * (way == WAY_CUT ? 4 : 1);
+    return (answer){sum, scale * (each * terms + (way == WAY_CUT ? ldexp(1, -17) : 0)) +
+                             (bf16 && m->shifted ? largest / 256 : 0)};
 }
 
 static inline void check_one(const char *what, float got, double expected, double allowed,
@@ -150,10 +155,9 @@ static inline void matrix_drop(matrix *m, kernels *k)
     free(m->bias);
 }
 
-// Whether rows meet it in bf16.
-static inline bool in_bf16(const matrix *m, int64_t N)
+static inline products_way way_of(const matrix *m, int64_t N)
 {
-    return !m->exact && N > 8;
+    return m->exact ? WAY_FLOAT : N > 64 ? WAY_BF16 : WAY_CUT;
 }
 
 // Set, add and (with up) the gated form of N rows; x and y are shifted by some floats.
@@ -161,7 +165,7 @@ static inline void check_modes(kernels *k, const matrix *m, const matrix *up, co
                                test_random *r, int64_t N, int64_t shift)
 {
     const int64_t M = m->M, K = m->K, size = N * M;
-    const bool bf16 = in_bf16(m, N);
+    const products_way way = way_of(m, N);
     float *x = normals(r, N * K), *start = normals(r, size);
     rows_there dx = rows_send(k, x, N * K, shift), set = rows_send(k, NULL, size, shift);
     rows_there add = rows_send(k, start, size, 0), gated = rows_send(k, NULL, size, shift);
@@ -172,11 +176,11 @@ static inline void check_modes(kernels *k, const matrix *m, const matrix *up, co
     float *yg = up ? rows_fetch(k, &gated, size) : NULL;
     for (int64_t i = 0; i < size; i++) {
         const float *row = x + i / M * K;
-        const answer a = answer_of(m, row, i % M, bf16);
+        const answer a = answer_of(m, row, i % M, way);
         check_one(what, ys[i], a.sum, a.allowed, i / M, i % M);
         check_one(what, ya[i], a.sum + start[i], a.allowed + 1e-6 * fabs(start[i]), i / M, i % M);
         if (up)
-            check_gated(what, yg[i], a, answer_of(up, row, i % M, in_bf16(up, N)), i / M, i % M);
+            check_gated(what, yg[i], a, answer_of(up, row, i % M, way_of(up, N)), i / M, i % M);
     }
     free(x), free(start), free(ys), free(ya), free(yg);
     kernels_free(k, dx.block), kernels_free(k, set.block), kernels_free(k, add.block),
@@ -187,7 +191,7 @@ static inline void check_modes(kernels *k, const matrix *m, const matrix *up, co
 
 #define NORM_EPS 1e-3f
 
-// In float32, both the product and the norm's sum of K squares.
+// The product as it is without a norm, whose sum of K squares is in float32.
 static inline answer normed_answer(const matrix *m, const float *x, const float *norm, int64_t row)
 {
     double squares = 0, sum = 0, scale = 0;
@@ -199,18 +203,18 @@ static inline answer normed_answer(const matrix *m, const float *x, const float 
         scale += fabs(t) + (m->shifted ? 2.56 * fabs(x[k] * norm[k] * by) : 0);
     }
     const double bias = m->bias ? m->bias[row] : 0;
-    return (answer){sum + bias, (scale + fabs(bias)) * ldexp(1, -24) * (double)(2 * m->K + 16)};
+    const double each = ldexp(1, -24) * (double)(2 * m->K + 16) * (m->exact ? 1 : 4) + (m->exact ? 0 : ldexp(1, -17));
+    return (answer){sum + bias, (scale + fabs(bias)) * each};
 }
 
-// N rows through a norm and m, and gated with up where there is a form of both; N <= 8.
+// N rows through a norm and m, and gated with up where there is a form of both; N <= 64.
 static inline void check_normed(kernels *k, const matrix *m, const matrix *up, const char *what, test_random *r,
                                 int64_t N, int64_t shift)
 {
     const int64_t M = m->M, K = m->K, size = N * M;
     float *x = normals(r, N * K), *norm = normals(r, K);
     rows_there dx = rows_send(k, x, N * K, shift), dn = rows_send(k, norm, K, shift);
-    rows_there set = rows_send(k, NULL, size, shift), one = rows_send(k, NULL, M, 0);
-    rows_there gated = rows_send(k, NULL, size, shift);
+    rows_there set = rows_send(k, NULL, size, shift), gated = rows_send(k, NULL, size, shift);
     const norm_of of = {dn.at, NORM_EPS};
     const weight *w[] = {&m->taken};
     assert_true(op_linear_normed(k, &set.at, dx.at, &of, w, 1, N));
@@ -221,34 +225,67 @@ static inline void check_normed(kernels *k, const matrix *m, const matrix *up, c
         check_one(what, ys[i], a.sum, a.allowed, i / M, i % M);
         if (yg) check_gated(what, yg[i], a, normed_answer(up, x + i / M * K, norm, i % M), i / M, i % M);
     }
-    for (int64_t n = 0; n < N; n++) { // alone as among the others
-        assert_true(op_linear_normed(k, &one.at, dx.at + n * K, &of, w, 1, 1));
-        float *alone = rows_fetch(k, &one, M);
-        assert_memory_equal(alone, ys + n * M, (size_t)M * sizeof *alone);
-        free(alone);
-    }
-    assert_false(op_linear_normed(k, &set.at, dx.at, &of, w, 1, 9)); // as many as the kernels do not take
+    assert_false(op_linear_normed(k, &set.at, dx.at, &of, w, 1, 65)); // as many as the kernels do not take
     free(x), free(norm), free(ys), free(yg);
-    kernels_free(k, dx.block), kernels_free(k, dn.block), kernels_free(k, set.block), kernels_free(k, one.block);
-    kernels_free(k, gated.block);
+    kernels_free(k, dx.block), kernels_free(k, dn.block), kernels_free(k, set.block), kernels_free(k, gated.block);
 }
 
-// N rows give, each, the bits that it gives alone.
-static inline void check_alone(kernels *k, const matrix *m, test_random *r, int64_t N)
+// ---- alone and among others ----
+
+enum { FORM_SET, FORM_ADD, FORM_GATED, FORM_NORMED, FORM_NORMED_GATED, FORMS };
+
+// What rows are multiplied with in every form.
+typedef struct forms {
+    const matrix *m, *up;
+    const float *norm;
+    const float *start; // [M], what is added to
+} forms;
+
+static inline float *run_form(kernels *k, const forms *f, const float *x, int64_t n, int form)
 {
-    float *x = normals(r, N * m->K);
-    rows_there dx = rows_send(k, x, N * m->K, 0), all = rows_send(k, NULL, N * m->M, 0),
-               one = rows_send(k, NULL, m->M, 0);
-    op_linear(k, all.at, dx.at, &m->taken, N);
-    float *y = rows_fetch(k, &all, N * m->M);
-    for (int64_t n = 0; n < N; n++) {
-        op_linear(k, one.at, dx.at + n * m->K, &m->taken, 1);
-        float *alone = rows_fetch(k, &one, m->M);
-        assert_memory_equal(alone, y + n * m->M, (size_t)m->M * sizeof *y);
-        free(alone);
+    const int64_t M = f->m->M;
+    rows_there y = rows_send(k, NULL, n * M, 0);
+    const norm_of of = {f->norm, NORM_EPS};
+    const weight *w[] = {&f->m->taken};
+    for (int64_t i = 0; i < n && form == FORM_ADD; i++)
+        kernels_write(k, y.at + i * M, f->start, (size_t)M * sizeof *f->start);
+    if (form == FORM_SET) op_linear(k, y.at, x, w[0], n);
+    if (form == FORM_ADD) op_linear_add(k, y.at, x, w[0], n);
+    if (form == FORM_GATED) op_linear_silu_mul(k, y.at, x, w[0], &f->up->taken, n);
+    if (form == FORM_NORMED) assert_true(op_linear_normed(k, &y.at, x, &of, w, 1, n));
+    if (form == FORM_NORMED_GATED)
+        assert_true(op_linear_silu_mul_normed(k, y.at, x, &of, w[0], &f->up->taken, n));
+    float *got = rows_fetch(k, &y, n * M);
+    kernels_free(k, y.block);
+    return got;
+}
+
+// Rows of steps of 2 to 64 give, each, the bits that they give alone, in every form; the first, the middle and the last are
+// looked at.
+static inline void check_alone(kernels *k, const matrix *m, const matrix *up, test_random *r, const char *what)
+{
+    static const int64_t counts[] = {2, 3, 8, 9, 16, 17, 33, 64};
+    const int64_t K = m->K, M = m->M;
+    float *x = normals(r, 64 * K), *norm = normals(r, K), *start = normals(r, M);
+    rows_there dx = rows_send(k, x, 64 * K, 0), dn = rows_send(k, norm, K, 0);
+    const forms f = {m, up, dn.at, start};
+    for (int form = 0; form < FORMS; form++) {
+        float *alone[64] = {NULL};
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+            const int64_t n = counts[c], looked[] = {0, n / 2, n - 1};
+            float *all = run_form(k, &f, dx.at, n, form);
+            for (int i = 0; i < 3; i++) {
+                const int64_t row = looked[i];
+                if (!alone[row]) alone[row] = run_form(k, &f, dx.at + row * K, 1, form);
+                if (memcmp(alone[row], all + row * M, (size_t)M * sizeof *all))
+                    fail_msg("%s, form %d: row %d of %d is not what it is alone", what, form, (int)row, (int)n);
+            }
+            free(all);
+        }
+        for (int i = 0; i < 64; i++) free(alone[i]);
     }
-    free(x), free(y);
-    kernels_free(k, dx.block), kernels_free(k, all.block), kernels_free(k, one.block);
+    free(x), free(norm), free(start);
+    kernels_free(k, dx.block), kernels_free(k, dn.block);
 }
 
 #define PICK(list, i) list[(size_t)(i) % (sizeof list / sizeof *list)]

@@ -129,7 +129,7 @@ static void many(const products_test *t, int64_t N, test_random *r)
         float *a = rows_fetch(k, &there[i], N * m[i].M), *b = rows_fetch(k, &alone, N * m[i].M);
         assert_memory_equal(a, b, (size_t)(N * m[i].M) * sizeof *a);
         for (int64_t j = 0; j < N * m[i].M; j++) {
-            const answer e = answer_of(&m[i], x + j / m[i].M * K, j % m[i].M, in_bf16(&m[i], N));
+            const answer e = answer_of(&m[i], x + j / m[i].M * K, j % m[i].M, way_of(&m[i], N));
             check_one("many", a[j], e.sum, e.allowed, j / m[i].M, j % m[i].M);
         }
         free(a), free(b);
@@ -148,17 +148,33 @@ static void many_are_the_same_as_one_by_one(void **state)
         many(*state, rows[i], &r);
 }
 
-static void a_row_is_the_same_alone_and_among_eight(void **state)
+static void a_row_is_the_same_alone_and_among_64(void **state)
 {
     const products_test *t = *state;
     test_random r = {16};
-    static const int64_t lengths[] = {100, 1024, 3000};
+    static const int64_t lengths[] = {100, 257, 1024};
     for (int i = 0; i < 9; i++) {
-        matrix m = plain_matrix(t->k, &r, types[i % 3], 21, lengths[i / 3], true, false);
-        for (int64_t N = 2; N <= 8; N += 3)
-            check_alone(t->k, &m, &r, N);
-        matrix_drop(&m, t->k);
+        const bool exact = i == 8; // in float32 arithmetic
+        kernels *k = exact ? t->exact : t->k;
+        char what[64];
+        const int64_t K = i == 3 ? 2600 : lengths[i / 3];
+        snprintf(what, sizeof what, "type %d, K %d%s", (int)types[i % 3], (int)K, exact ? ", exact" : "");
+        matrix m = plain_matrix(k, &r, types[i % 3], 21, K, true, exact);
+        matrix up = plain_matrix(k, &r, types[i % 3], 21, K, false, exact);
+        check_alone(k, &m, &up, &r, what);
+        matrix_drop(&m, k);
+        matrix_drop(&up, k);
     }
+    // As many outputs as take 32 a block where there are many rows.
+    matrix m = plain_matrix(t->k, &r, TENSOR_BF16, 4100, 40, true, false);
+    float *x = normals(&r, 20 * 40);
+    rows_there dx = rows_send(t->k, x, 20 * 40, 0);
+    const forms f = {.m = &m};
+    float *all = run_form(t->k, &f, dx.at, 20, FORM_SET), *one = run_form(t->k, &f, dx.at + 19 * 40, 1, FORM_SET);
+    assert_memory_equal(one, all + 19 * 4100, 4100 * sizeof *one);
+    free(x), free(all), free(one);
+    kernels_free(t->k, dx.block);
+    matrix_drop(&m, t->k);
 }
 
 // ---- adapters ----
@@ -298,7 +314,7 @@ static void rows_are_normed_on_the_way(void **state)
     test_random r = {91};
     for (int i = 0; i < 30; i++) {
         char what[96];
-        const int64_t N = 1 + i % 8, K = i < 28 ? PICK(edge_K, 3 * i + i / 8) : 2600 + 8 * i, M = PICK(edge_M, 5 * i);
+        const int64_t N = i % 3 ? 1 + i % 8 : PICK(edge_N, i / 3 % 9), K = i < 28 ? PICK(edge_K, 3 * i + i / 8) : 2600 + 8 * i, M = PICK(edge_M, 5 * i);
         const tensor_type type = types[i % 3];
         snprintf(what, sizeof what, "normed type %d N %d K %d M %d", (int)type, (int)N, (int)K, (int)M);
         matrix gate = plain_matrix(t->k, &r, type, M, K, i & 1, false);
@@ -317,7 +333,7 @@ int main(void)
         cmocka_unit_test(long_rows),
         cmocka_unit_test(large),
         cmocka_unit_test(many_are_the_same_as_one_by_one),
-        cmocka_unit_test(a_row_is_the_same_alone_and_among_eight),
+        cmocka_unit_test(a_row_is_the_same_alone_and_among_64),
         cmocka_unit_test(adapters_add_up),
         cmocka_unit_test(rows_of_a_table),
         cmocka_unit_test(nan_goes_where_it_belongs),

@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/state.h"
 #include "kernels/memory.h"
-#include "text/draft.h"
+#include "text/draft_batch.h"
 
 #define MAX_ROWS  256
 #define MOST_READ 530 // of a case: more than eight pages
@@ -480,6 +480,134 @@ static void drafts(void **state)
     close_both(&b);
 }
 
+// ---- many answers in one step ----
+
+#define VOICES 12
+#define SPOKEN 4
+
+// One that answers, on the first rows of a case, with so many guesses before a step.
+typedef struct voice {
+    sequence *seq;
+    sampler *s;
+    draft *d;
+    output_row first, *next;
+    int32_t position, said;
+    int32_t ids[SPOKEN];
+    float *heard; // [SPOKEN], the logit of each
+} voice;
+
+static void voice_open(voice *v, side *s, const golden_case *g, int32_t rows, int32_t depth)
+{
+    static const sampler_options greedy = {.top_p = 1, .repetition_penalty = 1};
+    const int32_t vocab = s->config->text.vocab;
+    const draft_options o = {.depth = depth};
+    const float *levels[CONFIG_MAX_DEEPSTACK];
+    *v = (voice){.seq = new_sequence(s), .position = rows, .heard = golden_alloc(SPOKEN, sizeof(float))};
+    assert_ok(sampler_create(&v->s, &greedy, vocab, NULL));
+    assert_ok(draft_create(&v->d, s->m, v->seq, v->s, &o));
+    v->first = (output_row){.ids = golden_alloc(vocab, sizeof(int32_t)), .logits = golden_alloc(vocab, sizeof(float))};
+    v->next = &v->first;
+    sampler_wants(v->s, &v->first, false);
+    segment seg = golden_segment(g, v->seq, 0, rows, levels, s->config->text.hidden);
+    seg.n_logits = 1;
+    seg.outputs = &v->first;
+    assert_ok(draft_read(v->d, &seg, 0));
+}
+
+static void voice_close(voice *v)
+{
+    draft_destroy(&v->d);
+    sampler_destroy(&v->s);
+    sequence_drop(&v->seq);
+    free(v->first.ids);
+    free(v->first.logits);
+    free(v->heard);
+}
+
+static float logit_of(const output_row *row, int32_t id)
+{
+    for (int32_t i = 0; i < row->n; i++) {
+        if (row->ids[i] == id) return row->logits[i];
+    }
+    return NAN;
+}
+
+// Draws until rows are wanted; false: it has said all.
+static bool voice_draws(voice *v, int32_t together)
+{
+    while (v->said < SPOKEN) {
+        int32_t *id = &v->ids[v->said];
+        assert_ok(sampler_next_of(v->s, id, NULL, v->next));
+        v->heard[v->said++] = logit_of(v->next, *id);
+        if (v->said == SPOKEN) break;
+        assert_ok(draft_take(v->d, &v->next, *id, v->position++, SPOKEN - v->said, together));
+        if (!v->next) return true;
+    }
+    return false;
+}
+
+static void voice_hears(void *arg, int32_t i, sight_err err, output_row *next)
+{
+    voice *const *all = arg;
+    assert_ok(err);
+    all[i]->next = next;
+}
+
+// The most rows that a step had.
+static int32_t speak(voice *all, int32_t n)
+{
+    int32_t most = 0;
+    for (int32_t asked = 1; asked > 0;) {
+        draft *drafts[VOICES];
+        voice *of[VOICES];
+        int32_t rows = 0;
+        asked = 0;
+        for (int32_t i = 0; i < n; i++) {
+            segment s;
+            if (!voice_draws(&all[i], n)) continue;
+            if (draft_wants(all[i].d, &s)) rows += s.n;
+            of[asked] = &all[i];
+            drafts[asked++] = all[i].d;
+        }
+        draft_batch_run(drafts, asked, voice_hears, of);
+        if (rows > most) most = rows;
+    }
+    return most;
+}
+
+// Each answer has the ids and logits that it has alone, in steps of one row; without guesses and with some.
+static void answers_together(void **state)
+{
+    (void)state;
+    checkpoint *c = golden_open("hybrid");
+    golden_case g;
+    load(&g, c, "hybrid", "text");
+    side s = open_side(c, DEVICE_CUDA, false, TENSOR_BF16);
+    golden_case on = on_side(&s, &g);
+    voice alone[VOICES], together[VOICES];
+    for (int32_t i = 0; i < VOICES; i++) {
+        voice_open(&alone[i], &s, &on, 2 + i % 7, 0);
+        speak(&alone[i], 1);
+    }
+    for (int drafts = 0; drafts < 2; drafts++) {
+        for (int32_t i = 0; i < VOICES; i++)
+            voice_open(&together[i], &s, &on, 2 + i % 7, drafts ? i % (DRAFT_MAX + 1) : 0);
+        const int32_t most = speak(together, VOICES);
+        assert_true(drafts ? most > 16 : most == VOICES);
+        for (int32_t i = 0; i < VOICES; i++) {
+            assert_memory_equal(together[i].ids, alone[i].ids, sizeof alone[i].ids);
+            assert_memory_equal(together[i].heard, alone[i].heard, SPOKEN * sizeof(float));
+            assert_false(isnan(alone[i].heard[0]));
+            voice_close(&together[i]);
+        }
+    }
+    for (int32_t i = 0; i < VOICES; i++) voice_close(&alone[i]);
+    off_side(&s, &on);
+    close_side(&s);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
 // ---- steps as graphs ----
 
 // One token of each of n sequences.
@@ -616,6 +744,7 @@ int main(void)
         cmocka_unit_test(caches),        cmocka_unit_test(bf16_products),
         cmocka_unit_test(several_sequences), cmocka_unit_test(forks),
         cmocka_unit_test(rewinds),       cmocka_unit_test(drafts),
+        cmocka_unit_test(answers_together),
         cmocka_unit_test(graphs), cmocka_unit_test(launches_of_a_token),        cmocka_unit_test(budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
