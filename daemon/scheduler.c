@@ -419,8 +419,10 @@ static replica_view look_at(const scheduler *s, const job *j, int replica)
         v.running++;
         v.left_s += left_s(s, s->jobs[i]);
     }
-    if (s->kept && replicas_of(j) > 1) v.kept = s->kept(j->owner, replica);
-    v.usable = v.kept >= 0 && v.running < most_running(s) && fits(s, j, replica);
+    v.usable = v.running < most_running(s) && fits(s, j, replica);
+    // Which takes a look at the whole prompt: not of one that waits anyway.
+    if (v.usable && s->kept && replicas_of(j) > 1) v.kept = s->kept(j->owner, replica);
+    v.usable &= v.kept >= 0;
     return v;
 }
 
