@@ -13,7 +13,7 @@
 // 2^-4 / sqrt(3) = 3.6 % of one product's size by sqrt(K) of them, not K.
 //
 // Sums. Hopper's tensor cores, and Ada's, keep about 14 bits of the sums of E4M3 products
-// (DeepSeek-AI, DeepSeek-V3 Technical Report, 3.3.2): a group's sum is therefore taken out of them after its
+// (DeepSeek-AI, DeepSeek-V3 Technical Report, 3.3.2; Zhang et al., SageAttention2): a group's sum is therefore taken out of them after its
 // 128 products, four instructions, and added in float32 with both scales.
 //
 // Own kernel (linear_f8.cu) or cuBLASLt (cublaslt.h), which has codes laid in rows for it first: linear_f8.c says which
