@@ -1,4 +1,6 @@
 // daemon/trace.h - one request with every number on the way kept, for comparing with the reference.
+//
+// Threads: nobody else uses the engine meanwhile.
 #ifndef SIGHT_DAEMON_TRACE_H
 #define SIGHT_DAEMON_TRACE_H
 

@@ -1,5 +1,7 @@
 // text/planes.h - the output layer's planes among a checkpoint's prepared weights, so that the next
 // start maps them.
+//
+// Threads: while a checkpoint is prepared one; what was prepared is read by any.
 #ifndef SIGHT_TEXT_PLANES_H
 #define SIGHT_TEXT_PLANES_H
 

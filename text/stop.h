@@ -1,4 +1,6 @@
 // text/stop.h - stop strings in a stream: holds back text that may become one.
+//
+// Threads: one stream belongs to one thread.
 #ifndef SIGHT_TEXT_STOP_H
 #define SIGHT_TEXT_STOP_H
 

@@ -1,4 +1,6 @@
 // daemon/media/confining.h - the settings of how media are opened, made into decoder children.
+//
+// Threads: children are made before there are others; describing, any.
 #ifndef SIGHT_DAEMON_CONFINING_H
 #define SIGHT_DAEMON_CONFINING_H
 

@@ -1,4 +1,6 @@
 // daemon/media/request_media.h - the media parts of a request: where the bytes are, and what of them.
+//
+// Threads: a request belongs to one thread at a time.
 #ifndef SIGHT_DAEMON_REQUEST_MEDIA_H
 #define SIGHT_DAEMON_REQUEST_MEDIA_H
 

@@ -1,4 +1,6 @@
 // daemon/media/task_media.h - opening and pricing one medium of a task.
+//
+// Threads: opening is the planner's, reading the decoder's; a medium that is open is only read.
 #ifndef SIGHT_DAEMON_TASK_MEDIA_H
 #define SIGHT_DAEMON_TASK_MEDIA_H
 

@@ -9,6 +9,8 @@
 //     product of all of them, for choices: the probability of the choice
 //
 // It says how alone the answer stood among those that the model could have begun to give, not whether it is true.
+//
+// Threads: one belongs to the answer's thread. Zeroed: nothing was answered yet.
 #ifndef SIGHT_DAEMON_CONFIDENCE_H
 #define SIGHT_DAEMON_CONFIDENCE_H
 
