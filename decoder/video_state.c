@@ -63,7 +63,7 @@ static bool is_flag(const bool *b)
 static bool counts_fit(const state *s, size_t size)
 {
     if (s->n < 1 || s->n > MAX_FRAMES || s->n_keys < 0 || s->n_keys > MAX_FRAMES) return false;
-    if (s->first < 0 || s->first >= s->n || s->lost < 0) return false;
+    if (s->first < 0 || s->first >= s->n || s->lost < 0 || s->lost > INT64_MAX - s->n) return false;
     if (s->info.n_frames < 1 || s->info.n_frames > s->n - s->first) return false;
     return size == sizeof *s + (size_t)s->n * sizeof(int64_t) + (size_t)s->n_keys * sizeof(video_key);
 }

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from arithmetic import PRODUCT
+
 NOT_MATRICES = ("embed_tokens", "pos_embed", "conv1d", "reader.")
 MOMENTUM, DECAY = 0.95, 0.02
 BETA1, BETA2 = 0.9, 0.98
@@ -13,7 +15,7 @@ BETA1, BETA2 = 0.9, 0.98
 
 def orthogonalise(g, steps=5):
     """The nearest orthogonal matrices, roughly; g [n, rows, columns]."""
-    x = g.to(torch.bfloat16)
+    x = g.to(PRODUCT)
     wide = x.shape[1] > x.shape[2]
     if wide:
         x = x.transpose(1, 2)

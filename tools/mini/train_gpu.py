@@ -5,7 +5,9 @@
 
 A batch is several hundred scenes of one task, so that the GPU's small kernels have work; a step takes a few batches of different tasks.
 Writes what train.py writes (last.pt, log.jsonl, loss.png) to runs/NAME, or to --out, in pieces of 15 MiB when asked for (--pieces), to be put
-together again by `cat last.pt.* > last.pt`. Anything it has saved can be gone on from, here or by train.py.
+together again by `cat last.pt.* > last.pt`. Anything it has saved can be gone on from, here or by train.py: where one command may only run
+for ten minutes, `--minutes 8.5 --hold 1` and then `--minutes 8.5 --hold 0.2 --from last.pt`. Fonts are looked for where Debian has them, or in the
+folder that SCENE_FONTS names.
 """
 import argparse
 import json
@@ -68,6 +70,7 @@ class Training:
         self.optimiser = Optimiser(self.model, 0, 1)
         self.batcher = Batcher(tokenizer)
         self.losses, self.need, self.scenes, self.steps = {}, {}, 0, 0
+        self.again = []  # [task name, batch, times used] that may be used again
         context = torch.multiprocessing.get_context("fork")
         self.stop, self.wanted = context.Event(), context.Array("d", len(TASKS))
         self.weigh(0.0)
@@ -80,9 +83,22 @@ class Training:
         for i, (name, weight) in enumerate(mixture(progress).items()):
             self.wanted[i] = weight * self.need.get(name, 1)
 
+    def next_batch(self):
+        """A new one, or, while the processor is behind, one of the last few hundred again, each up to --reuse times in all."""
+        if self.again and self.queue.empty():
+            entry = random.choice(self.again)
+        else:
+            entry = [*self.queue.get(timeout=120), 0]
+            if self.options.reuse > 1:
+                self.again.append(entry)
+        entry[2] += 1
+        if entry[2] >= self.options.reuse or len(self.again) > 300:
+            self.again = [other for other in self.again[-300:] if other is not entry]
+        return entry[:2]
+
     def step(self, progress):
         for _ in range(self.options.together):
-            name, batch = self.queue.get(timeout=120)
+            name, batch = self.next_batch()
             loss, answers = loss_of(self.model, batch)
             (loss / self.options.together).backward()
             self.losses.setdefault(name, []).append(answers)
@@ -142,6 +158,7 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=384, help="scenes of a batch at most")
     parser.add_argument("--together", type=int, default=3, help="batches of a step")
+    parser.add_argument("--reuse", type=int, default=2, help="times that a batch is used at most, where drawing is too slow for the GPU")
     parser.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1))
     parser.add_argument("--rate", type=float, default=4e-3, help="of Muon")
     parser.add_argument("--adam-rate", type=float, default=3e-3)

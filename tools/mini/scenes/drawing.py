@@ -1,5 +1,6 @@
 """Colours, anti-aliased shapes, backgrounds, fonts and camera noise."""
 import io
+import os
 from functools import lru_cache
 
 import numpy as np
@@ -14,8 +15,9 @@ COLOURS = {
 SHAPES = ["circle", "square", "triangle", "star", "cross", "diamond"]
 COLOUR_NAMES = list(COLOURS)
 
-_DEJAVU = "/usr/share/fonts/truetype/dejavu/"
-_LIBERATION = "/usr/share/fonts/truetype/liberation/"
+# Where Debian has them, or all of them in the folder that SCENE_FONTS names.
+_DEJAVU = os.environ.get("SCENE_FONTS", "/usr/share/fonts/truetype/dejavu") + "/"
+_LIBERATION = os.environ.get("SCENE_FONTS", "/usr/share/fonts/truetype/liberation") + "/"
 FONTS = [_DEJAVU + f"DejaVu{name}.ttf" for name in ("Sans", "Sans-Bold", "SansMono", "Serif")] + [
     _LIBERATION + f"Liberation{name}.ttf" for name in ("Sans-Regular", "Sans-Bold", "Mono-Regular", "Serif-Regular",
                                                        "Sans-Italic", "Serif-Italic", "SansNarrow-Regular")]
