@@ -332,6 +332,32 @@ static void few_rows_are_each_alone(void **state)
     }
 }
 
+// A step of 64 sequences, some with guesses: each has the bits that it has alone, however long the others are.
+static void a_step_of_64_is_each_alone(void **state)
+{
+    const sides *s = &((rig *)*state)->fast;
+    enum { UNITS = 64, H = 4, G = 2, C = 64, LONGEST = 1100 };
+    const int64_t n[] = {5}, past[] = {LONGEST - 5};
+    for (int i = 0; i < 2; i++) {
+        causal c = causal_new(s, i ? TENSOR_BF16 : TENSOR_I8, 1, n, past, H, G, C, 64, 1);
+        pair out = pair_normal(s, UNITS * 5 * H * C, 1, 77, 0);
+        attention_seq seqs[UNITS];
+        for (int64_t u = 0; u < UNITS; u++) {
+            const int64_t rows = u % 7 == 3 ? 5 : 1 + u % 2; // pasts of 0 to 1,095
+            seqs[u] = (attention_seq){c.q.device, out.device + u * 5 * H * C, rows, u * u * 17 % (LONGEST - 4),
+                                      c.pages[0].device};
+        }
+        op_attention(s->gpu, seqs, UNITS, H, G, C, c.scale);
+        double *together = device_numbers(&out);
+        for (int64_t u = 0; u < UNITS; u++) op_attention(s->gpu, &seqs[u], 1, H, G, C, c.scale);
+        double *alone = device_numbers(&out);
+        assert_memory_equal(together, alone, (size_t)out.n * sizeof *alone);
+        free(together), free(alone);
+        pair_free(&out);
+        causal_free(&c);
+    }
+}
+
 // Decoding as steps: the graph made of an earlier one takes new lengths.
 static void steps_take_new_lengths(void **state)
 {
@@ -440,6 +466,7 @@ int main(void)
         cmocka_unit_test(many_rows_agree),
         cmocka_unit_test(sharp_scores_stay_finite),
         cmocka_unit_test(few_rows_are_each_alone),
+        cmocka_unit_test(a_step_of_64_is_each_alone),
         cmocka_unit_test(steps_take_new_lengths),
         cmocka_unit_test(spans_agree),
     };
