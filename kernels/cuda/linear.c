@@ -251,11 +251,12 @@ static void few_run(const product *whole, float *const *y, const weight *const *
     }
 }
 
-// Cuts rows beforehand, and norms them. false: no memory, which is kept.
+// Cuts rows beforehand, and norms them. false: no memory, which is kept. Scratch is asked for as many as there may be: were it to
+// grow with a batch, graphs of smaller ones would be of no use.
 static bool cut_rows(product *p, bool packed_lanes)
 {
     const int64_t fours = (p->K + 31) / 32 * 8;
-    void *y = cuda_scratch(p->k, LINEAR_SLOT_ROWS, (size_t)(p->N * fours) * 16);
+    void *y = cuda_scratch(p->k, LINEAR_SLOT_ROWS, (size_t)(LINEAR_MID_ROWS * fours) * 16);
     float *scales = cuda_scratch(p->k, LINEAR_SLOT_SCALES, LINEAR_MID_ROWS * sizeof *scales);
     if (!y || !scales) return false;
     const cut_args cut = {.y = y, .scales = scales, .x = p->x, .norm = p->norm ? p->norm->w : NULL, .N = p->N,

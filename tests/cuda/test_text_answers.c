@@ -277,6 +277,40 @@ static void graphs(void **state)
     checkpoint_close(&c);
 }
 
+// Batches that grow and shrink: a graph of each size is made once and stays.
+static void graphs_of_sizes(void **state)
+{
+    (void)state;
+    enum { MOST = 10 };
+    static const int32_t sizes[] = {1, 3, 9, MOST};
+    checkpoint *c = golden_open("hybrid");
+    golden_case g;
+    load(&g, c, "hybrid", "text");
+    side s = open_side(c, DEVICE_CUDA, false, TENSOR_BF16);
+    sequence *seq[MOST];
+    for (int i = 0; i < MOST; i++) {
+        seq[i] = new_sequence(&s);
+        read_rows(&s, &g, seq[i], 0, 2, NULL, NULL);
+    }
+    int64_t first = 0;
+    for (int round = 0; round < 4; round++) {
+        if (round == 3) first = (int64_t)s.k->cuda->step.graphs_made;
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            segment seg[MOST];
+            const int32_t id = 100 + round, positions[3] = {10 + round, 10 + round, 10 + round};
+            for (int32_t j = 0; j < sizes[i]; j++)
+                seg[j] = (segment){.seq = seq[j], .n = 1, .ids = &id, .positions = positions, .position_stride = 1};
+            assert_ok(text_model_step(s.m, seg, sizes[i]));
+        }
+    }
+    assert_int_equal(first, 4); // of each size when it comes again; the first step of over 8 rows finds what scratch it takes
+    assert_int_equal(s.k->cuda->step.graphs_made, first);
+    for (int i = 0; i < MOST; i++) sequence_drop(&seq[i]);
+    close_side(&s);
+    golden_free(&g);
+    checkpoint_close(&c);
+}
+
 // Launches of the last step that was noted (kernels/cuda/graph.c: a launcher, its bytes, its arguments).
 static int launches(const side *s)
 {
@@ -329,6 +363,7 @@ int main(void)
         cmocka_unit_test(drafts),
         cmocka_unit_test(answers_together),
         cmocka_unit_test(graphs),
+        cmocka_unit_test(graphs_of_sizes),
         cmocka_unit_test(launches_of_a_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
