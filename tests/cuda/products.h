@@ -288,6 +288,41 @@ static inline void check_alone(kernels *k, const matrix *m, const matrix *up, te
     kernels_free(k, dx.block), kernels_free(k, dn.block);
 }
 
+// n weights of as many columns, in one call for N rows: each gives the bits that it gives alone, and within what is allowed. Drops
+// them.
+#define MOST_MANY 16
+static inline void check_many(kernels *k, matrix *m, int n, int64_t N, test_random *r)
+{
+    const int64_t K = m->K;
+    const weight *w[MOST_MANY];
+    rows_there there[MOST_MANY];
+    float *y[MOST_MANY], *x = normals(r, N * K);
+    rows_there dx = rows_send(k, x, N * K, 0);
+    assert_true(n <= MOST_MANY);
+    for (int i = 0; i < n; i++) {
+        w[i] = &m[i].taken;
+        there[i] = rows_send(k, NULL, N * m[i].M, 0);
+        y[i] = there[i].at;
+    }
+    op_linear_many(k, y, dx.at, w, n, N);
+    for (int i = 0; i < n; i++) {
+        const int64_t size = N * m[i].M;
+        rows_there alone = rows_send(k, NULL, size, 0);
+        op_linear(k, alone.at, dx.at, w[i], N);
+        float *a = rows_fetch(k, &there[i], size), *b = rows_fetch(k, &alone, size);
+        assert_memory_equal(a, b, (size_t)size * sizeof *a);
+        for (int64_t j = 0; j < size; j++) {
+            const answer e = answer_of(&m[i], x + j / m[i].M * K, j % m[i].M, way_of(&m[i], N));
+            check_one("many", a[j], e.sum, e.allowed, j / m[i].M, j % m[i].M);
+        }
+        free(a), free(b);
+        kernels_free(k, alone.block), kernels_free(k, there[i].block);
+        matrix_drop(&m[i], k);
+    }
+    free(x);
+    kernels_free(k, dx.block);
+}
+
 #define PICK(list, i) list[(size_t)(i) % (sizeof list / sizeof *list)]
 
 #endif

@@ -105,47 +105,17 @@ static void large(void **state)
 
 // ---- several weights ----
 
-static void many(const products_test *t, int64_t N, test_random *r)
-{
-    enum { WEIGHTS = 11 };
-    const int64_t K = 72;
-    kernels *k = t->k;
-    matrix m[WEIGHTS];
-    const weight *w[WEIGHTS];
-    rows_there there[WEIGHTS];
-    float *y[WEIGHTS], *x = normals(r, N * K);
-    rows_there dx = rows_send(k, x, N * K, 0);
-    for (int i = 0; i < WEIGHTS; i++) {
-        m[i] = plain_matrix(k, r, i == 4 ? TENSOR_F32 : TENSOR_BF16, PICK(edge_M, 3 * i), K, i & 1,
-                            false);
-        w[i] = &m[i].taken;
-        there[i] = rows_send(k, NULL, N * m[i].M, 0);
-        y[i] = there[i].at;
-    }
-    op_linear_many(k, y, dx.at, w, WEIGHTS, N);
-    for (int i = 0; i < WEIGHTS; i++) {
-        rows_there alone = rows_send(k, NULL, N * m[i].M, 0);
-        op_linear(k, alone.at, dx.at, w[i], N);
-        float *a = rows_fetch(k, &there[i], N * m[i].M), *b = rows_fetch(k, &alone, N * m[i].M);
-        assert_memory_equal(a, b, (size_t)(N * m[i].M) * sizeof *a);
-        for (int64_t j = 0; j < N * m[i].M; j++) {
-            const answer e = answer_of(&m[i], x + j / m[i].M * K, j % m[i].M, way_of(&m[i], N));
-            check_one("many", a[j], e.sum, e.allowed, j / m[i].M, j % m[i].M);
-        }
-        free(a), free(b);
-        kernels_free(k, alone.block), kernels_free(k, there[i].block);
-        matrix_drop(&m[i], k);
-    }
-    free(x);
-    kernels_free(k, dx.block);
-}
-
 static void many_are_the_same_as_one_by_one(void **state)
 {
+    const products_test *t = *state;
     test_random r = {15};
     static const int64_t rows[] = {1, 5, 20, 70};
-    for (int i = 0; i < 4; i++)
-        many(*state, rows[i], &r);
+    for (int i = 0; i < 4; i++) {
+        matrix m[11];
+        for (int j = 0; j < 11; j++)
+            m[j] = plain_matrix(t->k, &r, j == 4 ? TENSOR_F32 : TENSOR_BF16, PICK(edge_M, 3 * j), 72, j & 1, false);
+        check_many(t->k, m, 11, rows[i], &r);
+    }
 }
 
 static void a_row_is_the_same_alone_and_among_64(void **state)

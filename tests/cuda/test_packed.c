@@ -107,33 +107,12 @@ static void many_are_the_same_as_one_by_one(void **state)
     enum { WEIGHTS = 9 };
     static const int chosen[WEIGHTS] = {0, 2, 4, 9, 0, 2, N_FORMATS, N_FORMATS + 1, 10};
     const products_test *t = *state;
-    kernels *k = t->k;
     test_random r = {46};
     for (int64_t N = 1; N < 80; N += 26) {
-        const int64_t K = 70;
         matrix m[WEIGHTS];
-        const weight *w[WEIGHTS];
-        rows_there there[WEIGHTS];
-        float *y[WEIGHTS], *x = normals(&r, N * K);
-        rows_there dx = rows_send(k, x, N * K, 0);
-        for (int i = 0; i < WEIGHTS; i++) {
-            m[i] = packed_matrix_of(k, &r, chosen[i], PICK(edge_M, 3 * i), K, i & 1, false);
-            w[i] = &m[i].taken;
-            there[i] = rows_send(k, NULL, N * m[i].M, 0);
-            y[i] = there[i].at;
-        }
-        op_linear_many(k, y, dx.at, w, WEIGHTS, N);
-        for (int i = 0; i < WEIGHTS; i++) {
-            rows_there alone = rows_send(k, NULL, N * m[i].M, 0);
-            op_linear(k, alone.at, dx.at, w[i], N);
-            float *a = rows_fetch(k, &there[i], N * m[i].M), *b = rows_fetch(k, &alone, N * m[i].M);
-            assert_memory_equal(a, b, (size_t)(N * m[i].M) * sizeof *a);
-            free(a), free(b);
-            kernels_free(k, alone.block), kernels_free(k, there[i].block);
-            matrix_drop(&m[i], k);
-        }
-        free(x);
-        kernels_free(k, dx.block);
+        for (int i = 0; i < WEIGHTS; i++)
+            m[i] = packed_matrix_of(t->k, &r, chosen[i], PICK(edge_M, 3 * i), 70, i & 1, false);
+        check_many(t->k, m, WEIGHTS, N, &r);
     }
 }
 
