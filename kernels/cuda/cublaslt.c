@@ -25,7 +25,7 @@ bool cublaslt_has_f8(kernels *k)
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKSPACE_SLOT  5
+#define WORKSPACE_SLOT  6 // behind those of linear_weights.h
 #define WORKSPACE_BYTES ((size_t)32 << 20) // what NVIDIA advises for its newer GPUs
 #define MAX_PLANS       128
 
