@@ -213,7 +213,7 @@ typedef struct stepper {
     uint64_t sum;
 } stepper;
 
-enum { PLACES = 64, EACH = 100 };
+enum { PLACES = CUDA_MAX_GRAPHS + 32, EACH = 100 };
 
 // Several launches with arguments of this round; `shape` makes another list. What is at `out` is right afterwards.
 static sight_err step(stepper *s, int shape, uint64_t round)
