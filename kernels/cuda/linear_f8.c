@@ -26,7 +26,7 @@ typedef struct product {
     const norm_of *norm;
     int64_t N, K, stride, places;
     linear_mode mode;
-    bool library; // is asked first
+    bool by_library; // is asked first
 } product;
 
 static int64_t least(int64_t a, int64_t b)
@@ -180,16 +180,16 @@ static bool library_takes(const product *p, float *const *y, const weight *const
 static int64_t rows_at_once(const product *p, const weight *w, int64_t left)
 {
     int64_t bytes = p->stride + p->stride / LINEAR_F8_GROUP * 4;
-    if (p->library && p->mode == LINEAR_SILU_MUL && w->w.shape[0] * 2 > bytes) bytes = w->w.shape[0] * 2;
+    if (p->by_library && p->mode == LINEAR_SILU_MUL && w->w.shape[0] * 2 > bytes) bytes = w->w.shape[0] * 2;
     const int64_t fit = linear_piece_bytes(p->k) / bytes / PIECE_ROWS * PIECE_ROWS;
     const int64_t n = least(fit > PIECE_ROWS ? fit : PIECE_ROWS, left);
-    return p->library && n > 4 ? n / 4 * 4 : n;
+    return p->by_library && n > 4 ? n / 4 * 4 : n;
 }
 
 static void run_rows(const product *p, float *const *y, const weight *const *w, int n_w)
 {
     const int step = p->mode == LINEAR_SILU_MUL ? 2 : 1;
-    if (!p->library) {
+    if (!p->by_library) {
         run_own(p, y, w, n_w);
         return;
     }
@@ -207,7 +207,7 @@ void linear_f8(kernels *k, float *const *y, const float *x, const norm_of *norm,
                  .K = K,
                  .stride = up_to(K, LINEAR_F8_GROUP),
                  .mode = mode,
-                 .library = !chip_has_f8(cuda_get_chip(k))};
+                 .by_library = !chip_has_f8(cuda_get_chip(k))};
     assert(n_w <= PACKED_JOBS);
     for (int64_t first = 0; first < N; first += p.N) {
         p.N = rows_at_once(&p, w[0], N - first);

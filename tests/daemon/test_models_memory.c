@@ -30,13 +30,19 @@ static void the_one_unused_for_longest_makes_room(void **state)
     destroy(&l);
 }
 
+// A model in use, and another begun that there is no memory for beside it.
+static void begin_beside(loader *l, model_use *a, model_use *b)
+{
+    assert_ok(create(l, BIG("a", "600") BIG("b", "600")));
+    assert_ok(use(l, a, "a"));
+    assert_ok(models_begin(l->m, b, "b"));
+}
+
 static void one_in_use_stays_and_who_waits_for_it_goes_first(void **state)
 {
     loader l;
-    assert_ok(create(&l, BIG("a", "600") BIG("b", "600")));
     model_use a, b, late;
-    assert_ok(use(&l, &a, "a"));
-    assert_ok(models_begin(l.m, &b, "b"));
+    begin_beside(&l, &a, &b);
     // The registry has seen that it has to wait when a request that came later is told to.
     for (;;) {
         assert_ok(models_begin(l.m, &late, "a"));
@@ -62,10 +68,8 @@ static void one_in_use_stays_and_who_waits_for_it_goes_first(void **state)
 static void who_gives_up_waiting_for_memory_is_in_nobodys_way(void **state)
 {
     loader l;
-    assert_ok(create(&l, BIG("a", "600") BIG("b", "600")));
     model_use a, b, late;
-    assert_ok(use(&l, &a, "a"));
-    assert_ok(models_begin(l.m, &b, "b"));
+    begin_beside(&l, &a, &b);
     models_end(l.m, &b);
     assert_ok(use(&l, &late, "a"));
     models_end(l.m, &late);
